@@ -1,0 +1,2 @@
+#include "geometry.hpp"
+namespace medtex { int version() { return 1; } }

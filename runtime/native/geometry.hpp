@@ -1,0 +1,2 @@
+#pragma once
+namespace medtex { int version(); }
