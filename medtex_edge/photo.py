@@ -1,11 +1,12 @@
-"""Read one photograph from bytes that nobody vouches for. Used by training and by the device: numpy and OpenCV only.
+"""Read one photograph from bytes that nobody vouches for. Shared by training and the device.
 
 The answer is always (H, W, 3) uint8 RGB, upright:
-- 16-bit pictures become 8-bit by the smallest of 8, 10, 12, 14, 16 bits that holds their maximum, since cameras
-  store 12-bit samples in 16-bit files; floating-point ones must lie in 0..1.
+- 16-bit pictures become 8-bit by the smallest of 8, 10, 12, 14, 16 bits that holds their maximum, since
+  cameras store 12-bit samples in 16-bit files; floating-point ones must lie in 0..1.
 - Grey becomes RGB; transparency is laid over black, which is what surrounds a fundus.
 - Exif orientation is applied.
-- More than `MAX_PIXELS`, cut-off, damaged and foreign files raise `ImageError`, before anything large is allocated.
+- Too large (`MAX_PIXELS`), cut-off, damaged and foreign files raise `ImageError`, before anything large is
+  allocated.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Image = npt.NDArray[np.uint8]
 
 # OpenCV tells its own story of a bad TIFF on stderr, over several lines; ours is one line, in the exception.
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_photo(path: Path) -> Image:
@@ -77,8 +78,9 @@ def _check_size(header: Header, name: str) -> None:
     if header.width < 1 or header.height < 1:
         raise ImageError(f"{name}: the {header.kind} says that it is {header.width} x {header.height} pixels")
     if header.width * header.height > MAX_PIXELS:
+        size = f"{header.width} x {header.height}"
         raise ImageError(
-            f"{name}: {header.width} x {header.height} is {header.width * header.height / 1e6:.0f} megapixels, "
+            f"{name}: {size} is {header.width * header.height / 1e6:.0f} megapixels, "
             f"expected at most {MAX_PIXELS / 1e6:.0f}",
             hint="make the photograph smaller; models see a few hundred pixels a side",
         )
@@ -93,7 +95,7 @@ def _to_8_bit(pixels: npt.NDArray[Any], name: str) -> Image:
         return cv2.convertScaleAbs(pixels, alpha=255.0 / ((1 << bits) - 1))  # type: ignore[no-any-return]
     if pixels.dtype in (np.float32, np.float64):
         low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
-        if np.isfinite(low) and np.isfinite(high) and 0 <= low and high <= 1:
+        if np.isfinite(low) and np.isfinite(high) and low >= 0 and high <= 1:
             return (pixels * 255 + 0.5).astype(np.uint8)
         raise ImageError(f"{name}: floating-point pixels must lie in 0..1, these span {low:g}..{high:g}")
     raise ImageError(f"{name}: pixels of type {pixels.dtype}, expected 8 or 16 bits without a sign")

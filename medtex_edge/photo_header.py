@@ -1,8 +1,8 @@
-"""What an image file says of itself before any pixel is decoded: kind, size, orientation, and whether it is whole.
+"""What an image file says of itself before any pixel is decoded: kind, size, orientation, and if it is whole.
 
-Decoders of OpenCV allocate what a header asks for and return half-grey pictures for files that end early, so both
-are settled here, on the bytes alone. Sources: ITU-T T.81 annex B (JPEG), PNG specification 3rd edition, TIFF 6.0,
-CIPA DC-008 (Exif), RFC 9649 (WebP).
+OpenCV's decoders allocate what a header asks for and return half-grey pictures for files that end early, so
+both are settled here, on the bytes alone. Sources: ITU-T T.81 annex B (JPEG), PNG specification 3rd edition,
+TIFF 6.0, CIPA DC-008 (Exif), RFC 9649 (WebP).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".tif", ".tiff", ".bmp", 
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\x00", b"MM\x00*")
-# In JPEG's entropy-coded data FF 00 is a byte, FF D0..D7 a restart and FF FF padding; anything else is a marker.
+# In JPEG's entropy-coded data FF 00 is a byte, FF D0..D7 a restart, FF FF padding; all else is a marker.
 _JPEG_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -28,7 +28,7 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """`width` and `height` in pixels as stored; `orientation` is Exif's 1..8 (1: as stored) still to be applied."""
+    """`width`, `height` in pixels as stored; `orientation` is Exif's 1..8 (1: as stored), still to be applied."""
 
     kind: str
     width: int
