@@ -127,7 +127,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, return the exit code; every error of a user's making ends here as one message."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         result: Any = cli.main(args=arguments, prog_name=DISTRIBUTION, standalone_mode=False)
     except click.UsageError as error:
@@ -154,10 +154,15 @@ def _fail(message: str, hint: str, exit_code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {_printable(message)}", err=True)
     if hint:
-        click.echo(f"  hint: {hint}", err=True)
+        click.echo(f"  hint: {_printable(hint)}", err=True)
     return exit_code
+
+
+def _printable(text: str) -> str:
+    """Escape control characters: messages quote file names, and a file name can hold terminal commands."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _missing(error: ImportError, arguments: Sequence[str]) -> tuple[str, str]:
