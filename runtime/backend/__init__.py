@@ -1,0 +1,105 @@
+"""Inference engines. Each module here has `open(bundle, ...) -> Backend`; importing it chooses the engine.
+
+A backend knows the graph and nothing of frames: it takes what `medtex_edge.image.prepare` made, and gives
+`Outputs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from medtex_edge.contract import INPUT_NAME, Contract
+from medtex_edge.errors import BackendError, SettingsError
+
+if TYPE_CHECKING:
+    from medtex_edge.bundle import Bundle
+
+# Half precision rounds 1.0 and a sum of probabilities by up to 1e-3; anything further is not a probability.
+RANGE_TOLERANCE = 2e-3
+SUM_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the graph gives for N images.
+
+    `probabilities` (N, C) float32, each row adds up to 1; `saliency` (N, h, w) float32 in 0..1.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    saliency: npt.NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """An opened engine; a context manager. `infer` may be called from any thread, by one thread at a time."""
+
+    name: str
+
+    def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
+        """(N, H, W, 3) uint8 RGB -> `Outputs`.
+
+        Raises `BackendError` where the engine fails or answers nonsense.
+        """
+
+    def close(self) -> None:
+        """Give back the engine's memory and threads. May be called twice."""
+
+    def __enter__(self) -> Backend: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_backend(
+    name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None
+) -> Backend:
+    """Open the engine `name`: "onnxruntime", or "onnxruntime:PROVIDER" for one of its execution providers.
+
+    Raises `SettingsError` for a name that no engine has, and what the engine's own `open` raises.
+    """
+    engine, _, provider = name.partition(":")
+    if engine != "onnxruntime":
+        raise SettingsError(
+            f"backend: expected onnxruntime or onnxruntime:PROVIDER, got {name!r}",
+            hint="`medtex-edge doctor` lists what this machine offers",
+        )
+    # Imported here so that choosing the engine chooses the dependency.
+    from medtex_edge.runtime.backend import onnxruntime
+
+    provider = provider or onnxruntime.CPU
+    return onnxruntime.open(bundle, precision=precision, threads=threads, provider=provider)
+
+
+def check_image(image: npt.NDArray[np.uint8], contract: Contract) -> None:
+    """Raise `BackendError` unless `image` is (N, H, W, 3) uint8 of the contract's size."""
+    expected = (contract.height, contract.width, 3)
+    if image.dtype != np.uint8 or image.ndim != 4 or image.shape[0] < 1 or image.shape[1:] != expected:
+        raise BackendError(f"{INPUT_NAME}: expected (N, {expected[0]}, {expected[1]}, 3) uint8, "
+                           f"got {image.shape} {image.dtype}")  # fmt: skip
+
+
+def check_outputs(outputs: Outputs, count: int, contract: Contract) -> None:
+    """Raise `BackendError` unless shapes, ranges and sums are as promised; NaN is out of range."""
+    _check_range("probabilities", outputs.probabilities, (count, len(contract.classes)))
+    _check_range("saliency", outputs.saliency, (count, contract.saliency_height, contract.saliency_width))
+    off = float(np.abs(outputs.probabilities.sum(axis=1) - 1.0).max())
+    if not off <= SUM_TOLERANCE:
+        raise BackendError(f"probabilities: expected each row to add up to 1, one is {off:.3g} away from it")
+
+
+def _check_range(name: str, value: npt.NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    if value.shape != shape or value.dtype != np.float32:
+        raise BackendError(f"{name}: expected {shape} float32, got {value.shape} {value.dtype}")
+    low, high = float(value.min()), float(value.max())
+    # Written so that NaN, for which every comparison is false, is refused too.
+    if not (low >= -RANGE_TOLERANCE and high <= 1.0 + RANGE_TOLERANCE):
+        raise BackendError(
+            f"{name}: expected numbers in 0..1, the engine gave {low:g}..{high:g}",
+            hint="another --precision may do; `medtex-edge verify` recomputes the bundle's own proof",
+        )
