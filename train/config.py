@@ -1,0 +1,198 @@
+"""Everything that a training depends on, each with its unit and its reason; written to the run as `config.toml`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from medtex_edge.errors import DataError, SettingsError
+from medtex_edge.files import atomic_write
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+METHODS = ("medtex", "hinton", "supervised")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One weight per term of the objective (`train/objective.py`); 0 switches a term off."""
+
+    out: float = 1.0  # L_out: the teacher's answer from what is visible
+    mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
+    label: float = 0.0  # cross-entropy with the photograph's own label, where there is one
+    area: float = 0.5  # L_mask: pays for every open pixel, so that the smallest sufficient region wins
+    budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
+    tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The distillation: phase one teaches the student under random masks, phase two student and explainer."""
+
+    student: str = "tf_efficientnet_lite0"
+    student_weights: str = (
+        "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
+    )
+    method: str = "medtex"  # hinton and supervised are the same loop with terms switched off
+    size: int = 224  # pixels: side of the square input of student and explainer
+    stages: int = 4  # stages of the backbone that the explainer's encoder keeps
+    width: int = 32  # channels of the explainer's decoder
+    epochs: int = 18  # phase one, passes over the photographs
+    joint_epochs: int = 30  # phase two
+    batch: int = 16  # photographs per step
+    lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
+    joint_lr: float = 2e-4  # student in phase two: it has learnt already
+    encoder_lr: float = 1e-4  # the explainer's pretrained encoder
+    head_lr: float = 3e-3  # its decoder: at the encoder's rate the mask stays where it was initialised
+    weight_decay: float = 0.02
+    warmup: float = 0.05  # fraction of a phase's steps with a rising rate
+    clip: float = 2.0  # largest gradient norm
+    ema: float = 0.99  # per step: about the last 100 steps
+    random_fraction: float = (
+        0.4  # of each batch of phase two under random masks: a mask's shape never becomes a code
+    )
+    budget: float = 0.2  # fraction of the picture that may be open free of the budget term
+    baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
+    patience: int = 0  # epochs without a better validation before a phase ends early; 0: half of the phase
+    target_sensitivity: float = 0.90  # of the operating point, for referable photographs
+    precision: str = "auto"  # autocast: auto, fp32, bf16, fp16
+    seed: int = 0
+    weights: Weights = field(default_factory=Weights)
+
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, METHODS)
+        _check_common(self)
+        _between("stages", self.stages, 2, 7)
+        _between("epochs", self.epochs, 0, 100_000)
+        _between("joint_epochs", self.joint_epochs, 0, 100_000)
+        if self.epochs + self.joint_epochs == 0:
+            raise SettingsError("epochs and joint_epochs are both 0: nothing would be trained")
+        _between("random_fraction", self.random_fraction, 0, 0.9)
+        _between("budget", self.budget, 0, 1)
+        _between("baseline_grid", self.baseline_grid, 1, self.size)
+        _between("target_sensitivity", self.target_sensitivity, 0.01, 1)
+        for name, value in dataclasses.asdict(self.weights).items():
+            _between(f"weights.{name}", value, 0, 1e6)
+
+
+@dataclass(frozen=True)
+class TeachConfig:
+    """Fine-tuning of a pretrained classifier to be the teacher."""
+
+    model: str = "tf_efficientnet_lite2"
+    model_weights: str = "auto"
+    size: int = 224  # pixels
+    epochs: int = 16
+    batch: int = 16
+    lr: float = 4e-4
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    clip: float = 2.0
+    ema: float = 0.98
+    label_smoothing: float = 0.05  # few photographs: an over-sure teacher has no dark knowledge to give
+    drop_rate: float = 0.2
+    patience: int = 0
+    target_sensitivity: float = 0.90
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_common(self)
+        _between("epochs", self.epochs, 1, 100_000)
+        _between("label_smoothing", self.label_smoothing, 0, 0.9)
+
+
+def _check_common(config: TrainConfig | TeachConfig) -> None:
+    _one_of("precision", config.precision, ("auto", "fp32", "bf16", "fp16"))
+    _between("batch", config.batch, 2, 65_536)
+    _between("ema", config.ema, 0, 0.99999)
+    _between("lr", config.lr, 1e-9, 10)
+    _between("patience", config.patience, 0, 100_000)
+    _between("size", config.size, 32, 2048)
+    if config.size % 32:
+        raise SettingsError(f"size: expected a multiple of 32 pixels, got {config.size}")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingsError(f"{name}: expected {low} to {high}, got {value}")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise SettingsError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    """Write flat tables of numbers, texts, booleans and lists of these as TOML, whole or not at all."""
+    with atomic_write(path, "w") as file:
+        for name, table in tables.items():
+            file.write(f"[{name}]\n")
+            file.writelines(
+                f"{key} = {_toml(value)}\n" for key, value in table.items() if not isinstance(value, dict)
+            )
+            file.write("\n")
+            for key, value in table.items():
+                if isinstance(value, dict):
+                    file.write(f"[{name}.{key}]\n")
+                    file.writelines(f"{k} = {_toml(v)}\n" for k, v in value.items())
+                    file.write("\n")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a run's `config.toml`. Raises `DataError` where it is missing or no TOML."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path.parent} is no run folder: it has no {path.name}",
+            hint="give a folder that `medtex-edge train` wrote",
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+Config = TypeVar("Config", TrainConfig, TeachConfig)
+
+
+def config_from(cls: type[Config], table: dict[str, Any]) -> Config:
+    """Build a configuration from a table; unknown keys are errors that name the nearest known key."""
+    values = dict(table)
+    known = {f.name for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise SettingsError(f"unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+    if "weights" in values:
+        weights = values["weights"]
+        unknown = set(weights) - {f.name for f in dataclasses.fields(Weights)}
+        if unknown:
+            raise SettingsError(f"unknown weights: {', '.join(sorted(unknown))}")
+        values["weights"] = Weights(**weights)
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise SettingsError(f"a configuration value has the wrong type: {error}") from error
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        escaped = "".join(
+            c if c.isprintable() and c not in '"\\' else {'"': '\\"', "\\": "\\\\"}.get(c, f"\\u{ord(c):04x}")
+            for c in value
+        )
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    raise TypeError(f"no TOML for {type(value).__name__}")

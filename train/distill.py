@@ -1,0 +1,205 @@
+"""The steps of the distillation: what one batch contributes to each term of the objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .cache import Photos
+from .config import TrainConfig
+from .device import Compute
+from .evaluate import BATCH
+from .fit import Batch, Phase, batches
+from .masks import random_masks
+from .medtex import MedTex
+from .objective import LMid, area, beyond_budget, l_label, l_out, total_variation
+from .teacher import Answer, Teacher, to_size
+
+
+class Distillation(nn.Module):
+    """All that is trained: student, explainer, and the regressors of L_mid (which stay behind in training)."""
+
+    def __init__(self, model: MedTex, teacher_channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.model = model
+        student = model.student.feature_channels
+        count = min(len(student), len(teacher_channels))
+        self.mid = LMid(student[-count:], teacher_channels[-count:]) if count else None
+        self.pairs = count
+
+
+class Steps:
+    """The phases of a method on one teacher; `notes` says which terms had to be switched off."""
+
+    def __init__(
+        self, config: TrainConfig, teacher: Teacher, augment: nn.Module, val: Photos, compute: Compute
+    ) -> None:
+        self.config, self.teacher, self.augment, self.val, self.compute = (
+            config,
+            teacher,
+            augment,
+            val,
+            compute,
+        )
+        with torch.no_grad():
+            self._val_answers = [teacher.answer(b.images).probabilities for b in batches(val, BATCH, compute)]
+
+    def phases(self) -> list[Phase]:
+        """In the method's order: the student under random masks, then explainer and student together."""
+        c = self.config
+        if c.method != "medtex":
+            return [
+                Phase(
+                    c.method,
+                    c.epochs + c.joint_epochs,
+                    self._student_groups,
+                    self._plain_step,
+                    self._validate_plain,
+                )
+            ]
+        return [
+            Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked),
+            Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint),
+        ]
+
+    # -- one batch
+
+    def _plain_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        d = _distillation(module)
+        x, answer = self._views(d, batch)
+        logits, features = d.model.student.with_features(x)
+        return self._terms(d, logits, features, answer, batch)
+
+    def _masked_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        d = _distillation(module)
+        x, answer = self._views(d, batch)
+        m = random_masks(len(x), d.model.grid, device=x.device)
+        logits, features = d.model.student.with_features(d.model.masked(x, m))
+        return self._terms(d, logits, features, answer, batch)
+
+    def _joint_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        d, w = _distillation(module), self.config.weights
+        x, answer = self._views(d, batch)
+        randoms = round(self.config.random_fraction * len(x))
+        explained = len(x) - randoms
+        m = d.model.masks(x[:explained])
+        both = (
+            torch.cat([m, random_masks(randoms, d.model.grid, device=x.device).to(m.dtype)]) if randoms else m
+        )
+        logits, features = d.model.student.with_features(d.model.masked(x, both))
+        terms = self._terms(d, logits, features, answer, batch)
+        mask = {
+            "area": w.area * area(m),
+            "budget": w.budget * beyond_budget(m, self.config.budget),
+            "tv": w.tv * total_variation(m),
+        }
+        return terms | {name: value for name, value in mask.items() if getattr(w, name)}
+
+    def _views(self, d: Distillation, batch: Batch) -> tuple[Tensor, Answer]:
+        """One augmented view, seen by both: the student normalised (N, 3, S, S), the teacher as it likes."""
+        # Geometry and colour in fp32: bf16 has 8 bits of mantissa, as many as a pixel.
+        with torch.autocast(batch.images.device.type, enabled=False):
+            view = self.augment(batch.images)
+            if self.config.method == "supervised":
+                return d.model.normalise(to_size(view, d.model.size)), Answer(
+                    view.new_zeros(len(view), 0), []
+                )
+            answer = self.teacher.answer(view)
+            x = d.model.normalise(to_size(view, d.model.size))
+        return x.contiguous(memory_format=torch.channels_last), answer
+
+    def _terms(
+        self, d: Distillation, logits: Tensor, features: list[Tensor], answer: Answer, batch: Batch
+    ) -> dict[str, Tensor]:
+        w = self.config.weights
+        terms: dict[str, Tensor] = {}
+        if w.out:
+            terms["out"] = w.out * l_out(answer.probabilities, logits)
+        if w.mid and d.mid is not None:
+            terms["mid"] = w.mid * d.mid(features[-d.pairs :], answer.features[-d.pairs :])
+        if w.label:
+            terms["label"] = w.label * l_label(batch.labels, logits)
+        return terms
+
+    # -- what is trained at which rate
+
+    def _student_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+        d = _distillation(module)
+        mid = list(d.mid.parameters()) if d.mid is not None else []
+        return [(list(d.model.student.parameters()) + mid, self.config.lr)]
+
+    def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+        d, c = _distillation(module), self.config
+        mid = list(d.mid.parameters()) if d.mid is not None else []
+        explainer = d.model.explainer
+        return [
+            (list(d.model.student.parameters()) + mid, c.joint_lr),
+            (list(explainer.encoder.parameters()), c.encoder_lr),
+            (list(explainer.decoder.parameters()), c.head_lr),
+        ]
+
+    # -- validation: the distance to the teacher's answer, never to the labels, so that measures by label stay honest
+
+    @torch.no_grad()
+    def _validate_plain(self, module: nn.Module) -> dict[str, float]:
+        losses, d = [], _distillation(module)
+        for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
+            x = d.model.normalise(to_size(batch.images, d.model.size))
+            logits = self._student(d, x)
+            loss = l_label(batch.labels, logits) if self.config.method == "supervised" else l_out(p, logits)
+            losses.append((float(loss), len(x)))
+        return {"val_loss": _mean(losses)}
+
+    @torch.no_grad()
+    def _validate_masked(self, module: nn.Module) -> dict[str, float]:
+        d = _distillation(module)
+        whole, masked = [], []
+        for i, (batch, p) in enumerate(
+            zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True)
+        ):
+            x = d.model.normalise(to_size(batch.images, d.model.size))
+            m = self._fixed_masks(i, len(x), d.model.grid)
+            whole.append((float(l_out(p, self._student(d, x))), len(x)))
+            masked.append((float(l_out(p, self._student(d, d.model.masked(x, m)))), len(x)))
+        return {
+            "val_whole": _mean(whole),
+            "val_masked": _mean(masked),
+            "val_loss": (_mean(whole) + _mean(masked)) / 2,
+        }
+
+    @torch.no_grad()
+    def _validate_joint(self, module: nn.Module) -> dict[str, float]:
+        d, w = _distillation(module), self.config.weights
+        out, size, cost = [], [], []
+        for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
+            x = d.model.normalise(to_size(batch.images, d.model.size))
+            with self.compute.autocast():
+                m = d.model.masks(x)
+            out.append((float(l_out(p, self._student(d, d.model.masked(x, m)))), len(x)))
+            size.append((float(area(m)), len(x)))
+            penalty = (
+                w.area * area(m) + w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
+            )
+            cost.append((float(penalty), len(x)))
+        # The cost counts too: an open mask answers best and explains nothing.
+        return {"val_out": _mean(out), "val_area": _mean(size), "val_loss": w.out * _mean(out) + _mean(cost)}
+
+    def _student(self, d: Distillation, x: Tensor) -> Tensor:
+        with self.compute.autocast():
+            logits: Tensor = d.model.student(x.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+    def _fixed_masks(self, index: int, count: int, side: int) -> Tensor:
+        """The same random masks at every epoch, without touching the generator that the training draws from."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(index)
+            return random_masks(count, side, whole=0.0).to(self.compute.device)
+
+
+def _distillation(module: nn.Module) -> Distillation:
+    assert isinstance(module, Distillation)
+    return module
+
+
+def _mean(pairs: list[tuple[float, int]]) -> float:
+    return sum(value * count for value, count in pairs) / sum(count for _, count in pairs)

@@ -1,0 +1,267 @@
+"""One loop for every training: cosine rates, clipping, EMA, early stopping, and exact resume.
+
+All randomness of an epoch comes from (seed, phase, epoch), so a run that was killed in mid-epoch repeats that epoch
+from the last checkpoint and ends with the same weights on the same machine.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medtex_edge.errors import DataError
+from medtex_edge.files import atomic_path
+
+from .cache import Photos
+from .device import Compute
+from .progress import Reporter
+
+Row = dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1 where there is none."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the loop needs of a configuration."""
+
+    batch: int
+    weight_decay: float
+    warmup: float
+    clip: float
+    ema: float
+    patience: int
+    seed: int
+
+
+@dataclass
+class Phase:
+    """A stretch of training with its own rates and losses.
+
+    step(module, batch) -> the weighted loss terms by name, to be added up; validate(module) -> measures, lower
+    'val_loss' is better; groups(module) -> (parameters, rate) pairs.
+    """
+
+    name: str
+    epochs: int
+    groups: Callable[[nn.Module], list[tuple[list[nn.Parameter], float]]]
+    step: Callable[[nn.Module, Batch], dict[str, Tensor]]
+    validate: Callable[[nn.Module], dict[str, float]]
+
+
+def batches(
+    photos: Photos, size: int, compute: Compute, *, order: np.random.Generator | None = None
+) -> Iterator[Batch]:
+    """Photographs in batches; shuffled by `order`, which also drops a last batch of one (batch norm needs two)."""
+    count = len(photos.images)
+    index = np.arange(count) if order is None else order.permutation(count)
+    for start in range(0, count, size):
+        chosen = index[start : start + size]
+        if order is not None and len(chosen) == 1 and count > 1:
+            return
+        images = torch.from_numpy(np.ascontiguousarray(photos.images[chosen])).to(
+            compute.device, non_blocking=True
+        )
+        labels = torch.from_numpy(photos.labels[chosen]).to(compute.device)
+        x = images.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
+        yield Batch(x, labels)
+
+
+class Fit:
+    """Trains `module` through phases; `self.module` holds the best averaged weights of the last phase that ran."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        photos: Photos,
+        recipe: Recipe,
+        compute: Compute,
+        reporter: Reporter,
+        checkpoint: Path,
+        key: str,
+    ) -> None:
+        self.module, self._photos, self._recipe, self._compute = module, photos, recipe, compute
+        self._reporter, self._checkpoint, self._key = reporter, checkpoint, key
+        self.history: list[Row] = []
+        self._state = self._load()
+
+    def run(self, phases: list[Phase]) -> None:
+        """Run the phases in order, from the checkpoint where there is one."""
+        for number, phase in enumerate(phases):
+            if phase.epochs == 0 or (self._state is not None and self._state["phase"] > number):
+                continue
+            self._run_phase(number, phase)
+
+    def _run_phase(self, number: int, phase: Phase) -> None:
+        recipe, module = self._recipe, self.module
+        ema = copy.deepcopy(module).eval().requires_grad_(False)
+        optimizer = torch.optim.AdamW(
+            [{"params": p, "lr": lr, "peak": lr} for p, lr in phase.groups(module)],
+            weight_decay=recipe.weight_decay,
+        )
+        scaler = torch.amp.GradScaler(
+            self._compute.device.type, enabled=self._compute.autocast_dtype == torch.float16
+        )
+        best, best_epoch, best_state, first = math.inf, -1, copy.deepcopy(ema.state_dict()), 0
+        if self._state is not None:
+            saved = self._state
+            module.load_state_dict(saved["module"])
+            ema.load_state_dict(saved["ema"])
+            optimizer.load_state_dict(saved["optimizer"])
+            scaler.load_state_dict(saved["scaler"])
+            best, best_epoch, best_state, first = (
+                saved["best"],
+                saved["best_epoch"],
+                saved["best_state"],
+                saved["epoch"] + 1,
+            )
+            self._state = None
+        patience = recipe.patience or max(phase.epochs // 2, 3)
+        steps = max(math.ceil(len(self._photos.images) / recipe.batch), 1)
+        for epoch in range(first, phase.epochs):
+            if epoch - best_epoch > patience and best_epoch >= 0:
+                break
+            started = time.monotonic()
+            terms = self._epoch(number, phase, epoch, steps, optimizer, scaler, ema)
+            measures = phase.validate(ema)
+            self.history.append(
+                {
+                    "phase": phase.name,
+                    "epoch": epoch,
+                    "step": (epoch + 1) * steps,
+                    "seconds": time.monotonic() - started,
+                    **terms,
+                    **measures,
+                }
+            )
+            if measures["val_loss"] < best:
+                best, best_epoch, best_state = measures["val_loss"], epoch, copy.deepcopy(ema.state_dict())
+            self._reporter.epoch(self.history[-1])
+            self._save(number, epoch, module, ema, optimizer, scaler, best, best_epoch, best_state)
+        module.load_state_dict(best_state)
+        # The next phase starts from this one's best weights, and so does a run resumed between the two.
+        self._reporter.phase_done(phase.name, best_epoch)
+
+    def _epoch(
+        self,
+        number: int,
+        phase: Phase,
+        epoch: int,
+        steps: int,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        ema: nn.Module,
+    ) -> dict[str, float]:
+        recipe, module, compute = self._recipe, self.module, self._compute
+        seed = [recipe.seed, number, epoch]
+        torch.manual_seed(zlib.crc32(repr(seed).encode()))
+        module.train()
+        total: dict[str, Tensor] = {}
+        done = 0
+        for batch in batches(self._photos, recipe.batch, compute, order=np.random.default_rng(seed)):
+            step = epoch * steps + done
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * cosine(step, phase.epochs * steps, recipe.warmup)
+            with compute.autocast():
+                terms = phase.step(module, batch)
+            loss = torch.stack(list(terms.values())).sum()
+            if not bool(torch.isfinite(loss)):
+                bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
+                raise DataError(
+                    f"the loss became {float(loss)} in {phase.name}, epoch {epoch}, by {', '.join(bad)}",
+                    hint="try --precision fp32 or a smaller learning rate",
+                )
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            average(ema, module, min(recipe.ema, (1 + step) / (10 + step)))
+            for name, term in terms.items():
+                total[name] = total.get(name, torch.zeros((), device=term.device)) + term.detach()
+            done += 1
+            self._reporter.step(phase.name, epoch, phase.epochs, done, steps, total)
+        return {name: float(value) / done for name, value in total.items()}
+
+    def _save(
+        self,
+        phase: int,
+        epoch: int,
+        module: nn.Module,
+        ema: nn.Module,
+        optimizer: Any,
+        scaler: Any,
+        best: float,
+        best_epoch: int,
+        best_state: Any,
+    ) -> None:
+        state = {
+            "key": self._key,
+            "phase": phase,
+            "epoch": epoch,
+            "module": module.state_dict(),
+            "ema": ema.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "best": best,
+            "best_epoch": best_epoch,
+            "best_state": best_state,
+            "history": self.history,
+        }
+        with atomic_path(self._checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def _load(self) -> dict[str, Any] | None:
+        if not self._checkpoint.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(
+                self._checkpoint, map_location=self._compute.device, weights_only=True
+            )
+        except (RuntimeError, ValueError, EOFError, OSError) as error:
+            raise DataError(
+                f"cannot read the checkpoint {self._checkpoint}: {error}", hint="delete it to start anew"
+            ) from error
+        if state.get("key") != self._key:
+            raise DataError(
+                f"{self._checkpoint.parent} holds an unfinished run with other settings or photographs",
+                hint="choose another --out, repeat that run's own command to resume it, or delete the folder",
+            )
+        self.history = list(state["history"])
+        self._reporter.resumed(self.history[-1])
+        return state
+
+
+def cosine(step: int, steps: int, warmup: float) -> float:
+    """The rate's factor in 0..1 at a step: a linear rise over the fraction `warmup`, then half a cosine to 0."""
+    rise = max(int(steps * warmup), 1)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(steps - rise, 1), 1)))
+
+
+@torch.no_grad()
+def average(ema: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the averaged weights and statistics towards the module's by 1 - decay."""
+    for mean, now in zip(ema.state_dict().values(), module.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(now.to(mean.dtype), 1 - decay)
+        else:
+            mean.copy_(now)

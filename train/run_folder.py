@@ -1,0 +1,125 @@
+"""A run folder, written by a training and read by the export: weights, the card of the model, measures, settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medtex_edge.contract import OperatingPoint
+from medtex_edge.errors import BundleError, DataError, TeacherError
+
+from .cache import Photos, load_photos
+from .config import TrainConfig, config_from, read_config
+from .data import DataOptions, load_cohort
+from .explainer import Explainer
+from .medtex import MedTex
+from .setup import cache_folder
+from .student import Classifier
+from .teacher import read_card
+from .weights import read_safetensors
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished distillation."""
+
+    path: Path
+    name: str
+    classes: tuple[str, ...]
+    referable: tuple[int, ...]
+    ordered: bool
+    size: int
+    temperature: float
+    operating_point: OperatingPoint
+    metrics: dict[str, Any]
+    config: TrainConfig
+    card: dict[str, Any]
+    data: Path | None
+    data_options: DataOptions
+    seed: int
+
+    def load_model(self) -> MedTex:
+        """Student and explainer with the run's weights, in fp32 and evaluation mode. Raises `DataError`."""
+        if self.config.method != "medtex":
+            raise DataError(
+                f"{self.path} was trained by the method {self.config.method!r}, which has no explainer: it is a baseline",
+                hint="train with --method medtex to get a model that can be exported",
+            )
+        c = self.config
+        student = Classifier(c.student, len(self.classes), weights="none")
+        explainer = Explainer(c.student, stages=c.stages, width=c.width, weights="none")
+        for module, name in ((student.net, "student"), (explainer, "explainer")):
+            file = self.path / f"{name}.safetensors"
+            try:
+                module.load_state_dict(read_safetensors(file))
+            except RuntimeError as error:
+                raise DataError(f"{file} does not fit the run's configuration: {error}") from error
+            except TeacherError as error:
+                raise DataError(error.message) from error
+        model = MedTex(student, explainer, size=self.size, baseline_grid=c.baseline_grid)
+        model.temperature = self.temperature
+        return model.float().eval()
+
+    def photographs(
+        self, split: str = "val", *, limit: int | None = None, data: Path | None = None
+    ) -> Photos:
+        """The cropped photographs of a split, from the training's own source or from `data`. Raises `DataError`."""
+        source = data or self.data
+        if source is None or not source.exists():
+            raise DataError(
+                f"the photographs of {self.path} are no longer at {source}",
+                hint="say where such photographs are: --data DIR",
+            )
+        cohort = load_cohort(source, options=self.data_options, seed=self.seed)
+        if cohort.classes != self.classes:
+            raise DataError(
+                f"{source} has the classes {', '.join(cohort.classes)}; the run has {', '.join(self.classes)}"
+            )
+        photos = load_photos(cohort, split, self.size, cache=cache_folder(self.path))
+        if limit is None or limit >= len(photos.images):
+            return photos
+        return Photos(photos.images[:limit], photos.labels[:limit], photos.keys[:limit])
+
+
+def load_run(path: Path) -> Run:
+    """Read a finished run of `medtex-edge train`. Raises `DataError` that says what is missing."""
+    try:
+        card = read_card(path, "student")
+    except TeacherError as error:
+        raise DataError(error.message, hint=error.hint) from error
+    tables = read_config(path / "config.toml")
+    try:
+        metrics = json.loads((path / "metrics.json").read_text("utf-8"))
+        point = dict(card["operating_point"])
+        for name in ("sensitivity_interval", "specificity_interval"):
+            point[name] = tuple(point[name])
+        data = dict(tables["data"])
+        return Run(
+            path=path,
+            name=str(card["name"]),
+            classes=tuple(card["classes"]),
+            referable=tuple(card["referable"]),
+            ordered=bool(card["ordered"]),
+            size=int(card["size"]),
+            temperature=float(card["temperature"]),
+            operating_point=OperatingPoint(**point),
+            metrics=metrics,
+            config=config_from(TrainConfig, tables["train"]),
+            card=card,
+            data=Path(data["path"]) if data.get("path") else None,
+            data_options=DataOptions(
+                **{k: frozenset(v) if k == "accept" else v for k, v in data["options"].items()}
+            ),
+            seed=int(data["seed"]),
+        )
+    except (KeyError, TypeError, ValueError, OSError, BundleError) as error:
+        raise DataError(f"{path} is no whole run folder: {type(error).__name__}: {error}") from error
+
+
+def data_table(path: Path, options: DataOptions, seed: int, fingerprint: str) -> dict[str, Any]:
+    """The `[data]` table of `config.toml`: enough to find the same photographs again."""
+    values = asdict(options)
+    values["accept"] = sorted(values["accept"])
+    return {"path": str(path.resolve()), "seed": seed, "fingerprint": fingerprint, "options": values}

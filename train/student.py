@@ -1,0 +1,34 @@
+"""The student: a compact timm classifier, with its intermediate features for L_mid."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .weights import create_model
+
+
+class Classifier(nn.Module):
+    """A timm model that gives logits and, where it can, the features of its last two resolutions.
+
+    forward (N, 3, S, S) normalised -> logits (N, C).
+    """
+
+    def __init__(self, name: str, classes: int, *, weights: str = "auto", drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.net = create_model(name, classes, weights=weights, drop_rate=drop_rate)
+        self.name = name
+        info = getattr(self.net, "feature_info", None)
+        stages = list(info) if isinstance(info, list) else []
+        able = hasattr(self.net, "forward_intermediates") and len(stages) >= 2
+        self.feature_channels: tuple[int, ...] = tuple(int(s["num_chs"]) for s in stages[-2:]) if able else ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits
+
+    def with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, 3, S, S) -> logits (N, C) and features [(N, c, h, w), ...], in one pass."""
+        if not self.feature_channels:
+            return self(x), []
+        final, features = self.net.forward_intermediates(x, indices=len(self.feature_channels))
+        return self.net.forward_head(final), features

@@ -1,0 +1,244 @@
+"""`medtex-edge train`: student and explainer, distilled from a teacher."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from medtex_edge.contract import OperatingPoint
+from medtex_edge.files import atomic_path, write_json
+
+from . import device
+from .augment import Augment
+from .cache import Photos
+from .config import TrainConfig, Weights, write_config
+from .data import Cohort
+from .depthwise import speed_up_depthwise
+from .distill import Distillation, Steps
+from .evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
+from .explainer import Explainer
+from .fit import Fit, Recipe
+from .lesions import load_lesions
+from .medtex import MedTex
+from .metrics import fit_temperature, operating_point
+from .plots import plot_confusion, plot_history, plot_roc, plot_sheet
+from .progress import Reporter, write_history
+from .report import write_report
+from .run_folder import data_table
+from .saliency_metrics import saliency_report
+from .setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from .student import Classifier
+from .teacher import FileOptions, Teacher, load_teacher
+
+SHEET = 12  # photographs on the sheet
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found on the validation photographs, ready to be written."""
+
+    temperature: float
+    point: OperatingPoint
+    predictions: Predictions
+    metrics: dict[str, Any]
+
+
+def methods_weights(config: TrainConfig) -> TrainConfig:
+    """The baselines are the same loop with terms switched off and on."""
+    if config.method == "hinton":
+        return replace(config, weights=replace(config.weights, mid=0.0))
+    if config.method == "supervised":
+        return replace(config, weights=Weights(out=0.0, mid=0.0, label=1.0))
+    return config
+
+
+def train(
+    config: TrainConfig,
+    source: Source,
+    teacher_spec: str,
+    out: Path,
+    reporter: Reporter,
+    *,
+    teacher_options: FileOptions | None = None,
+    masks: Path | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Distil, or resume, and write the run folder; returns its metrics. `masks`: a folder with lesion masks to score."""
+    started = time.monotonic()
+    open_folder(out)
+    config = methods_weights(config)
+    compute = device.choose(config.precision)
+    cohort = open_cohort(source, config.seed, reporter)
+    teacher = load_teacher(teacher_spec, cohort.classes, compute, teacher_options)
+    # Kept at the larger of the two inputs, so that neither model sees an enlarged picture.
+    material = prepare(source, cohort, max(config.size, teacher.size), out, reporter)
+    seed_everything(config.seed)
+    model = MedTex(
+        Classifier(config.student, len(cohort.classes), weights=config.student_weights),
+        Explainer(config.student, stages=config.stages, width=config.width, weights=config.student_weights),
+        size=config.size,
+        baseline_grid=config.baseline_grid,
+    )
+    speed_up_depthwise(model)
+    distillation = Distillation(model, teacher.feature_channels if config.weights.mid else ())
+    distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reporter.say(
+        f"student {config.student} at {config.size} px, taught by {teacher.name}, method {config.method}, on {compute.words}"
+    )
+    for note in teacher.notes:
+        reporter.say(f"  {note}")
+    recipe = Recipe(
+        config.batch,
+        config.weight_decay,
+        config.warmup,
+        config.clip,
+        config.ema,
+        config.patience,
+        config.seed,
+    )
+    key = repr((config, cohort.fingerprint, teacher_spec))
+    fit = Fit(distillation, material.train, recipe, compute, reporter, out / "checkpoint.pt", key)
+    steps = Steps(config, teacher, Augment().to(compute.device), material.val, compute)
+    fit.run(steps.phases())
+    outcome = _evaluate(config, model, teacher, material, compute, masks)
+    origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
+    _write(config, material, teacher, fit, model, outcome, out, origin)
+    return outcome.metrics
+
+
+def _evaluate(
+    config: TrainConfig,
+    model: MedTex,
+    teacher: Teacher,
+    material: Material,
+    compute: device.Compute,
+    masks: Path | None,
+) -> Outcome:
+    val, referable = material.val, material.referable
+    known = val.labels >= 0
+    answers = teacher_answers(teacher, val, compute)
+    predictions = predict(model, val, compute, explained=config.method == "medtex")
+    temperature = fit_temperature(predictions.logits[known], val.labels[known])
+    probabilities = predictions.probabilities(temperature)
+    scores, truth = _scores(probabilities, val, referable)
+    point = operating_point(scores, truth, config.target_sensitivity)
+    metrics = student_report(
+        predictions, temperature, answers, val.labels, referable, material.cohort.ordered
+    )
+    metrics["student"]["temperature"] = temperature
+    metrics["student"]["operating_point"] = asdict(point)
+    metrics["saliency"] = (
+        area_report(predictions.maps, probabilities, referable, point) if config.method == "medtex" else {}
+    )
+    if masks is not None and config.method == "medtex":
+        lesions = load_lesions(masks, config.size)
+        photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
+        maps = predict(model, photos, compute).maps
+        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {
+            "masks": str(masks)
+        }
+    metrics["selected_on"] = "val"
+    metrics["method"] = config.method
+    return Outcome(temperature, point, predictions, metrics)
+
+
+def _scores(probabilities: Floats, val: Photos, referable: tuple[int, ...]) -> tuple[Floats, Any]:
+    known = val.labels >= 0
+    return probabilities[known][:, list(referable)].sum(1), np.isin(val.labels[known], referable)
+
+
+def _write(
+    config: TrainConfig,
+    material: Material,
+    teacher: Teacher,
+    fit: Fit,
+    model: MedTex,
+    outcome: Outcome,
+    out: Path,
+    origin: dict[str, str],
+) -> None:
+    cohort = material.cohort
+    _plots(config, material, fit, outcome, out / "plots")
+    write_history(out / "history.csv", fit.history)
+    write_config(
+        out / "config.toml",
+        {
+            "train": asdict(config),
+            "data": data_table(
+                material.source.path, material.source.options, config.seed, cohort.fingerprint
+            ),
+        },
+    )
+    write_json(out / "metrics.json", outcome.metrics)
+    write_json(
+        out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")}
+    )
+    parts = {"student": model.student.net}
+    if config.method == "medtex":
+        parts["explainer"] = model.explainer
+    for name, module in parts.items():
+        with atomic_path(out / f"{name}.safetensors") as temporary:
+            save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
+    # Last: its presence says that the run is finished.
+    write_json(
+        out / "model.json", _card(config, cohort, material.referable, teacher, outcome, out.name, origin)
+    )
+    write_report(out)
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _card(
+    config: TrainConfig,
+    cohort: Cohort,
+    referable: tuple[int, ...],
+    teacher: Teacher,
+    outcome: Outcome,
+    name: str,
+    origin: dict[str, str],
+) -> dict[str, Any]:
+    return {
+        "kind": "student",
+        "name": name,
+        "student": config.student,
+        "method": config.method,
+        "teacher": teacher.name,
+        "classes": list(cohort.classes),
+        "referable": list(referable),
+        "ordered": cohort.ordered,
+        "size": config.size,
+        "temperature": outcome.temperature,
+        "operating_point": asdict(outcome.point),
+        "data_fingerprint": cohort.fingerprint,
+        "seed": config.seed,
+        "provenance": origin,
+    }
+
+
+def _plots(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    val, classes, referable = material.val, material.cohort.classes, material.referable
+    probabilities = outcome.predictions.probabilities(outcome.temperature)
+    scores, truth = _scores(probabilities, val, referable)
+    plot_history(fit.history, folder / "history.png")
+    plot_roc(scores, truth, outcome.point, folder / "roc.png")
+    plot_confusion(outcome.metrics["student"]["confusion"], classes, folder / "confusion.png")
+    if config.method != "medtex":
+        return
+    said = probabilities.argmax(1)
+    # Failures first, then the rest in order: a sheet of successes would hide what a reader must see.
+    order = sorted(range(len(said)), key=lambda i: (bool(val.labels[i] < 0 or said[i] == val.labels[i]), i))
+    half = [i for i in order if said[i] != val.labels[i]][: SHEET // 2]
+    chosen = half + [i for i in order if said[i] == val.labels[i]][: SHEET - len(half)]
+    titles = [
+        f"{'labelled ' + classes[val.labels[i]] if val.labels[i] >= 0 else 'no label'}, read {classes[said[i]]} ({probabilities[i, said[i]]:.2f})"
+        for i in chosen
+    ]
+    plot_sheet(
+        np.asarray(val.images[chosen]), outcome.predictions.maps[chosen], titles, folder / "sheet.png", None
+    )

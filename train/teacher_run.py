@@ -1,0 +1,159 @@
+"""`medtex-edge train-teacher`: a pretrained classifier, fine-tuned on the photographs, becomes the teacher."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from medtex_edge.files import atomic_path, write_json
+
+from . import device
+from .augment import Augment
+from .config import TeachConfig, write_config
+from .depthwise import speed_up_depthwise
+from .evaluate import BATCH, classifier_logits, softmax
+from .fit import Batch, Fit, Phase, Recipe, batches
+from .metrics import answer_metrics, fit_temperature, operating_point
+from .plots import plot_confusion, plot_history, plot_roc
+from .progress import Reporter, write_history
+from .run_folder import data_table
+from .setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from .student import Classifier
+from .weights import normalisation
+
+
+def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Train, or resume, and write the run folder; returns its metrics."""
+    started = time.monotonic()
+    open_folder(out)
+    compute = device.choose(config.precision)
+    cohort = open_cohort(source, config.seed, reporter)
+    material = prepare(source, cohort, config.size, out, reporter)
+    seed_everything(config.seed)
+    reporter.say(f"teacher {config.model} at {config.size} px on {compute.words}")
+    net = Classifier(
+        config.model, len(material.cohort.classes), weights=config.model_weights, drop_rate=config.drop_rate
+    )
+    speed_up_depthwise(net)
+    net.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = (torch.tensor(v, device=compute.device).view(1, 3, 1, 1) for v in normalisation(net.net))
+
+    def normalise(x: Tensor) -> Tensor:
+        return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    recipe = Recipe(
+        config.batch,
+        config.weight_decay,
+        config.warmup,
+        config.clip,
+        config.ema,
+        config.patience,
+        config.seed,
+    )
+    key = repr((config, material.cohort.fingerprint))
+    fit = Fit(net, material.train, recipe, compute, reporter, out / "checkpoint.pt", key)
+    fit.run([_phase(config, material, compute, normalise)])
+    logits = classifier_logits(fit.module, normalise, material.val, compute)
+    return _write(
+        config,
+        material,
+        fit,
+        logits,
+        out,
+        provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}"},
+    )
+
+
+def _phase(config: TeachConfig, material: Material, compute: device.Compute, normalise: Any) -> Phase:
+    augment = Augment().to(compute.device)
+
+    def step(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        with torch.autocast(batch.images.device.type, enabled=False):
+            x = normalise(augment(batch.images))
+        known = batch.labels >= 0
+        logits = module(x).float()
+        if not bool(known.any()):
+            return {"label": logits.sum() * 0}
+        return {
+            "label": F.cross_entropy(
+                logits[known], batch.labels[known], label_smoothing=config.label_smoothing
+            )
+        }
+
+    @torch.no_grad()
+    def validate(module: nn.Module) -> dict[str, float]:
+        total, count, right = 0.0, 0, 0
+        for batch in batches(material.val, BATCH, compute):
+            with compute.autocast():
+                logits = module(normalise(batch.images)).float()
+            known = batch.labels >= 0
+            total += float(F.cross_entropy(logits[known], batch.labels[known], reduction="sum"))
+            right += int((logits.argmax(1) == batch.labels)[known].sum())
+            count += int(known.sum())
+        return {"val_loss": total / count, "val_accuracy": right / count}
+
+    return Phase(
+        "teacher", config.epochs, lambda module: [(list(module.parameters()), config.lr)], step, validate
+    )
+
+
+def _write(
+    config: TeachConfig, material: Material, fit: Fit, logits: Any, out: Path, origin: dict[str, str]
+) -> dict[str, Any]:
+    cohort, referable, labels = material.cohort, material.referable, material.val.labels
+    known = labels >= 0
+    temperature = fit_temperature(logits[known], labels[known])
+    p = softmax(logits / temperature)[known]
+    scores = p[:, list(referable)].sum(1)
+    truth = (labels[known][:, None] == list(referable)).any(1)
+    point = operating_point(scores, truth, config.target_sensitivity)
+    metrics = {
+        "teacher": answer_metrics(p, labels[known], referable, ordered=cohort.ordered),
+        "selected_on": "val",
+    }
+    plots = out / "plots"
+    plots.mkdir(exist_ok=True)
+    plot_history(fit.history, plots / "history.png")
+    plot_roc(scores, truth, point, plots / "roc.png")
+    plot_confusion(metrics["teacher"]["confusion"], cohort.classes, plots / "confusion.png")
+    write_history(out / "history.csv", fit.history)
+    write_config(
+        out / "config.toml",
+        {
+            "train-teacher": asdict(config),
+            "data": data_table(
+                material.source.path, material.source.options, config.seed, cohort.fingerprint
+            ),
+        },
+    )
+    write_json(out / "metrics.json", metrics)
+    write_json(
+        out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")}
+    )
+    assert isinstance(fit.module, Classifier)
+    with atomic_path(out / "teacher.safetensors") as temporary:
+        save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)
+    # Last: its presence says that the run is finished.
+    write_json(
+        out / "model.json",
+        {
+            "kind": "teacher",
+            "model": config.model,
+            "classes": list(cohort.classes),
+            "ordered": cohort.ordered,
+            "size": config.size,
+            "referable": list(referable),
+            "temperature": temperature,
+            "operating_point": asdict(point),
+            "provenance": origin,
+        },
+    )
+    (out / "checkpoint.pt").unlink(missing_ok=True)
+    return metrics
