@@ -1,0 +1,368 @@
+"""The image geometry in numpy: the reference that the native module is held to, and its stand-in where it is missing.
+
+`look` finds the field of view in a sparse sample of the frame, `crop_resize` cuts the box and resizes it. Both
+work in exact integers up to one rounding; the circle fit uses doubles in a fixed order of operations, so that
+the native module (runtime/native, the same steps under the same names) finds the same box to the pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+# What `look` saw. The numbers are shared with runtime/native/geometry.hpp.
+FOUND, TINY, STRIP, BLACK, WHITE, EVEN, NOISE, FAINT, SCATTERED, HOLLOW = range(10)
+
+GRID = 256  # at most this many samples along the longer side: 1080p is looked at every 8 pixels, 12 MP every 16
+MIN_SIDE = 32  # pixels; below it a disc's edge cannot be told from its texture
+MAX_ASPECT = 8
+BORDER_MAX = 80  # a corner brighter than this is fundus, not border
+TRIPLES = 192  # circles tried; with two thirds of the edge points good, 57 of them rest on good points alone
+
+
+class Look(NamedTuple):
+    """`status` FOUND with the box (pixels) and its disc's lit and total samples, or why not, with one `figure`."""
+
+    status: int
+    left: int = 0
+    top: int = 0
+    side: int = 0
+    lit: int = 0
+    total: int = 0
+    figure: int = 0
+
+
+def look(image: U8) -> Look:
+    """Find the field of view of `image` (H, W, 3) uint8 of any strides, in any channel order. Never raises."""
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        return Look(TINY, figure=min(height, width))
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        return Look(STRIP, figure=max(height, width) // min(height, width))
+    step = -(-max(height, width) // GRID)
+    samples = np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
+    refusal, median = _refuse(samples.max(axis=2))
+    if refusal is not None:
+        return refusal
+    border, threshold, contrast = _threshold(samples)
+    if contrast < 20:
+        # Nothing stands out of the border: a photograph cropped to the retina, or nearly nothing at all.
+        if median < 40:
+            return Look(FAINT, figure=contrast)
+        border, threshold = np.zeros(3, np.int16), 1
+    lit = _majority(_level(samples, border) >= threshold)
+    body = _largest_component(lit)
+    area = int(body.sum())
+    if area * 20 < body.size:
+        return Look(SCATTERED, figure=100 * area // body.size)
+    points, box = _edges(image, body, step, border, threshold)
+    circle = _fit_circle(points, height, width)
+    if circle is not None:
+        x, y, radius = circle  # doubled pixels
+        side = math.floor(radius + 0.5)
+        left, top = math.floor((x - side) * 0.5 + 0.5), math.floor((y - side) * 0.5 + 0.5)
+    else:
+        x0, y0, x1, y1 = box
+        if area * step * step * 2 < (x1 - x0) * (y1 - y0):
+            return Look(SCATTERED, figure=100 * area // body.size)
+        side = max(x1 - x0, y1 - y0)
+        left, top = (x0 + x1 - side) >> 1, (y0 + y1 - side) >> 1
+    lit_count, inside, total = _coverage(lit, step, left, top, side)
+    if lit_count * 3 < inside:
+        return Look(HOLLOW, figure=100 * lit_count // max(inside, 1))
+    return Look(FOUND, left, top, side, lit_count, total)
+
+
+def _refuse(level: U8) -> tuple[Look | None, int]:
+    """Refuse what holds no picture at all, by the brightest channel of each sample (h, w); also give its median."""
+    low, median, high = (_percentile(level, percent) for percent in (3, 50, 97))
+    if high < 24:
+        return Look(BLACK, figure=high), median
+    if _percentile(level, 10) >= 245:
+        return Look(WHITE, figure=median), median
+    if high - low < 10:
+        return Look(EVEN, figure=median), median
+    # A photograph is smooth from sample to sample: noise differs as much between neighbours as over the frame.
+    wide = level.astype(np.int64)
+    steps = np.abs(np.diff(wide, axis=0)).sum() + np.abs(np.diff(wide, axis=1)).sum()
+    pairs = (level.shape[0] - 1) * level.shape[1] + level.shape[0] * (level.shape[1] - 1)
+    spread = int(np.abs(wide - int(wide.sum()) // level.size).sum())
+    if int(steps) * level.size * 100 > spread * pairs * 80:
+        return Look(NOISE, figure=100 * int(steps) * level.size // max(spread * pairs, 1)), median
+    return None, median
+
+
+def _threshold(samples: U8) -> tuple[npt.NDArray[np.int16], int, int]:
+    """Border colour (3,), the level above it that counts as lit, and how far the bright part stands out of it.
+
+    The border is the darkest corner: at least one is dark wherever a border shows, whatever text covers the rest.
+    """
+    leg = max(3, min(samples.shape[:2]) // 16)
+    rows, columns = np.indices((leg, leg))
+    triangle = rows + columns < leg
+    corners = [flipped[:leg, :leg][triangle] for flipped in
+               (samples, samples[:, ::-1], samples[::-1], samples[::-1, ::-1])]  # fmt: skip
+    middle = int(triangle.sum()) // 2
+    medians = [int(np.sort(corner.max(axis=1))[middle]) for corner in corners]
+    corner = corners[medians.index(min(medians))]
+    border = np.sort(corner, axis=0)[middle].astype(np.int16)
+    if int(border.max()) > BORDER_MAX:
+        border[:] = 0
+        return border, 1, 255
+    noise = int(np.sort(_level(corner, border))[len(corner) * 3 // 4])
+    contrast = _percentile(_level(samples, border), 97)
+    return border, max(10, contrast * 12 // 100, min(3 * noise, contrast // 2)), contrast
+
+
+def _level(samples: U8, border: npt.NDArray[np.int16]) -> U8:
+    """(..., 3) -> (...): how far the channel that stands out most is above the border's colour."""
+    return np.maximum(samples.astype(np.int16) - border, 0).max(axis=-1).astype(np.uint8)
+
+
+def _percentile(level: U8, percent: int) -> int:
+    """The lowest level that at least `percent` of the samples do not exceed."""
+    reached = np.cumsum(np.bincount(level.ravel(), minlength=256)) * 100 >= level.size * percent
+    return int(np.argmax(reached))
+
+
+def _majority(lit: Mask) -> Mask:
+    """A 3 x 3 majority vote, edges repeated: hot pixels and thin strokes go, the disc's outline stays."""
+    padded = np.pad(lit, 1, mode="edge").astype(np.uint8)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] >= 5)
+
+
+def _largest_component(lit: Mask) -> Mask:
+    """The largest 4-connected part (the first in reading order among equals), by union of the runs of each row."""
+    padded = np.zeros((lit.shape[0], lit.shape[1] + 2), np.int8)
+    padded[:, 1:-1] = lit
+    turn = np.diff(padded, axis=1)
+    row, start = np.nonzero(turn == 1)
+    end = np.nonzero(turn == -1)[1]
+    parent = list(range(len(row)))
+
+    def root(run: int) -> int:
+        while parent[run] != run:
+            parent[run] = parent[parent[run]]
+            run = parent[run]
+        return run
+
+    rows, starts, ends = row.tolist(), start.tolist(), end.tolist()
+    above = 0
+    for run in range(len(rows)):
+        while above < run and (rows[above] < rows[run] - 1 or (rows[above] == rows[run] - 1 and ends[above] <= starts[run])):
+            above += 1
+        other = above
+        while other < run and rows[other] == rows[run] - 1 and starts[other] < ends[run]:
+            a, b = sorted((root(other), root(run)))
+            parent[b] = a
+            other += 1
+    body = np.zeros_like(lit)
+    if not rows:
+        return body
+    roots = np.array([root(run) for run in range(len(rows))])
+    largest = int(np.argmax(np.bincount(roots, weights=end - start)))
+    for run in np.nonzero(roots == largest)[0]:
+        body[rows[run], starts[run] : ends[run]] = True
+    return body
+
+
+def _edges(
+    image: U8, body: Mask, step: int, border: npt.NDArray[np.int16], threshold: int
+) -> tuple[I64, tuple[int, int, int, int]]:
+    """The body's outline, found to the pixel: points (n, 2) as x, y in doubled pixels, and its bounding box.
+
+    Where the body reaches the frame's edge it is cut off there: no point of the disc's outline, but the box's end.
+    """
+    height, width = image.shape[:2]
+    ends = []
+    points = []
+    for axis, extent in ((1, width), (0, height)):
+        lines = np.nonzero(body.any(axis=axis))[0]
+        across = body[lines] if axis == 1 else body[:, lines].T
+        first = np.argmax(across, axis=1)
+        last = across.shape[1] - 1 - np.argmax(across[:, ::-1], axis=1)
+        for position, outwards in ((first, -1), (last, 1)):
+            free = position > 0 if outwards < 0 else position < across.shape[1] - 1
+            line = lines[free] * step + step // 2
+            lit = position[free] * step + step // 2
+            dark = lit + outwards * step
+            while step > 1 and int(np.abs(dark - lit).max(initial=0)) > 1:
+                middle = (lit + dark) >> 1 if outwards > 0 else (lit + dark + 1) >> 1
+                pixels = image[line, middle] if axis == 1 else image[middle, line]
+                is_lit = _level(pixels, border) >= threshold
+                lit, dark = np.where(is_lit, middle, lit), np.where(is_lit, dark, middle)
+            edge = 2 * lit if outwards < 0 else 2 * lit + 2
+            points.append(np.stack((edge, 2 * line + 1) if axis == 1 else (2 * line + 1, edge), axis=1))
+            if not free.all():
+                ends.append(0 if outwards < 0 else extent)
+            else:
+                ends.append(int(edge.min() if outwards < 0 else edge.max()) // 2)
+    x0, x1, y0, y1 = ends
+    return np.concatenate(points).astype(np.int64), (x0, y0, x1, y1)
+
+
+def _sequence(count: int) -> I64:
+    """The same pseudo-random numbers everywhere (Numerical Recipes' linear congruential generator)."""
+    state, numbers = 1, []
+    for _ in range(count):
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        numbers.append(state >> 8)
+    return np.array(numbers, np.int64)
+
+
+_NUMBERS = _sequence(3 * TRIPLES).reshape(TRIPLES, 3)
+
+
+def _fit_circle(points: I64, height: int, width: int) -> tuple[float, float, float] | None:
+    """The circle (x, y, radius in doubled pixels) that most of the outline lies on, or None.
+
+    Circles through three points each are judged by the points on them, less the points outside: light beyond
+    the edge speaks against a circle, darkness inside it is an eyelid or uneven light. The best is refined
+    by least squares (Kasa 1976) on the points that lie on it.
+    """
+    n = len(points)
+    if n < 16:
+        return None
+    # Relative to the frame's centre, so that the sums of fourth powers stay within 64 bits.
+    x, y = points[:, 0] - width, points[:, 1] - height
+    tolerance = max(3.0, 0.015 * min(height, width))
+    few = slice(None, None, -(-n // 256))
+    best = _best_triple(x, y, x[few], y[few], tolerance, height, width)
+    if best is None:
+        return None
+    a, b, radius = best
+    for _ in range(3):
+        on, _ = _on_circle(x, y, a, b, radius, tolerance)
+        fitted = _least_squares(x[on], y[on])
+        if fitted is None:
+            return None
+        a, b, radius = fitted
+    on, outside = _on_circle(x, y, a, b, radius, tolerance)
+    count = int(on.sum())
+    dx, dy = x[on] - a, y[on] - b
+    octants = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
+    seen = int((np.bincount(octants, minlength=8) >= 2).sum())
+    fits = _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and seen >= 4
+    return (a + width, b + height, radius) if fits else None
+
+
+def _best_triple(
+    x: I64, y: I64, few_x: I64, few_y: I64, tolerance: float, height: int, width: int
+) -> tuple[float, float, float] | None:
+    picks = _NUMBERS % len(x)
+    (x0, x1, x2), (y0, y1, y2) = x[picks].T, y[picks].T
+    z0, z1, z2 = x0 * x0 + y0 * y0, x1 * x1 + y1 * y1, x2 * x2 + y2 * y2
+    area = 2 * (x0 * (y1 - y2) + x1 * (y2 - y0) + x2 * (y0 - y1))
+    safe = np.where(area == 0, 1, area).astype(np.float64)
+    a = (z0 * (y1 - y2) + z1 * (y2 - y0) + z2 * (y0 - y1)).astype(np.float64) / safe
+    b = (z0 * (x2 - x1) + z1 * (x0 - x2) + z2 * (x1 - x0)).astype(np.float64) / safe
+    radius = np.sqrt((x0 - a) * (x0 - a) + (y0 - b) * (y0 - b))
+    usable = (area != 0) & _plausible(a, b, radius, height, width)
+    on, outside = _on_circle(few_x, few_y, a[:, None], b[:, None], radius[:, None], tolerance)
+    score = np.where(usable, on.sum(axis=1) - outside.sum(axis=1), -len(x) - 1)
+    best = int(np.argmax(score))
+    return (float(a[best]), float(b[best]), float(radius[best])) if usable[best] else None
+
+
+def _plausible(a: Any, b: Any, radius: Any, height: int, width: int) -> Any:
+    """A disc centred in the frame, no smaller than a fifth of the frame's shorter side nor much larger than it."""
+    inside = (abs(a) <= width) & (abs(b) <= height)
+    return inside & (radius * 5 >= min(height, width)) & (radius * 4 <= 5 * max(height, width))
+
+
+def _on_circle(x: I64, y: I64, a: Any, b: Any, radius: Any, tolerance: float) -> tuple[Mask, Mask]:
+    dx, dy = x - a, y - b
+    distance = dx * dx + dy * dy
+    inner, outer = np.maximum(radius - tolerance, 0.0), radius + tolerance
+    outside = distance > outer * outer
+    return (distance >= inner * inner) & ~outside, outside
+
+
+def _least_squares(x: I64, y: I64) -> tuple[float, float, float] | None:
+    """Kasa's algebraic circle fit: sums in exact integers, then doubles in the native module's order."""
+    z = x * x + y * y
+    n, sx, sy, sz = float(len(x)), float(x.sum()), float(y.sum()), float(z.sum())
+    xx, xy, yy = float((x * x).sum()), float((x * y).sum()), float((y * y).sum())
+    zx, zy = float((z * x).sum()), float((z * y).sum())
+    p, q, r = n * xx - sx * sx, n * xy - sx * sy, n * yy - sy * sy
+    u, v = 0.5 * (n * zx - sz * sx), 0.5 * (n * zy - sz * sy)
+    determinant = p * r - q * q
+    if not determinant > 0.0:
+        return None
+    a, b = (u * r - q * v) / determinant, (p * v - q * u) / determinant
+    square = (sz - 2.0 * a * sx - 2.0 * b * sy) / n + a * a + b * b
+    return (a, b, math.sqrt(square)) if square > 0.0 else None
+
+
+def _coverage(lit: Mask, step: int, left: int, top: int, side: int) -> tuple[int, int, int]:
+    """Samples of the box's inscribed disc: how many are lit, lie in the frame, and there are in all."""
+    rows, columns = lit.shape
+    offset = 2 * (step // 2) + 1  # doubled position of sample 0's centre
+    x, y = 2 * left + side, 2 * top + side
+    i = np.arange(-((offset + side - y) // (2 * step)), (y + side - offset) // (2 * step) + 1)
+    dy = 2 * step * i + offset - y
+    half = np.sqrt((side * side - dy * dy).astype(np.float64)).astype(np.int64)
+    j0, j1 = -((offset + half - x) // (2 * step)), (x + half - offset) // (2 * step) + 1
+    total = int(np.maximum(j1 - j0, 0).sum())
+    seen = (i >= 0) & (i < rows)
+    i, j0, j1 = i[seen], np.clip(j0[seen], 0, columns), np.clip(j1[seen], 0, columns)
+    j1 = np.maximum(j0, j1)
+    before = np.zeros((rows, columns + 1), np.int64)
+    before[:, 1:] = np.cumsum(lit, axis=1)
+    return int((before[i, j1] - before[i, j0]).sum()), int((j1 - j0).sum()), total
+
+
+def crop_resize(
+    image: U8, left: int, top: int, side: int, height: int, width: int, bgr: bool, out: U8
+) -> None:
+    """Cut the square box out of `image` (black beyond it), resize it to `out` (height, width, 3) RGB.
+
+    Each pixel of `out` is the exact mean of the box over an interval per axis, max(side / n, 1) pixels long and
+    centred on it: area averaging where it shrinks, linear interpolation where it enlarges, the identity where
+    the sizes match. Beyond the box's edge its outermost pixels are repeated. Rounded once, half up.
+    """
+    rows, columns = image.shape[:2]
+    x0, x1 = min(max(left, 0), columns), min(max(left + side, 0), columns)
+    starts, ends, unit, per_row = _intervals(side, height)
+    lines = np.zeros((height, side, 3), np.int64)
+    for i in range(height):
+        first, last = min(max(int(starts[i]) // unit, 0), side - 1), min(max((int(ends[i]) - 1) // unit, 0), side - 1)
+        y0, y1 = max(top + first, 0), min(top + last + 1, rows)
+        if y0 >= y1 or x0 >= x1:
+            continue
+        strip = image[y0:y1, x0:x1]
+        total = unit * strip.sum(axis=0, dtype=np.int64)
+        if top + first == y0:
+            total -= (int(starts[i]) - first * unit) * strip[0].astype(np.int64)
+        if top + last + 1 == y1:
+            total -= ((last + 1) * unit - int(ends[i])) * strip[-1].astype(np.int64)
+        lines[i, x0 - left : x1 - left] = total
+    starts, ends, unit, per_column = _intervals(side, width)
+    before = np.zeros((height, side, 3), np.int64)
+    np.cumsum(lines[:, :-1], axis=1, out=before[:, 1:])
+
+    def up_to(position: I64) -> I64:
+        # Continued in a straight line beyond either end: that repeats the outermost pixel.
+        k = np.clip(position // unit, 0, side - 1)
+        integral: I64 = unit * before[:, k] + (position - k * unit)[:, None] * lines[:, k]
+        return integral
+
+    divisor = per_row * per_column
+    mean = (up_to(ends) - up_to(starts) + divisor // 2) // divisor
+    out[...] = mean[..., ::-1] if bgr else mean
+
+
+def _intervals(side: int, n: int) -> tuple[I64, I64, int, int]:
+    """Start and end of each output pixel's interval, the length of a source pixel, and the interval's length."""
+    i = np.arange(n, dtype=np.int64)
+    if side >= n:  # in units of 1 / n pixel
+        return i * side, (i + 1) * side, n, side
+    return (2 * i + 1) * side - n, (2 * i + 1) * side + n, 2 * n, 2 * n  # in units of 1 / 2n pixel
