@@ -37,9 +37,7 @@ class TrainConfig:
     """The distillation: phase one teaches the student under random masks, phase two student and explainer."""
 
     student: str = "tf_efficientnet_lite0"
-    student_weights: str = (
-        "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
-    )
+    student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
     method: str = "medtex"  # hinton and supervised are the same loop with terms switched off
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
@@ -55,9 +53,7 @@ class TrainConfig:
     warmup: float = 0.05  # fraction of a phase's steps with a rising rate
     clip: float = 2.0  # largest gradient norm
     ema: float = 0.99  # per step: about the last 100 steps
-    random_fraction: float = (
-        0.4  # of each batch of phase two under random masks: a mask's shape never becomes a code
-    )
+    random_fraction: float = 0.4  # of each batch of phase two under random masks: a mask's shape never becomes a code
     budget: float = 0.2  # fraction of the picture that may be open free of the budget term
     baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
     patience: int = 0  # epochs without a better validation before a phase ends early; 0: half of the phase
@@ -135,9 +131,7 @@ def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
     with atomic_write(path, "w") as file:
         for name, table in tables.items():
             file.write(f"[{name}]\n")
-            file.writelines(
-                f"{key} = {_toml(value)}\n" for key, value in table.items() if not isinstance(value, dict)
-            )
+            file.writelines(f"{key} = {_toml(value)}\n" for key, value in table.items() if not isinstance(value, dict))
             file.write("\n")
             for key, value in table.items():
                 if isinstance(value, dict):

@@ -33,7 +33,7 @@ class Compute:
 
 
 def choose(precision: str = "auto") -> Compute:
-    """The GPU where there is one. `auto` precision: bf16 where the hardware multiplies in it, else fp16 on GPUs and fp32 on CPUs."""
+    """The GPU where there is one. `auto`: bf16 where the hardware multiplies in it, else fp16 on GPUs, fp32 on CPUs."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         if device.type == "cuda":

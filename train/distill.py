@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import torch
+from medtex_edge.train.cache import Photos
 from torch import Tensor, nn
 
-from .cache import Photos
-from .config import TrainConfig
-from .device import Compute
-from .evaluate import BATCH
-from .fit import Batch, Phase, batches
-from .masks import random_masks
-from .medtex import MedTex
-from .objective import LMid, area, beyond_budget, l_label, l_out, total_variation
-from .teacher import Answer, Teacher, to_size
+from medtex_edge.train.config import TrainConfig
+from medtex_edge.train.device import Compute
+from medtex_edge.train.evaluate import BATCH
+from medtex_edge.train.fit import Batch, Phase, batches
+from medtex_edge.train.masks import random_masks
+from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.objective import LMid, area, beyond_budget, l_label, l_out, total_variation
+from medtex_edge.train.teacher import Answer, Teacher, to_size
 
 
 class Distillation(nn.Module):
@@ -83,9 +83,7 @@ class Steps:
         randoms = round(self.config.random_fraction * len(x))
         explained = len(x) - randoms
         m = d.model.masks(x[:explained])
-        both = (
-            torch.cat([m, random_masks(randoms, d.model.grid, device=x.device).to(m.dtype)]) if randoms else m
-        )
+        both = torch.cat([m, random_masks(randoms, d.model.grid, device=x.device).to(m.dtype)]) if randoms else m
         logits, features = d.model.student.with_features(d.model.masked(x, both))
         terms = self._terms(d, logits, features, answer, batch)
         mask = {
@@ -101,9 +99,7 @@ class Steps:
         with torch.autocast(batch.images.device.type, enabled=False):
             view = self.augment(batch.images)
             if self.config.method == "supervised":
-                return d.model.normalise(to_size(view, d.model.size)), Answer(
-                    view.new_zeros(len(view), 0), []
-                )
+                return d.model.normalise(to_size(view, d.model.size)), Answer(view.new_zeros(len(view), 0), [])
             answer = self.teacher.answer(view)
             x = d.model.normalise(to_size(view, d.model.size))
         return x.contiguous(memory_format=torch.channels_last), answer
@@ -154,9 +150,7 @@ class Steps:
     def _validate_masked(self, module: nn.Module) -> dict[str, float]:
         d = _distillation(module)
         whole, masked = [], []
-        for i, (batch, p) in enumerate(
-            zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True)
-        ):
+        for i, (batch, p) in enumerate(zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True)):
             x = d.model.normalise(to_size(batch.images, d.model.size))
             m = self._fixed_masks(i, len(x), d.model.grid)
             whole.append((float(l_out(p, self._student(d, x))), len(x)))
@@ -177,9 +171,7 @@ class Steps:
                 m = d.model.masks(x)
             out.append((float(l_out(p, self._student(d, d.model.masked(x, m)))), len(x)))
             size.append((float(area(m)), len(x)))
-            penalty = (
-                w.area * area(m) + w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
-            )
+            penalty = w.area * area(m) + w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
             cost.append((float(penalty), len(x)))
         # The cost counts too: an open mask answers best and explains nothing.
         return {"val_out": _mean(out), "val_area": _mean(size), "val_loss": w.out * _mean(out) + _mean(cost)}

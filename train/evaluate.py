@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from medtex_edge.train.cache import Photos
 from torch import nn
 
 from medtex_edge.contract import OperatingPoint
-
-from .cache import Photos
-from .device import Compute
-from .fit import batches
-from .medtex import MedTex
-from .metrics import answer_metrics
-from .teacher import Teacher, to_size
+from medtex_edge.train.device import Compute
+from medtex_edge.train.fit import batches
+from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.metrics import answer_metrics
+from medtex_edge.train.teacher import Teacher, to_size
 
 Floats = npt.NDArray[np.float32]
 BATCH = 32
@@ -25,7 +24,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Predictions:
-    """logits and whole_logits (N, C): under the explainer's mask, as deployed, and on the whole picture; maps (N, h, w)."""
+    """logits (N, C) under the explainer's mask, as deployed; whole_logits on the whole picture; maps (N, h, w)."""
 
     logits: Floats
     whole_logits: Floats
@@ -68,9 +67,7 @@ def predict(model: MedTex, photos: Photos, compute: Compute, *, explained: bool 
 def classifier_logits(net: nn.Module, normalise: Any, photos: Photos, compute: Compute) -> Floats:
     """(N, C) fp32 logits of a bare classifier."""
     net.eval()
-    return np.concatenate(
-        [net(normalise(b.images)).float().cpu().numpy() for b in batches(photos, BATCH, compute)]
-    )
+    return np.concatenate([net(normalise(b.images)).float().cpu().numpy() for b in batches(photos, BATCH, compute)])
 
 
 def area_report(

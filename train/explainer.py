@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .weights import create_model
+from medtex_edge.train.weights import create_model
 
 
 class Encoder(nn.Module):

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from medtex_edge.train.cache import Photos
 from torch import Tensor, nn
 
 from medtex_edge.errors import DataError
 from medtex_edge.files import atomic_path
-
-from .cache import Photos
-from .device import Compute
-from .progress import Reporter
+from medtex_edge.train.device import Compute
+from medtex_edge.train.progress import Reporter
 
 Row = dict[str, float | str]
 
@@ -75,9 +74,7 @@ def batches(
         chosen = index[start : start + size]
         if order is not None and len(chosen) == 1 and count > 1:
             return
-        images = torch.from_numpy(np.ascontiguousarray(photos.images[chosen])).to(
-            compute.device, non_blocking=True
-        )
+        images = torch.from_numpy(np.ascontiguousarray(photos.images[chosen])).to(compute.device, non_blocking=True)
         labels = torch.from_numpy(photos.labels[chosen]).to(compute.device)
         x = images.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
         yield Batch(x, labels)
@@ -115,9 +112,7 @@ class Fit:
             [{"params": p, "lr": lr, "peak": lr} for p, lr in phase.groups(module)],
             weight_decay=recipe.weight_decay,
         )
-        scaler = torch.amp.GradScaler(
-            self._compute.device.type, enabled=self._compute.autocast_dtype == torch.float16
-        )
+        scaler = torch.amp.GradScaler(self._compute.device.type, enabled=self._compute.autocast_dtype == torch.float16)
         best, best_epoch, best_state, first = math.inf, -1, copy.deepcopy(ema.state_dict()), 0
         if self._state is not None:
             saved = self._state
@@ -232,9 +227,7 @@ class Fit:
         if not self._checkpoint.is_file():
             return None
         try:
-            state: dict[str, Any] = torch.load(
-                self._checkpoint, map_location=self._compute.device, weights_only=True
-            )
+            state: dict[str, Any] = torch.load(self._checkpoint, map_location=self._compute.device, weights_only=True)
         except (RuntimeError, ValueError, EOFError, OSError) as error:
             raise DataError(
                 f"cannot read the checkpoint {self._checkpoint}: {error}", hint="delete it to start anew"

@@ -6,31 +6,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .explainer import Explainer
-from .student import Classifier
-from .weights import normalisation
+from medtex_edge.train.explainer import Explainer
+from medtex_edge.train.student import Classifier
+from medtex_edge.train.weights import normalisation
 
 
 class MedTex(nn.Module):
     """forward: image (N, S, S, 3) uint8 RGB -> probabilities (N, C) float32, saliency (N, S/4, S/4) float32 in 0..1.
 
     m = sigmoid(E(x)), x' = u(m) x + (1 - u(m)) b, probabilities = softmax(S(x') / temperature); b is the photograph
-    average-pooled to about `baseline_grid` cells a side and resized back, so that the student sees detail under the mask only.
+    average-pooled to about `baseline_grid` cells a side and resized back: the student sees detail under the mask only.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, student: Classifier, explainer: Explainer, *, size: int, baseline_grid: int = 14
-    ) -> None:
+    def __init__(self, student: Classifier, explainer: Explainer, *, size: int, baseline_grid: int = 14) -> None:
         super().__init__()
         self.student, self.explainer = student, explainer
         self.size, self.grid = size, size // 4
         # The divisor of the side that comes nearest to the wanted grid: cells must tile the picture.
-        self.cell = min(
-            (c for c in range(1, size + 1) if size % c == 0), key=lambda c: abs(c - size / baseline_grid)
-        )
+        self.cell = min((c for c in range(1, size + 1) if size % c == 0), key=lambda c: abs(c - size / baseline_grid))
         self.temperature = 1.0
         mean, std = normalisation(student.net)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)

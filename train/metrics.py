@@ -23,9 +23,7 @@ def auc(scores: Floats, truth: Bools) -> float | None:
     return float(roc_auc_score(truth, scores))
 
 
-def auc_interval(
-    scores: Floats, truth: Bools, *, repeats: int = 2000, seed: int = 0
-) -> tuple[float, float] | None:
+def auc_interval(scores: Floats, truth: Bools, *, repeats: int = 2000, seed: int = 0) -> tuple[float, float] | None:
     """95 % percentile bootstrap interval of the AUC, positives and negatives resampled apart (Efron 1979)."""
     if truth.all() or not truth.any():
         return None
@@ -33,20 +31,14 @@ def auc_interval(
     positive, negative = scores[truth], scores[~truth]
     # The Mann-Whitney form: once every pair is compared, a resample is a weighted sum of the same comparisons.
     wins = (positive[:, None] > negative[None]) + 0.5 * (positive[:, None] == negative[None])
-    a = rng.multinomial(len(positive), np.full(len(positive), 1 / len(positive)), size=repeats) / len(
-        positive
-    )
-    b = rng.multinomial(len(negative), np.full(len(negative), 1 / len(negative)), size=repeats) / len(
-        negative
-    )
+    a = rng.multinomial(len(positive), np.full(len(positive), 1 / len(positive)), size=repeats) / len(positive)
+    b = rng.multinomial(len(negative), np.full(len(negative), 1 / len(negative)), size=repeats) / len(negative)
     values = np.einsum("rp,pn,rn->r", a, wins, b, optimize=True)
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def answer_metrics(
-    probabilities: Floats, labels: Ints, referable: tuple[int, ...], *, ordered: bool
-) -> dict[str, Any]:
+def answer_metrics(probabilities: Floats, labels: Ints, referable: tuple[int, ...], *, ordered: bool) -> dict[str, Any]:
     """Measures of probabilities (N, C) against labels (N,): JSON-ready, None where undefined."""
     scores, truth = probabilities[:, list(referable)].sum(1), np.isin(labels, referable)
     predicted = probabilities.argmax(1)
@@ -119,8 +111,6 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
     grid = np.exp(np.linspace(np.log(0.25), np.log(10), 400))
     scaled = logits[None].astype(np.float64) / grid[:, None, None]
     scaled -= scaled.max(axis=2, keepdims=True)
-    chosen = np.take_along_axis(scaled, np.broadcast_to(labels, (len(grid), len(labels)))[..., None], axis=2)[
-        ..., 0
-    ]
+    chosen = np.take_along_axis(scaled, np.broadcast_to(labels, (len(grid), len(labels)))[..., None], axis=2)[..., 0]
     nll = (np.log(np.exp(scaled).sum(axis=2)) - chosen).mean(axis=1)
     return round(float(grid[int(nll.argmin())]), 4)

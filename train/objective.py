@@ -32,9 +32,7 @@ class LMid(nn.Module):
 
     def forward(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
         terms = []
-        for s_i, t_i, mu, scale, standard in zip(
-            student, teacher, self.mu, self.scale, self.standard, strict=True
-        ):
+        for s_i, t_i, mu, scale, standard in zip(student, teacher, self.mu, self.scale, self.standard, strict=True):
             # Teachers' features differ in scale by orders of magnitude; standardised, one weight fits them all.
             target = standard(t_i.float())
             mean = mu(s_i).float()

@@ -56,9 +56,7 @@ class Reporter:
         """A line above the bar."""
         self.console.print(text, highlight=False)
 
-    def step(
-        self, phase: str, epoch: int, epochs: int, done: int, steps: int, sums: dict[str, Tensor]
-    ) -> None:
+    def step(self, phase: str, epoch: int, epochs: int, done: int, steps: int, sums: dict[str, Tensor]) -> None:
         """After each step; `sums` are the epoch's loss terms so far, added up."""
         if self._task is None or self._phase != phase:
             self._task = self._progress.add_task(phase, total=epochs * steps, losses="")
@@ -76,9 +74,7 @@ class Reporter:
         """After each epoch's validation."""
         numbers = {k: v for k, v in row.items() if isinstance(v, float) and k != "seconds"}
         words = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
-        self.say(
-            f"[bold]{row['phase']}[/] {int(row['epoch']) + 1:3d}  {words}  ({float(row['seconds']):.0f} s)"
-        )
+        self.say(f"[bold]{row['phase']}[/] {int(row['epoch']) + 1:3d}  {words}  ({float(row['seconds']):.0f} s)")
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(f"{row['phase']}/{name}", value, int(row["step"]))
@@ -101,6 +97,4 @@ def write_history(path: Path, rows: list[Row]) -> None:
     with atomic_write(path, "w") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)

@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medtex_edge.train.cache import Photos, load_photos
+
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
-
-from .cache import Photos, load_photos
-from .config import TrainConfig, config_from, read_config
-from .data import DataOptions, load_cohort
-from .explainer import Explainer
-from .medtex import MedTex
-from .setup import cache_folder
-from .student import Classifier
-from .teacher import read_card
-from .weights import read_safetensors
+from medtex_edge.train.config import TrainConfig, config_from, read_config
+from medtex_edge.train.data import DataOptions, load_cohort
+from medtex_edge.train.explainer import Explainer
+from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.setup import cache_folder
+from medtex_edge.train.student import Classifier
+from medtex_edge.train.teacher import read_card
+from medtex_edge.train.weights import read_safetensors
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Run:
         """Student and explainer with the run's weights, in fp32 and evaluation mode. Raises `DataError`."""
         if self.config.method != "medtex":
             raise DataError(
-                f"{self.path} was trained by the method {self.config.method!r}, which has no explainer: it is a baseline",
+                f"{self.path} was trained by the method {self.config.method!r}, a baseline without explainer",
                 hint="train with --method medtex to get a model that can be exported",
             )
         c = self.config
@@ -62,9 +62,7 @@ class Run:
         model.temperature = self.temperature
         return model.float().eval()
 
-    def photographs(
-        self, split: str = "val", *, limit: int | None = None, data: Path | None = None
-    ) -> Photos:
+    def photographs(self, split: str = "val", *, limit: int | None = None, data: Path | None = None) -> Photos:
         """The cropped photographs of a split, from the training's own source or from `data`. Raises `DataError`."""
         source = data or self.data
         if source is None or not source.exists():
@@ -109,9 +107,7 @@ def load_run(path: Path) -> Run:
             config=config_from(TrainConfig, tables["train"]),
             card=card,
             data=Path(data["path"]) if data.get("path") else None,
-            data_options=DataOptions(
-                **{k: frozenset(v) if k == "accept" else v for k, v in data["options"].items()}
-            ),
+            data_options=DataOptions(**{k: frozenset(v) if k == "accept" else v for k, v in data["options"].items()}),
             seed=int(data["seed"]),
         )
     except (KeyError, TypeError, ValueError, OSError, BundleError) as error:

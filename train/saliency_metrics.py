@@ -21,9 +21,7 @@ POINTING = 8  # pixels at 224: the maximum may lie this far from a lesion
 
 def resize_maps(maps: Floats, side: int) -> Floats:
     """(N, h, w) -> (N, side, side), bilinear, as the graph upsamples its mask."""
-    return np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_LINEAR) for m in maps]).astype(
-        np.float32
-    )
+    return np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_LINEAR) for m in maps]).astype(np.float32)
 
 
 def dilate(mask: Bools, pixels: float) -> Bools:
@@ -107,7 +105,5 @@ def controls(maps: Floats) -> dict[str, Floats]:
 def saliency_report(maps: Floats, images: npt.NDArray[np.uint8], lesions: Bools) -> dict[str, Any]:
     """Scores of the maps and of each control: what `metrics.json` holds under `saliency`."""
     report: dict[str, Any] = dict(score_maps(maps, images, lesions))
-    report["controls"] = {
-        name: score_maps(control, images, lesions) for name, control in controls(maps).items()
-    }
+    report["controls"] = {name: score_maps(control, images, lesions) for name, control in controls(maps).items()}
     return report

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from medtex_edge.train.cache import Photos, load_photos
 
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import storage
-
-from .cache import Photos, load_photos
-from .data import Cohort, DataOptions, load_cohort
-from .progress import Reporter
+from medtex_edge.train.data import Cohort, DataOptions, load_cohort
+from medtex_edge.train.progress import Reporter
 
 MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
 
@@ -64,7 +63,8 @@ def prepare(source: Source, cohort: Cohort, size: int, out: Path, reporter: Repo
         )
     names = ", ".join(cohort.classes[i] for i in referable)
     reporter.say(
-        f"  {len(train.images)} to train on, {len(val.images)} to validate on; classes {', '.join(cohort.classes)}; referable: {names}"
+        f"  {len(train.images)} to train on, {len(val.images)} to validate on; "
+        f"classes {', '.join(cohort.classes)}; referable: {names}"
     )
     return Material(source, cohort, referable, train, val)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .weights import create_model
+from medtex_edge.train.weights import create_model
 
 
 class Classifier(nn.Module):

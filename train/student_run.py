@@ -9,32 +9,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from medtex_edge.train.cache import Photos
+from medtex_edge.train.lesions import load_lesions
 from safetensors.torch import save_file
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.files import atomic_path, write_json
-
-from . import device
-from .augment import Augment
-from .cache import Photos
-from .config import TrainConfig, Weights, write_config
-from .data import Cohort
-from .depthwise import speed_up_depthwise
-from .distill import Distillation, Steps
-from .evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
-from .explainer import Explainer
-from .fit import Fit, Recipe
-from .lesions import load_lesions
-from .medtex import MedTex
-from .metrics import fit_temperature, operating_point
-from .plots import plot_confusion, plot_history, plot_roc, plot_sheet
-from .progress import Reporter, write_history
-from .report import write_report
-from .run_folder import data_table
-from .saliency_metrics import saliency_report
-from .setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
-from .student import Classifier
-from .teacher import FileOptions, Teacher, load_teacher
+from medtex_edge.train import device
+from medtex_edge.train.augment import Augment
+from medtex_edge.train.config import TrainConfig, Weights, write_config
+from medtex_edge.train.data import Cohort
+from medtex_edge.train.depthwise import speed_up_depthwise
+from medtex_edge.train.distill import Distillation, Steps
+from medtex_edge.train.evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
+from medtex_edge.train.explainer import Explainer
+from medtex_edge.train.fit import Fit, Recipe
+from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.metrics import fit_temperature, operating_point
+from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc, plot_sheet
+from medtex_edge.train.progress import Reporter, write_history
+from medtex_edge.train.report import write_report
+from medtex_edge.train.run_folder import data_table
+from medtex_edge.train.saliency_metrics import saliency_report
+from medtex_edge.train.setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from medtex_edge.train.student import Classifier
+from medtex_edge.train.teacher import FileOptions, Teacher, load_teacher
 
 SHEET = 12  # photographs on the sheet
 
@@ -69,7 +68,7 @@ def train(
     masks: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """Distil, or resume, and write the run folder; returns its metrics. `masks`: a folder with lesion masks to score."""
+    """Distil, or resume, and write the run folder; returns its metrics. `masks`: lesion masks to score against."""
     started = time.monotonic()
     open_folder(out)
     config = methods_weights(config)
@@ -89,7 +88,7 @@ def train(
     distillation = Distillation(model, teacher.feature_channels if config.weights.mid else ())
     distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     reporter.say(
-        f"student {config.student} at {config.size} px, taught by {teacher.name}, method {config.method}, on {compute.words}"
+        f"student {config.student} at {config.size} px, method {config.method}, taught by {teacher.name}, on {compute.words}"
     )
     for note in teacher.notes:
         reporter.say(f"  {note}")
@@ -128,9 +127,7 @@ def _evaluate(
     probabilities = predictions.probabilities(temperature)
     scores, truth = _scores(probabilities, val, referable)
     point = operating_point(scores, truth, config.target_sensitivity)
-    metrics = student_report(
-        predictions, temperature, answers, val.labels, referable, material.cohort.ordered
-    )
+    metrics = student_report(predictions, temperature, answers, val.labels, referable, material.cohort.ordered)
     metrics["student"]["temperature"] = temperature
     metrics["student"]["operating_point"] = asdict(point)
     metrics["saliency"] = (
@@ -140,9 +137,7 @@ def _evaluate(
         lesions = load_lesions(masks, config.size)
         photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
         maps = predict(model, photos, compute).maps
-        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {
-            "masks": str(masks)
-        }
+        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": str(masks)}
     metrics["selected_on"] = "val"
     metrics["method"] = config.method
     return Outcome(temperature, point, predictions, metrics)
@@ -170,15 +165,11 @@ def _write(
         out / "config.toml",
         {
             "train": asdict(config),
-            "data": data_table(
-                material.source.path, material.source.options, config.seed, cohort.fingerprint
-            ),
+            "data": data_table(material.source.path, material.source.options, config.seed, cohort.fingerprint),
         },
     )
     write_json(out / "metrics.json", outcome.metrics)
-    write_json(
-        out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")}
-    )
+    write_json(out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
     parts = {"student": model.student.net}
     if config.method == "medtex":
         parts["explainer"] = model.explainer
@@ -186,9 +177,7 @@ def _write(
         with atomic_path(out / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
     # Last: its presence says that the run is finished.
-    write_json(
-        out / "model.json", _card(config, cohort, material.referable, teacher, outcome, out.name, origin)
-    )
+    write_json(out / "model.json", _card(config, cohort, material.referable, teacher, outcome, out.name, origin))
     write_report(out)
     (out / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -239,6 +228,4 @@ def _plots(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, 
         f"{'labelled ' + classes[val.labels[i]] if val.labels[i] >= 0 else 'no label'}, read {classes[said[i]]} ({probabilities[i, said[i]]:.2f})"
         for i in chosen
     ]
-    plot_sheet(
-        np.asarray(val.images[chosen]), outcome.predictions.maps[chosen], titles, folder / "sheet.png", None
-    )
+    plot_sheet(np.asarray(val.images[chosen]), outcome.predictions.maps[chosen], titles, folder / "sheet.png", None)

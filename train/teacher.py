@@ -20,10 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medtex_edge.errors import TeacherError
-
-from .device import Compute
-from .student import Classifier
-from .weights import _load, create_model, normalisation, read_safetensors
+from medtex_edge.train.device import Compute
+from medtex_edge.train.student import Classifier
+from medtex_edge.train.weights import _load, create_model, normalisation, read_safetensors
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,7 @@ class TorchTeacher:
         return Answer(torch.softmax(logits.float() / self._temperature, dim=1), features)
 
 
-def load_teacher(
-    spec: str, classes: tuple[str, ...], compute: Compute, options: FileOptions | None = None
-) -> Teacher:
+def load_teacher(spec: str, classes: tuple[str, ...], compute: Compute, options: FileOptions | None = None) -> Teacher:
     """Open a teacher for these classes. Raises `TeacherError` that says which form was understood and what is wrong."""
     options = options or FileOptions()
     if spec.startswith("timm:"):
@@ -97,18 +94,14 @@ def load_teacher(
     if path.is_dir():
         return _from_run(path, classes, compute)
     if path.suffix in (".pt2", ".onnx") and path.is_file():
-        from .teacher_files import OnnxTeacher, Pt2Teacher
+        from medtex_edge.train.teacher_files import OnnxTeacher, Pt2Teacher
 
         kind = Pt2Teacher if path.suffix == ".pt2" else OnnxTeacher
         return kind(path, len(classes), compute, options)
-    what = (
-        "there is no such file or folder"
-        if not path.exists()
-        else "it is none of the forms that can be opened"
-    )
+    what = "there is no such file or folder" if not path.exists() else "it is none of the forms that can be opened"
     raise TeacherError(
         f"teacher {spec!r}: {what}",
-        hint="give timm:NAME, timm:NAME@FILE.safetensors, a folder of `medtex-edge train-teacher`, a .pt2 or an .onnx file",
+        hint="give timm:NAME, timm:NAME@FILE.safetensors, a run of `medtex-edge train-teacher`, a .pt2 or an .onnx",
     )
 
 
@@ -123,7 +116,7 @@ def _from_timm(spec: str, classes: tuple[str, ...], compute: Compute, options: F
                 raise TeacherError(
                     f"{file}: {key} has shape {tuple(state[key].shape)}, but {name} for {len(classes)} classes "
                     f"({', '.join(classes)}) needs {tuple(value.shape)}",
-                    hint="a teacher must answer the classes of the photographs; fine-tune it with `medtex-edge train-teacher`",
+                    hint="a teacher must answer these classes; fine-tune it with `medtex-edge train-teacher`",
                 )
         _load(classifier.net, state, file)
     else:
@@ -139,13 +132,12 @@ def _from_hub(name: str, classes: tuple[str, ...]) -> Classifier:
     if not timm.is_model(name.split(".")[0]) and not name.startswith("hf_hub:"):
         create_model(name, len(classes))  # raises the error that names what is near
     own = (
-        None
-        if name.startswith("hf_hub:")
-        else int(timm.get_pretrained_cfg(name, allow_unregistered=False).num_classes)
+        None if name.startswith("hf_hub:") else int(timm.get_pretrained_cfg(name, allow_unregistered=False).num_classes)
     )
     if own is not None and own != len(classes):
         raise TeacherError(
-            f"timm:{name}: its hub weights answer {own} classes, the photographs have {len(classes)} ({', '.join(classes)})",
+            f"timm:{name}: its hub weights answer {own} classes, "
+            f"the photographs have {len(classes)} ({', '.join(classes)})",
             hint=f"fine-tune it first: medtex-edge train-teacher --model {name} --data ... --out runs/teacher",
         )
     try:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from medtex_edge.errors import TeacherError
-
-from .device import Compute
-from .teacher import Answer, FileOptions, to_size
+from medtex_edge.train.device import Compute
+from medtex_edge.train.teacher import Answer, FileOptions, to_size
 
 NO_FEATURES = "the teacher shows no intermediate features: L_mid is switched off"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -31,9 +30,7 @@ class _FileTeacher:
 
     feature_channels: tuple[int, ...] = ()
 
-    def __init__(
-        self, path: Path, classes: int, shape: list[int | None], raw: bool, options: FileOptions
-    ) -> None:
+    def __init__(self, path: Path, classes: int, shape: list[int | None], raw: bool, options: FileOptions) -> None:
         self.name, self._classes, self._raw, self._output = path.name, classes, raw, options.output
         if len(shape) != 4:
             raise TeacherError(f"{path}: expected one image input of 4 axes, got {len(shape)}")
@@ -106,9 +103,7 @@ class Pt2Teacher(_FileTeacher):
         ) as error:
             raise TeacherError(f"cannot open {path} as a torch.export program: {error}") from error
         inputs = [
-            n
-            for n in program.graph.nodes
-            if n.op == "placeholder" and n.name in program.graph_signature.user_inputs
+            n for n in program.graph.nodes if n.op == "placeholder" and n.name in program.graph_signature.user_inputs
         ]
         if len(inputs) != 1:
             raise TeacherError(f"{path}: expected one input, the image, got {len(inputs)}")
@@ -155,13 +150,9 @@ class OnnxTeacher(_FileTeacher):
             RuntimeError,
         )
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), settings, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
         except self._refusals as error:
-            raise TeacherError(
-                f"cannot open {path} as an ONNX graph: {str(error).splitlines()[0]}"
-            ) from error
+            raise TeacherError(f"cannot open {path} as an ONNX graph: {str(error).splitlines()[0]}") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in ("tensor(float)", "tensor(uint8)"):
             came = ", ".join(f"{i.name}: {i.type}" for i in inputs)
@@ -218,9 +209,7 @@ def _screen_member(path: Path, name: str, content: bytes) -> None:
             ValueError,
             EOFError,
         ) as error:  # opening would then unpickle freely
-            raise TeacherError(
-                f"{path}: {name} holds more than tensors, so opening it could run code"
-            ) from error
+            raise TeacherError(f"{path}: {name} holds more than tensors, so opening it could run code") from error
     elif name.endswith(".json"):
         try:
             value = json.loads(content)
@@ -230,9 +219,7 @@ def _screen_member(path: Path, name: str, content: bytes) -> None:
     elif not re.fullmatch(
         r"(data/(weights|constants)/(weight|tensor)_\d+|archive_(format|version)|byteorder|\.data/\w+)", name
     ):
-        raise TeacherError(
-            f"{path}: unexpected member {name!r}; custom objects and compiled code are not opened"
-        )
+        raise TeacherError(f"{path}: unexpected member {name!r}; custom objects and compiled code are not opened")
 
 
 def _screen_json(path: Path, name: str, value: Any) -> None:

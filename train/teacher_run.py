@@ -13,20 +13,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medtex_edge.files import atomic_path, write_json
-
-from . import device
-from .augment import Augment
-from .config import TeachConfig, write_config
-from .depthwise import speed_up_depthwise
-from .evaluate import BATCH, classifier_logits, softmax
-from .fit import Batch, Fit, Phase, Recipe, batches
-from .metrics import answer_metrics, fit_temperature, operating_point
-from .plots import plot_confusion, plot_history, plot_roc
-from .progress import Reporter, write_history
-from .run_folder import data_table
-from .setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
-from .student import Classifier
-from .weights import normalisation
+from medtex_edge.train import device
+from medtex_edge.train.augment import Augment
+from medtex_edge.train.config import TeachConfig, write_config
+from medtex_edge.train.depthwise import speed_up_depthwise
+from medtex_edge.train.evaluate import BATCH, classifier_logits, softmax
+from medtex_edge.train.fit import Batch, Fit, Phase, Recipe, batches
+from medtex_edge.train.metrics import answer_metrics, fit_temperature, operating_point
+from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc
+from medtex_edge.train.progress import Reporter, write_history
+from medtex_edge.train.run_folder import data_table
+from medtex_edge.train.setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from medtex_edge.train.student import Classifier
+from medtex_edge.train.weights import normalisation
 
 
 def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Reporter) -> dict[str, Any]:
@@ -81,11 +80,7 @@ def _phase(config: TeachConfig, material: Material, compute: device.Compute, nor
         logits = module(x).float()
         if not bool(known.any()):
             return {"label": logits.sum() * 0}
-        return {
-            "label": F.cross_entropy(
-                logits[known], batch.labels[known], label_smoothing=config.label_smoothing
-            )
-        }
+        return {"label": F.cross_entropy(logits[known], batch.labels[known], label_smoothing=config.label_smoothing)}
 
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
@@ -99,9 +94,7 @@ def _phase(config: TeachConfig, material: Material, compute: device.Compute, nor
             count += int(known.sum())
         return {"val_loss": total / count, "val_accuracy": right / count}
 
-    return Phase(
-        "teacher", config.epochs, lambda module: [(list(module.parameters()), config.lr)], step, validate
-    )
+    return Phase("teacher", config.epochs, lambda module: [(list(module.parameters()), config.lr)], step, validate)
 
 
 def _write(
@@ -128,15 +121,11 @@ def _write(
         out / "config.toml",
         {
             "train-teacher": asdict(config),
-            "data": data_table(
-                material.source.path, material.source.options, config.seed, cohort.fingerprint
-            ),
+            "data": data_table(material.source.path, material.source.options, config.seed, cohort.fingerprint),
         },
     )
     write_json(out / "metrics.json", metrics)
-    write_json(
-        out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")}
-    )
+    write_json(out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
     assert isinstance(fit.module, Classifier)
     with atomic_path(out / "teacher.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)

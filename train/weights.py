@@ -33,8 +33,7 @@ def create_model(name: str, classes: int, *, weights: str = "auto", drop_rate: f
     if not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('_')[-1]}*")[:5]
         raise SettingsError(
-            f"timm {timm.__version__} has no model {name!r}"
-            + (f"; it has {', '.join(near)}" if near else ""),
+            f"timm {timm.__version__} has no model {name!r}" + (f"; it has {', '.join(near)}" if near else ""),
             hint="`python -c 'import timm; print(timm.list_models())'` lists them all",
         )
     if weights == "auto" and name not in PACKAGED:
@@ -97,17 +96,14 @@ def _from_hub(name: str, classes: int, drop_rate: float) -> nn.Module:
             f"no ImageNet weights for {name}: timm's hub cannot be reached ({type(error).__name__})",
             hint=f"either connect to huggingface.co once (weights are then cached), or use {packaged}",
         ) from error
+    _calm_head(model)
     return model
 
 
 def _load(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load all but a classifier of another width; anything else that is missing or misshapen is an error."""
     own = model.state_dict()
-    head = {
-        k
-        for k in own
-        if k in state and own[k].shape != state[k].shape and own[k].shape[1:] == state[k].shape[1:]
-    }
+    head = {k for k in own if k in state and own[k].shape != state[k].shape and own[k].shape[1:] == state[k].shape[1:]}
     classifier = getattr(model, "default_cfg", {}).get("classifier", "classifier")
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     kept = {k: v for k, v in state.items() if not (k in head and k.startswith(names))}
@@ -116,10 +112,20 @@ def _load(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None
     unknown = [k for k in kept if k not in own]
     if wrong or missing or unknown:
         raise TeacherError(
-            f"the weights of {source} do not fit the model: {len(missing)} missing, {len(unknown)} unknown, {len(wrong)} of "
-            f"another shape; first: {(missing + unknown + wrong)[0]}"
+            f"the weights of {source} do not fit the model: {len(missing)} missing, {len(unknown)} unknown, "
+            f"{len(wrong)} of another shape; first: {(missing + unknown + wrong)[0]}"
         )
     model.load_state_dict(kept, strict=False)
+    if any(k.startswith(names) for k in own if k not in kept):
+        _calm_head(model)
+
+
+def _calm_head(model: nn.Module) -> None:
+    """timm initialises EfficientNet heads for 1000 classes; with five, the first answers would be wildly sure."""
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    if isinstance(head, nn.Linear):
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
 
 
 def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -31,21 +31,15 @@ def _shared(command: Command) -> Command:
             type=click.Path(path_type=Path),
             help="Folder per class, CSV with an image folder, or MedMNIST .npz.",
         ),
-        click.option(
-            "--image-column", default="image", show_default=True, help="CSV column with the file names."
-        ),
+        click.option("--image-column", default="image", show_default=True, help="CSV column with the file names."),
         click.option(
             "--label-column",
             default="label",
             show_default=True,
             help="CSV column with grades or class names.",
         ),
-        click.option(
-            "--split-column", default="split", show_default=True, help="CSV column with train, val or test."
-        ),
-        click.option(
-            "--patient-column", default="patient", show_default=True, help="CSV column with the patient."
-        ),
+        click.option("--split-column", default="split", show_default=True, help="CSV column with train, val or test."),
+        click.option("--patient-column", default="patient", show_default=True, help="CSV column with the patient."),
         click.option(
             "--image-folder", default="", help="Folder of the CSV's images, if it cannot be found by looking."
         ),
@@ -67,9 +61,7 @@ def _shared(command: Command) -> Command:
             default="",
             help="Referable classes: names, indices, or '2+' for grades from 2. Default: 2+ for grades.",
         ),
-        click.option(
-            "--size", type=int, help="Side of the input in pixels, a multiple of 32.  [default: 224]"
-        ),
+        click.option("--size", type=int, help="Side of the input in pixels, a multiple of 32.  [default: 224]"),
         click.option("--batch", type=int, help="Photographs per step.  [default: 16]"),
         click.option("--lr", type=float, help="Peak learning rate.  [default: 0.0004]"),
         click.option(
@@ -131,9 +123,7 @@ def train_teacher(
     "--teacher",
     help="timm:NAME, timm:NAME@FILE.safetensors, a train-teacher run, .pt2 or .onnx.  [default: one is trained first]",
 )
-@click.option(
-    "--teacher-size", type=int, help="Input side of a .pt2 or .onnx teacher, where it does not say."
-)
+@click.option("--teacher-size", type=int, help="Input side of a .pt2 or .onnx teacher, where it does not say.")
 @click.option(
     "--teacher-mean",
     type=float,
@@ -169,9 +159,7 @@ def train_teacher(
     metavar="TERM=W",
     help="Weight of a term: out, mid, label, area, budget, tv. Repeatable.",
 )
-@click.option(
-    "--sensitivity", "target_sensitivity", type=float, help="Wanted of the operating point.  [default: 0.9]"
-)
+@click.option("--sensitivity", "target_sensitivity", type=float, help="Wanted of the operating point.  [default: 0.9]")
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -230,21 +218,15 @@ def train(
         source, synthetic = _source(shared, reporter)
         config = _config(TrainConfig, (QUICK if synthetic else {}) | given)
         masks = source.path if synthetic and masks is None else masks
-        spec = teacher or str(
-            _own_teacher(config.seed, config.precision, source, synthetic, folder, reporter)
-        )
-        metrics = distil(
-            config, source, spec, folder, reporter, teacher_options=options, masks=masks, command=command
-        )
+        spec = teacher or str(_own_teacher(config.seed, config.precision, source, synthetic, folder, reporter))
+        metrics = distil(config, source, spec, folder, reporter, teacher_options=options, masks=masks, command=command)
     lines = [("run", folder), ("report", folder / "report.html")]
     if config.method == "medtex":
         lines.append(("next", f"medtex-edge export {folder} --fp16"))
     _finish(metrics, as_json, lines)
 
 
-def _own_teacher(
-    seed: int, precision: str, source: Source, synthetic: bool, folder: Path, reporter: Reporter
-) -> Path:
+def _own_teacher(seed: int, precision: str, source: Source, synthetic: bool, folder: Path, reporter: Reporter) -> Path:
     """Without --teacher one is trained first, beside the run; it is used again where it is finished."""
     from medtex_edge.train.config import TeachConfig
 
@@ -338,9 +320,7 @@ def _reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Any:
             try:
                 yield reporter, folder
             except KeyboardInterrupt:
-                reporter.say(
-                    f"interrupted; the same command with --out {folder} goes on after the last finished epoch"
-                )
+                reporter.say(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
                 raise
 
     return opened()
