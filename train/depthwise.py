@@ -98,6 +98,6 @@ def speed_up_depthwise(model: nn.Module) -> int:
             and module.bias is None
             and not isinstance(module.padding, str)
         ):
-            module.forward = MethodType(_forward, module)
+            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
             count += 1
     return count

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from medtex_edge.train.cache import Photos
 from torch import Tensor, nn
 
+from medtex_edge.train.cache import Photos
 from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluate import BATCH

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from medtex_edge.train.cache import Photos
 from torch import nn
 
 from medtex_edge.contract import OperatingPoint
+from medtex_edge.train.cache import Photos
 from medtex_edge.train.device import Compute
 from medtex_edge.train.fit import batches
 from medtex_edge.train.medtex import MedTex

@@ -6,6 +6,8 @@ the manner of a feature pyramid (Lin et al., CVPR 2017) that ends at stride 4 wi
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -19,7 +21,7 @@ class Encoder(nn.Module):
 
     def __init__(self, name: str, stages: int, *, weights: str = "auto") -> None:
         super().__init__()
-        net = create_model(name, 2, weights=weights)
+        net: Any = create_model(name, 2, weights=weights)
         if not all(hasattr(net, part) for part in ("conv_stem", "bn1", "blocks")):
             # Not of the EfficientNet and MobileNet families: timm's own cut, after the stage of stride 16.
             net = timm.create_model(name, pretrained=False, features_only=True, out_indices=(1, 2, 3))

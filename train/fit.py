@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from medtex_edge.train.cache import Photos
 from torch import Tensor, nn
 
 from medtex_edge.errors import DataError
 from medtex_edge.files import atomic_path
+from medtex_edge.train.cache import Photos
 from medtex_edge.train.device import Compute
 from medtex_edge.train.progress import Reporter
 
@@ -182,7 +182,7 @@ class Fit:
                     f"the loss became {float(loss)} in {phase.name}, epoch {epoch}, by {', '.join(bad)}",
                     hint="try --precision fp32 or a smaller learning rate",
                 )
-            scaler.scale(loss).backward()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
             scaler.step(optimizer)

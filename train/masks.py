@@ -21,8 +21,8 @@ def random_masks(count: int, side: int, *, whole: float = 0.2, device: torch.dev
     """
     noise = torch.zeros(count, 1, side, side, device=device)
     choice = torch.randint(len(GRIDS), (count,), device=device)
-    for index, cells in enumerate(GRIDS):
-        chosen = choice == index
+    for number, cells in enumerate(GRIDS):
+        chosen = choice == number
         picked = int(chosen.sum())
         if picked:
             cell = torch.rand(picked, 1, cells, cells, device=device)

@@ -41,7 +41,7 @@ class Reporter:
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self._folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(self._folder / "tensorboard"))
         self._progress.start()
         return self
 

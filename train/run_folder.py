@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medtex_edge.train.cache import Photos, load_photos
-
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
+from medtex_edge.train.cache import Photos, load_photos
 from medtex_edge.train.config import TrainConfig, config_from, read_config
 from medtex_edge.train.data import DataOptions, load_cohort
 from medtex_edge.train.explainer import Explainer
@@ -94,6 +93,8 @@ def load_run(path: Path) -> Run:
         for name in ("sensitivity_interval", "specificity_interval"):
             point[name] = tuple(point[name])
         data = dict(tables["data"])
+        options: dict[str, Any] = dict(data["options"])
+        options["accept"] = frozenset(options["accept"])
         return Run(
             path=path,
             name=str(card["name"]),
@@ -107,7 +108,7 @@ def load_run(path: Path) -> Run:
             config=config_from(TrainConfig, tables["train"]),
             card=card,
             data=Path(data["path"]) if data.get("path") else None,
-            data_options=DataOptions(**{k: frozenset(v) if k == "accept" else v for k, v in data["options"].items()}),
+            data_options=DataOptions(**options),
             seed=int(data["seed"]),
         )
     except (KeyError, TypeError, ValueError, OSError, BundleError) as error:

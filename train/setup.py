@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from medtex_edge.train.cache import Photos, load_photos
 
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import storage
+from medtex_edge.train.cache import Photos, load_photos
 from medtex_edge.train.data import Cohort, DataOptions, load_cohort
 from medtex_edge.train.progress import Reporter
 

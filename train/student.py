@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from medtex_edge.train.weights import create_model
@@ -15,7 +17,8 @@ class Classifier(nn.Module):
 
     def __init__(self, name: str, classes: int, *, weights: str = "auto", drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.net = create_model(name, classes, weights=weights, drop_rate=drop_rate)
+        # Any: timm's models have methods that nn.Module does not declare.
+        self.net: Any = create_model(name, classes, weights=weights, drop_rate=drop_rate)
         self.name = name
         info = getattr(self.net, "feature_info", None)
         stages = list(info) if isinstance(info, list) else []
@@ -31,4 +34,5 @@ class Classifier(nn.Module):
         if not self.feature_channels:
             return self(x), []
         final, features = self.net.forward_intermediates(x, indices=len(self.feature_channels))
-        return self.net.forward_head(final), features
+        logits: Tensor = self.net.forward_head(final)
+        return logits, features

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from medtex_edge.train.cache import Photos
-from medtex_edge.train.lesions import load_lesions
 from safetensors.torch import save_file
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.files import atomic_path, write_json
 from medtex_edge.train import device
 from medtex_edge.train.augment import Augment
+from medtex_edge.train.cache import Photos
 from medtex_edge.train.config import TrainConfig, Weights, write_config
 from medtex_edge.train.data import Cohort
 from medtex_edge.train.depthwise import speed_up_depthwise
@@ -24,6 +23,7 @@ from medtex_edge.train.distill import Distillation, Steps
 from medtex_edge.train.evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.fit import Fit, Recipe
+from medtex_edge.train.lesions import load_lesions
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.metrics import fit_temperature, operating_point
 from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc, plot_sheet
@@ -88,7 +88,8 @@ def train(
     distillation = Distillation(model, teacher.feature_channels if config.weights.mid else ())
     distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     reporter.say(
-        f"student {config.student} at {config.size} px, method {config.method}, taught by {teacher.name}, on {compute.words}"
+        f"student {config.student} at {config.size} px, method {config.method}, "
+        f"taught by {teacher.name}, on {compute.words}"
     )
     for note in teacher.notes:
         reporter.say(f"  {note}")
@@ -224,8 +225,8 @@ def _plots(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, 
     order = sorted(range(len(said)), key=lambda i: (bool(val.labels[i] < 0 or said[i] == val.labels[i]), i))
     half = [i for i in order if said[i] != val.labels[i]][: SHEET // 2]
     chosen = half + [i for i in order if said[i] == val.labels[i]][: SHEET - len(half)]
-    titles = [
-        f"{'labelled ' + classes[val.labels[i]] if val.labels[i] >= 0 else 'no label'}, read {classes[said[i]]} ({probabilities[i, said[i]]:.2f})"
-        for i in chosen
-    ]
+    titles = []
+    for i in chosen:
+        label = f"labelled {classes[val.labels[i]]}" if val.labels[i] >= 0 else "no label"
+        titles.append(f"{label}, read {classes[said[i]]} ({probabilities[i, said[i]]:.2f})")
     plot_sheet(np.asarray(val.images[chosen]), outcome.predictions.maps[chosen], titles, folder / "sheet.png", None)

@@ -74,7 +74,7 @@ class _FileTeacher:
         missing = -len(x) % size
         if missing:
             x = torch.cat([x, x[:1].expand(missing, *x.shape[1:])])
-        return [part.contiguous() for part in x.split(size)]
+        return [part.contiguous() for part in torch.split(x, size)]
 
     def _probabilities(self, out: Tensor) -> Tensor:
         if self._logits is None:

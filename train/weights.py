@@ -62,11 +62,12 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
             hint="convert it where you trust it: safetensors.torch.save_file(torch.load(F, weights_only=True), OUT)",
         )
     try:
-        return load_file(path)
+        state: dict[str, torch.Tensor] = load_file(path)
     except FileNotFoundError:
         raise TeacherError(f"there is no weights file {path}") from None
     except (OSError, SafetensorError) as error:
         raise TeacherError(f"cannot read {path} as safetensors: {error}") from error
+    return state
 
 
 def _packaged_state(name: str, model: nn.Module) -> dict[str, torch.Tensor] | None:
@@ -122,7 +123,8 @@ def _load(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None
 
 def _calm_head(model: nn.Module) -> None:
     """timm initialises EfficientNet heads for 1000 classes; with five, the first answers would be wildly sure."""
-    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    get = getattr(model, "get_classifier", None)
+    head = get() if get is not None else None
     if isinstance(head, nn.Linear):
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
