@@ -1,0 +1,45 @@
+# `make demo` and `make test` need nothing but git, python3 (3.10 or newer) and, for speed, a C++ compiler.
+# The environment lives in $(VENV) and is made again when the packaging or the native sources change.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-dev
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*.cpp runtime/native/*.hpp)
+# One thread per library in tests: they would otherwise fight over the cores, and rounding would depend on them.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check install clean
+
+help:
+	@echo "make demo     install into $(VENV), then the whole way once on synthetic photographs (about 10 minutes)"
+	@echo "make test     install into $(VENV), then ruff, mypy, import-linter and pytest"
+	@echo "make check    the same without pytest"
+	@echo "make install  the environment alone"
+	@echo "make clean    remove the environment, builds and caches; runs and bundles stay"
+
+demo: $(STAMP)
+	$(BIN)/medtex-edge demo
+
+test: check
+	$(ONE_THREAD) $(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(STAMP)
+
+$(STAMP): $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12 ..."; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+	  { echo "error: no virtual environment; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@echo "installing into $(VENV): PyTorch is large, this takes two to four minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
