@@ -1,2 +1,0 @@
-#include "geometry.hpp"
-namespace medtex { int version() { return 1; } }
