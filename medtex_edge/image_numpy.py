@@ -320,16 +320,14 @@ def _coverage(lit: Mask, step: int, left: int, top: int, side: int) -> tuple[int
     return int((before[i, j1] - before[i, j0]).sum()), int((j1 - j0).sum()), total
 
 
-def crop_resize(
-    image: U8, left: int, top: int, side: int, height: int, width: int, bgr: bool, out: U8
-) -> None:
+def crop_resize(image: U8, left: int, top: int, side: int, bgr: bool, out: U8) -> None:
     """Cut the square box out of `image` (black beyond it), resize it to `out` (height, width, 3) RGB.
 
     Each pixel of `out` is the exact mean of the box over an interval per axis, max(side / n, 1) pixels long and
     centred on it: area averaging where it shrinks, linear interpolation where it enlarges, the identity where
     the sizes match. Beyond the box's edge its outermost pixels are repeated. Rounded once, half up.
     """
-    rows, columns = image.shape[:2]
+    (rows, columns), (height, width) = image.shape[:2], out.shape[:2]
     x0, x1 = min(max(left, 0), columns), min(max(left + side, 0), columns)
     starts, ends, unit, per_row = _intervals(side, height)
     lines = np.zeros((height, side, 3), np.int64)
