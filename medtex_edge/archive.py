@@ -83,9 +83,7 @@ def scan(file: IO[bytes], length: int, limits: Mapping[str, int]) -> dict[str, M
     for member in members.values():
         # Rebuilding each header and comparing leaves no field unchecked and no room for a second opinion.
         name = member.name.encode("ascii")
-        _check(
-            member.offset == end, f"{member.name} at byte {end}, right behind the last", f"{member.offset}"
-        )
+        _check(member.offset == end, f"{member.name} at byte {end}, right behind the last", f"{member.offset}")
         file.seek(end)
         header = _local(name, member.crc, member.size)
         _check(
@@ -95,9 +93,7 @@ def scan(file: IO[bytes], length: int, limits: Mapping[str, int]) -> dict[str, M
         )
         rebuilt += _entry(name, member.crc, member.size, end)
         end += len(header) + member.size
-    _check(
-        end == directory_at, f"the zip's directory at byte {end}, right behind the last", f"{directory_at}"
-    )
+    _check(end == directory_at, f"the zip's directory at byte {end}, right behind the last", f"{directory_at}")
     rebuilt += _end(count, directory_size, directory_at)
     file.seek(directory_at)
     _check(
@@ -105,9 +101,7 @@ def scan(file: IO[bytes], length: int, limits: Mapping[str, int]) -> dict[str, M
         "headers as medtex-edge writes them",
         "others: not written by medtex-edge",
     )
-    return {
-        m.name: Member(m.name, m.size, m.crc, m.offset + _LOCAL.size + len(m.name)) for m in members.values()
-    }
+    return {m.name: Member(m.name, m.size, m.crc, m.offset + _LOCAL.size + len(m.name)) for m in members.values()}
 
 
 def read(file: IO[bytes], member: Member) -> bytes:

@@ -51,9 +51,7 @@ def loads(content: bytes, where: str) -> Any:
         return result
 
     try:
-        value = json.loads(
-            text, parse_constant=refuse, parse_int=integer, parse_float=real, object_pairs_hook=unique
-        )
+        value = json.loads(text, parse_constant=refuse, parse_int=integer, parse_float=real, object_pairs_hook=unique)
         json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text: it could not be printed
     except json.JSONDecodeError as error:
         message = f"{where}: expected JSON, got {error.msg} at line {error.lineno}, column {error.colno}"

@@ -25,9 +25,7 @@ _NAMES = ("images.npy", "probabilities.npy", "saliency.npy")
 _DESCRS = ("|u1", "<f4", "<f4")
 _MAGIC = b"\x93NUMPY\x01\x00"  # version 1.0: two bytes of header length (numpy.lib.format)
 _SHAPE = rb"\(([0-9]{1,9}(?:, [0-9]{1,9}){0,3},?)\)"
-_HEADER = re.compile(
-    rb"\{'descr': '([<|][uf][14])', 'fortran_order': False, 'shape': " + _SHAPE + rb", \} *\n"
-)
+_HEADER = re.compile(rb"\{'descr': '([<|][uf][14])', 'fortran_order': False, 'shape': " + _SHAPE + rb", \} *\n")
 
 
 @dataclass(frozen=True, eq=False)
