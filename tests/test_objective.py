@@ -40,7 +40,9 @@ def test_l_mid_falls_when_the_student_carries_the_teachers_features() -> None:
 
 def test_l_mid_meets_feature_maps_of_another_resolution_and_width() -> None:
     term = LMid((3, 5), (7, 11))
-    loss = term([torch.randn(2, 3, 7, 7), torch.randn(2, 5, 4, 4)], [torch.randn(2, 7, 14, 14), torch.randn(2, 11, 7, 7)])
+    loss = term(
+        [torch.randn(2, 3, 7, 7), torch.randn(2, 5, 4, 4)], [torch.randn(2, 7, 14, 14), torch.randn(2, 11, 7, 7)]
+    )
     assert torch.isfinite(loss)
 
 
