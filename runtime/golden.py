@@ -1,4 +1,4 @@
-"""Golden vectors: a device recomputes the bundle's own examples at every start, and refuses when they drift."""
+"""Golden vectors: a device recomputes the bundle's own examples at every start; where they drift it refuses."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def check_golden(backend: Backend, bundle: Bundle) -> Drift:
     for index in range(len(golden.images)):
         # One at a time, as frames come: a graph may be built for a batch of one.
         outputs = backend.infer(golden.images[index : index + 1])
-        probability = max(
-            probability, float(np.abs(outputs.probabilities[0] - golden.probabilities[index]).max())
-        )
+        probability = max(probability, float(np.abs(outputs.probabilities[0] - golden.probabilities[index]).max()))
         saliency = max(saliency, float(np.abs(outputs.saliency[0] - golden.saliency[index]).mean()))
     if not (probability <= PROBABILITY_BOUND and saliency <= SALIENCY_BOUND):
         raise BundleError(

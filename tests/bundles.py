@@ -1,4 +1,4 @@
-"""A tiny graph and a bundle of it, for tests of the runtime: red is disease, and saliency lies where red is."""
+"""A tiny graph and its bundle, for tests of the runtime: red is disease, and saliency lies where red is."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def bundle(path: Path, *, size: int = SIZE, drift: float = 0.0) -> Path:
 def disc(
     side: int = 256, *, lesion: bool = False, width: int | None = None, seed: int = 0, level: int = 120
 ) -> npt.NDArray[np.uint8]:
-    """(side, width, 3) uint8 BGR: a lit, textured disc on black, as a fundus camera shows, with a red patch."""
+    """(side, width, 3) uint8 BGR: a lit, textured disc on black, like a fundus, with a red patch."""
     rng = np.random.default_rng(seed)
     width = width or side
     y, x = np.mgrid[:side, :width]

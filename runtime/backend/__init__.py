@@ -56,9 +56,7 @@ class Backend(Protocol):
     ) -> None: ...
 
 
-def open_backend(
-    name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None
-) -> Backend:
+def open_backend(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> Backend:
     """Open the engine `name`: "onnxruntime", or "onnxruntime:PROVIDER" for one of its execution providers.
 
     Raises `SettingsError` for a name that no engine has, and what the engine's own `open` raises.

@@ -36,9 +36,7 @@ class OnnxRuntimeBackend:
         if self._session is None:
             raise BackendError(f"{self.name}: closed, cannot infer any more")
         try:
-            probabilities, saliency = self._session.run(
-                OUTPUT_NAMES, {INPUT_NAME: np.ascontiguousarray(image)}
-            )
+            probabilities, saliency = self._session.run(OUTPUT_NAMES, {INPUT_NAME: np.ascontiguousarray(image)})
         except self._errors as error:
             raise BackendError(f"{self.name}: inference failed: {_first_line(error)}") from error
         outputs = Outputs(probabilities, saliency)
@@ -165,8 +163,7 @@ def _check_graph(session: Any, contract: Contract, label: str) -> None:
 def _fits(declared: Sequence[int | str | None], expected: Sequence[int | None]) -> bool:
     """A dimension that is left open (a name or nothing) fits; the first image through the graph proves it."""
     return len(declared) == len(expected) and all(
-        not isinstance(have, int) or want is None or have == want
-        for have, want in zip(declared, expected, strict=True)
+        not isinstance(have, int) or want is None or have == want for have, want in zip(declared, expected, strict=True)
     )
 
 

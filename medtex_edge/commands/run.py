@@ -1,0 +1,83 @@
+"""`medtex-edge run`: a bundle on a camera, a video, a stream or photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from medtex_edge.errors import SettingsError
+
+
+@click.command()
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--camera", is_flag=False, flag_value="0", metavar="[N|/dev/videoN|csi]",
+    help="A camera by number or path, or the CSI connector of a Jetson. Alone it means camera 0.",
+)  # fmt: skip
+@click.option(
+    "--source", metavar="WHAT",
+    help="A photograph, a folder of them, a glob in quotes, a video, or the URL of a stream.",
+)  # fmt: skip
+@click.option(
+    "--save", type=click.Path(path_type=Path),
+    help="The overlay: a name.mp4 or name.avi, or a folder for photographs.",
+)  # fmt: skip
+@click.option("--readings", type=click.Path(path_type=Path), help="One JSON reading per frame (docs/readings.md).")
+@click.option("--no-display", is_flag=True, help="No window.")
+@click.option("--max-frames", type=click.IntRange(1), help="End after so many readings.")
+@click.option(
+    "--backend", default="onnxruntime", show_default=True, metavar="ENGINE[:PROVIDER]",
+    help="The inference engine.",
+)  # fmt: skip
+@click.option(
+    "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Which of the bundle's graphs.",
+)  # fmt: skip
+@click.option("--threads", type=click.IntRange(1), help="Cores for one inference.  [default: all]")
+@click.option(
+    "--retries", default=8, show_default=True, type=click.IntRange(0),
+    help="Attempts to open a camera or stream again when its frames stop.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
+@click.pass_context
+def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
+    """Read a camera, a video or photographs with BUNDLE (default: the newest *.medtex here).
+
+    \b
+    medtex-edge run --camera
+    medtex-edge run eye.medtex --source photos/ --save overlays/ --readings readings.jsonl
+    medtex-edge run --source rtsp://192.168.0.9/live --no-display --readings readings.jsonl
+
+    Every frame gets a verdict: referable, not referable, or ungradable with its reason. Ends with the source,
+    by q in the window, or by Ctrl-C.
+
+    Exit codes: 0 ended well, 3 the bundle is damaged or this device does not reproduce it, 5 nothing could be
+    read, 6 the camera or stream could not be opened or stopped, 9 something could not be written,
+    130 interrupted before the end of the files.
+    """
+    from medtex_edge.runtime.session import Options, Session
+    from medtex_edge.settings import newest_bundle
+
+    camera, source = _one_of(ctx, options.pop("camera"), options.pop("source"))
+    chosen = Options(bundle=bundle or newest_bundle(), camera=camera, source=source, **options)
+    return Session(chosen).run()
+
+
+def _one_of(ctx: click.Context, camera: str | None, source: str | None) -> tuple[str | None, str | None]:
+    """Camera or source; what is typed wins over what medtex.toml says."""
+    if camera is not None and source is not None:
+        typed = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("camera", "source")]
+        if typed[0] == typed[1]:
+            raise SettingsError(
+                f"expected --camera or --source, got both ({camera} and {source})", hint="leave one out"
+            )
+        return (camera, None) if typed[0] else (None, source)
+    if camera is None and source is None:
+        raise SettingsError(
+            "expected --camera or --source, got neither",
+            hint="--camera for camera 0; --source PATH for photographs, a folder, a video or a stream's URL",
+        )
+    return camera, source

@@ -1,0 +1,147 @@
+"""The capture thread: reads a source into slots, keeps the newest frame of a live one, opens it again when it stops.
+
+For files every frame counts and the thread waits for a free slot. For cameras and streams the newest frame wins:
+a frame that nobody took is replaced and counted, and while every slot is in use the device is still drained, so
+that no driver's queue makes the next frame old. Nothing is ever put in place of a frame that did not come.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from medtex_edge.errors import SourceError
+from medtex_edge.runtime.frame import Frame
+from medtex_edge.runtime.source import Source
+
+SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, two between them
+RETRIES = 8  # attempts to open a live source again; with the pauses below about nine seconds
+_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each attempt, the last one from then on two seconds
+_LONGEST_PAUSE = 2.0
+
+
+class Capture:
+    """Slots between a source and whoever reads them. `run` is the thread's body; the rest is for other threads."""
+
+    def __init__(self, source: Source, *, slots: int = SLOTS, retries: int = RETRIES) -> None:
+        self._source = source
+        self._retries = retries
+        self._free = [Frame() for _ in range(slots)]
+        self._ready: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._ended = False
+        self.failed = False  # `run` raised
+        self._lost_since: float | None = None
+        self.read = 0
+        self.dropped = 0
+        self.recoveries = 0
+
+    def run(self) -> None:
+        """Read until the source ends, stops for good (`SourceError`) or `stop` is called."""
+        self.failed = True
+        try:
+            while not self._stop.is_set():
+                frame = self._slot()
+                if frame is None:
+                    if not self._skip():
+                        break
+                    continue
+                if not self._source.read(frame):
+                    self.release(frame)
+                    if not self._recover():
+                        break
+                    continue
+                self._publish(frame)
+            self.failed = False
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def next(self) -> Frame | None:
+        """The next frame (the newest of a live source), waiting for it; None when no more will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._ended or self._stop.is_set())
+            if self._stop.is_set() or not self._ready:
+                return None
+            return self._ready.popleft()
+
+    def release(self, frame: Frame) -> None:
+        """Give a slot back."""
+        with self._changed:
+            self._free.append(frame)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """End `run` after the read that it is in, and `next` at once."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def lost_s(self) -> float:
+        """For how many seconds a live source has given no picture and is being opened again; 0 while it runs."""
+        since = self._lost_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _slot(self) -> Frame | None:
+        """A slot to fill. For a live source None when all are in use: the frame on the device is to be skipped."""
+        with self._changed:
+            if not self._source.live:
+                self._changed.wait_for(lambda: self._free or self._stop.is_set())
+            if self._free:
+                return self._free.pop()
+            if self._ready:  # older than the one that comes now
+                self.dropped += 1
+                return self._ready.popleft()
+            return None
+
+    def _publish(self, frame: Frame) -> None:
+        with self._changed:
+            self.read += 1
+            if self._source.live:
+                self.dropped += len(self._ready)
+                self._free.extend(self._ready)
+                self._ready.clear()
+                if self._lost_since is not None:
+                    self._lost_since = None
+                    self.recoveries += 1
+            self._ready.append(frame)
+            self._changed.notify_all()
+
+    def _skip(self) -> bool:
+        if self._stop.is_set():
+            return False
+        if self._source.skip():
+            with self._changed:
+                self.read += 1
+                self.dropped += 1
+            return True
+        return self._recover()
+
+    def _recover(self) -> bool:
+        """Open a live source again, with growing pauses. False for a file, which has simply ended."""
+        if not self._source.live:
+            return False
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+        last = ""
+        for attempt in range(self._retries):
+            pause = _PAUSES[attempt] if attempt < len(_PAUSES) else _LONGEST_PAUSE
+            if self._stop.wait(pause):
+                return False
+            try:
+                self._source.reopen()
+            except SourceError as error:
+                last = error.message
+                hint = error.hint
+            else:
+                return True
+        if self._retries == 0:
+            raise SourceError(f"{self._source.name}: stopped giving frames", hint="check the cable or the network")
+        raise SourceError(
+            f"{self._source.name}: stopped giving frames, and {self._retries} attempts in {self.lost_s():.0f} s "
+            f"to open it again failed. {last}",
+            hint=hint,
+        )

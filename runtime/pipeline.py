@@ -1,0 +1,222 @@
+"""The loop: capture, inference, drawing and readings in a thread each, the window and signals in the main thread.
+
+    source -> [capture] -> slots -> [inference] -> readings -> [readings] -> JSONL, lines
+                                         |-------> slots ----> [drawing]  -> video, pictures, window -> free slots
+
+A thread that fails ends the run; its error comes out of `Pipeline.run`, after everything is closed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+from medtex_edge.contract import Contract
+from medtex_edge.errors import StorageError
+from medtex_edge.runtime.capture import RETRIES, SLOTS, Capture
+from medtex_edge.runtime.frame import Frame, Pixels
+from medtex_edge.runtime.outlet import Guarded, Outlet
+from medtex_edge.runtime.overlay import Overlay
+from medtex_edge.runtime.reading import Reading
+from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.sink import Sink
+from medtex_edge.runtime.source import Source
+from medtex_edge.runtime.summary import Summary
+
+_READINGS_QUEUE = 512  # readings are small: a disk may pause for seconds
+_RATE_WINDOW_S = 1.0
+_TICK_S = 0.05
+
+
+class Screen(Protocol):
+    """What the main thread shows; `display.Window` is one."""
+
+    def offer(self, pixels: Pixels, captured: float) -> None:
+        """Take a drawn picture, from the drawing thread."""
+
+    def poll(self, why: str = "") -> bool:
+        """Show it; False when the user wants to end."""
+
+
+class Pipeline:
+    """One run of one source through one backend."""
+
+    def __init__(
+        self,
+        source: Source,
+        scorer: Scorer,
+        contract: Contract,
+        summary: Summary,
+        *,
+        reading_sinks: Sequence[Sink] = (),
+        picture_sinks: Sequence[Sink] = (),
+        screen: Callable[[Overlay], Screen] | None = None,
+        told: Callable[[str], None] = lambda line: None,
+        max_frames: int | None = None,
+        retries: int = RETRIES,
+    ) -> None:
+        self._source = source
+        self._scorer = scorer
+        self._summary = summary
+        self._max_frames = max_frames
+        self._capture = Capture(source, slots=SLOTS, retries=retries)
+        self._stopped = threading.Event()
+        self._rate = _Rate()
+        self.last: Reading | None = None
+
+        def fail(error: StorageError) -> None:
+            told(f"{error.message}; the run goes on without it")
+
+        self._reading_sinks = [Guarded(sink, fail) for sink in reading_sinks]
+        self._picture_sinks = [Guarded(sink, fail) for sink in picture_sinks]
+        # Of a live source a picture that finds no room is lost and counted; in a file every frame counts.
+        wait = not source.live
+        self._readings: Outlet[Reading] = Outlet(self._write, capacity=_READINGS_QUEUE, wait=wait)
+        self._pictures: Outlet[tuple[Frame, Reading]] = Outlet(self._paint, capacity=2, wait=wait)
+        self._overlay = Overlay(contract)
+        self._screen = screen(self._overlay) if screen else None
+
+    def run(self, tick: Callable[[Pipeline], None] = lambda pipeline: None) -> Summary:
+        """Run until the source ends or `stop` is called; `tick` is called some twenty times a second.
+
+        Raises what the source (`SourceError`, `ImageError`) or the backend (`BackendError`) raised, with the
+        summary and the sinks finished all the same.
+        """
+        began = time.monotonic()
+        with ThreadPoolExecutor(4, thread_name_prefix="medtex-edge") as pool:
+            outlets = [pool.submit(self._readings.run), pool.submit(self._pictures.run)]
+            stages = [pool.submit(self._capture.run), pool.submit(self._infer)]
+            try:
+                self._watch(stages[1], outlets, tick)
+            finally:
+                # Also when the main thread fails: no thread may be left waiting, or leaving the block hangs.
+                self._stopped.set()
+                self._capture.stop()
+                self._finish(stages, outlets)
+        self._close(began)
+        errors = [future.exception() for future in (*stages, *outlets)]
+        first = next((error for error in errors if error is not None), None)
+        if first is not None:
+            self._summary.ended = "failed"
+            raise first
+        return self._summary
+
+    def stop(self, why: str) -> None:
+        """End the run soon; safe to call from a signal handler."""
+        if not self._stopped.is_set():
+            self._summary.ended = why
+            self._stopped.set()
+
+    @property
+    def frames_per_second(self) -> float:
+        """Readings per second over the last second."""
+        return self._rate.value
+
+    @property
+    def lost_s(self) -> float:
+        """For how long the source has been lost; 0 while it runs."""
+        return self._capture.lost_s()
+
+    def _watch(
+        self, inference: Future[None], outlets: Sequence[Future[None]], tick: Callable[[Pipeline], None]
+    ) -> None:
+        # Photographs would be gone before they were seen: the window keeps the last one until it is closed.
+        hold = self._screen is not None and not self._source.stream
+        while not self._stopped.is_set() and not any(outlet.done() for outlet in outlets):
+            if inference.done() and (not hold or self._capture.failed or inference.exception()):
+                return
+            if self._screen is not None:
+                lost = self._capture.lost_s() > 0
+                why = f"{self._source.name} is being opened again" if lost else ""
+                if not self._screen.poll(why):
+                    self.stop("closed by the user")
+            else:
+                self._stopped.wait(_TICK_S)
+            tick(self)
+
+    def _finish(self, stages: Sequence[Future[None]], outlets: Sequence[Future[None]]) -> None:
+        for future in stages:
+            future.exception()  # waits
+        self._readings.finish()
+        self._pictures.finish()
+        for future in outlets:
+            future.exception()
+
+    def _close(self, began: float) -> None:
+        summary = self._summary
+        summary.read, summary.dropped = self._capture.read, self._capture.dropped
+        summary.recoveries = self._capture.recoveries
+        for sinks, lost in (
+            (self._reading_sinks, self._readings.lost),
+            (self._picture_sinks, self._pictures.lost),
+        ):
+            for sink in sinks:
+                sink.lost += lost
+                sink.close()
+                summary.sinks.append(sink.to_json())
+        summary.notes.extend(self._source.notes)
+        summary.seconds = time.monotonic() - began
+
+    def _infer(self) -> None:
+        """The inference thread's body."""
+        drawing = bool(self._picture_sinks) or self._screen is not None
+        count = 0
+        try:
+            while not self._stopped.is_set():
+                frame = self._capture.next()
+                if frame is None:
+                    break
+                reading = self._scorer.score(frame)
+                self._summary.add(reading)
+                self._rate.add()
+                self.last = reading
+                self._readings.put(reading)
+                if not (drawing and frame.pixels is not None and self._pictures.put((frame, reading))):
+                    self._capture.release(frame)
+                count += 1
+                if self._max_frames is not None and count >= self._max_frames:
+                    self.stop("max frames")
+        finally:
+            # A reader that waits for a free slot must not wait for ever when this thread has failed.
+            self._capture.stop()
+
+    def _write(self, reading: Reading) -> None:
+        for sink in self._reading_sinks:
+            sink.write(reading, None)
+
+    def _paint(self, item: tuple[Frame, Reading]) -> None:
+        frame, reading = item
+        assert frame.pixels is not None
+        try:
+            began = time.perf_counter()
+            self._overlay.draw(frame.pixels, reading, self._rate.value if self._source.stream else None)
+            drawn = time.perf_counter()
+            self._summary.time("draw", (drawn - began) * 1e3)
+            for sink in self._picture_sinks:
+                sink.write(reading, frame.pixels)
+            if self._picture_sinks:
+                self._summary.time("write", (time.perf_counter() - drawn) * 1e3)
+            if self._screen is not None:
+                self._screen.offer(frame.pixels, frame.captured)
+        finally:
+            self._capture.release(frame)
+
+
+class _Rate:
+    """Events per second over the last second or so."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._count = 0
+        self.value = 0.0
+
+    def add(self) -> None:
+        self._count += 1
+        elapsed = time.monotonic() - self._began
+        if elapsed >= _RATE_WINDOW_S or self.value == 0.0:
+            self.value = self._count / max(elapsed, 1e-3)
+        if elapsed >= _RATE_WINDOW_S:
+            self._began, self._count = time.monotonic(), 0

@@ -1,0 +1,90 @@
+"""A reading: what is said of one frame. docs/readings.md is its JSON in words."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medtex_edge.contract import Contract
+
+if TYPE_CHECKING:
+    from medtex_edge.image import FieldOfView
+    from medtex_edge.runtime.quality import Facts
+
+SCHEMA = "medtex-edge/reading/1"
+
+
+class Verdict(str, enum.Enum):
+    """The three values of a verdict."""
+
+    REFERABLE = "referable"
+    NOT_REFERABLE = "not referable"
+    UNGRADABLE = "ungradable"
+
+
+class Reason(str, enum.Enum):
+    """Why a frame is ungradable."""
+
+    UNREADABLE = "unreadable"
+    STALE = "stale"
+    DUPLICATE = "duplicate"
+    BLACK = "black"
+    NO_FIELD_OF_VIEW = "no field of view"
+    TOO_DARK = "too dark"
+    TOO_BRIGHT = "too bright"
+    BLURRED = "blurred"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One frame's answer. An ungradable frame has a reason and no probabilities: it was not scored."""
+
+    source: str
+    frame: int
+    captured: datetime.datetime  # UTC
+    age_ms: float  # from capture to this reading
+    size: tuple[int, int] | None  # width, height in pixels
+    verdict: Verdict
+    reason: Reason | None = None
+    detail: str = ""
+    label: str = ""
+    probabilities: npt.NDArray[np.float32] | None = None  # (C,)
+    referable_probability: float | None = None
+    saliency: npt.NDArray[np.float32] | None = None  # (h, w), 0..1 over the field of view's box
+    field_of_view: FieldOfView | None = None
+    quality: Facts | None = None
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self, contract: Contract, bundle_sha256: str) -> dict[str, Any]:
+        """A value for `json.dumps`; the map itself is left out, its mean is in `saliency_area`."""
+        scored = self.probabilities is not None
+        fov = self.field_of_view
+        return {
+            "schema": SCHEMA,
+            "source": self.source,
+            "frame": self.frame,
+            "captured": self.captured.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "age_ms": round(self.age_ms, 3),
+            "size": list(self.size) if self.size else None,
+            "verdict": self.verdict.value,
+            "reason": self.reason.value if self.reason else None,
+            "detail": self.detail or None,
+            "label": self.label if scored else None,
+            "probabilities": None if self.probabilities is None else {
+                name: round(float(p), 6) for name, p in zip(contract.classes, self.probabilities, strict=True)
+            },
+            "referable_probability": None if self.referable_probability is None
+            else round(self.referable_probability, 6),
+            "threshold": contract.operating_point.threshold,
+            "saliency_area": None if self.saliency is None else round(float(self.saliency.mean()), 6),
+            "field_of_view": None if fov is None else
+            {"left": fov.left, "top": fov.top, "side": fov.side, "coverage": round(float(fov.coverage), 4)},
+            "quality": None if self.quality is None else self.quality.to_json(),
+            "latency_ms": {stage: round(value, 3) for stage, value in self.latency_ms.items()},
+            "bundle": bundle_sha256,
+        }  # fmt: skip

@@ -1,0 +1,199 @@
+"""One run from the user's side: open everything in order, prove the device, run, tell what happened."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from medtex_edge.bundle import Bundle
+from medtex_edge.errors import DataError, MedtexError, SettingsError, StorageError
+from medtex_edge.files import sha256
+from medtex_edge.runtime import console
+from medtex_edge.runtime.backend import open_backend
+from medtex_edge.runtime.camera import open_camera
+from medtex_edge.runtime.display import Probe, Window
+from medtex_edge.runtime.golden import check_golden
+from medtex_edge.runtime.pipeline import Pipeline
+from medtex_edge.runtime.reading import Reason
+from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
+from medtex_edge.runtime.source import Photos, Source, open_source
+from medtex_edge.runtime.summary import Summary
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `medtex-edge run` was asked for; one of `camera` and `source` is given."""
+
+    bundle: Path
+    camera: str | None = None
+    source: str | None = None
+    save: Path | None = None
+    readings: Path | None = None
+    no_display: bool = False
+    max_frames: int | None = None
+    backend: str = "onnxruntime"
+    precision: str = "fp32"
+    threads: int | None = None
+    retries: int = 8
+    as_json: bool = False
+
+
+class Session:
+    """Runs once."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def run(self) -> int:
+        """Run to the end and return the exit code. Raises `MedtexError`."""
+        o = self._options
+        probe = None if o.no_display else Probe()  # meanwhile the bundle is read
+        bundle = Bundle.open(o.bundle)
+        digest = sha256(o.bundle)
+        contract = bundle.contract
+        with ExitStack() as stack:
+            backend = stack.enter_context(open_backend(o.backend, bundle, precision=o.precision, threads=o.threads))
+            drift = check_golden(backend, bundle)
+            self._say(
+                f"{bundle.path.name}: {contract.name}, {len(contract.classes)} classes, by {backend.name}; "
+                f"{drift.count} golden vectors hold (off by {max(drift.probability, drift.saliency):.1g})"
+            )
+            source = self._open_source()
+            stack.callback(source.close)
+            summary = Summary(source.name, str(o.bundle), digest, backend.name)
+            reading_sinks: list[Sink] = []
+            picture_sinks = self._picture_sinks(source)
+            if o.readings is not None:
+                self._check_target(o.readings, source)
+                reading_sinks.append(ReadingsFile(o.readings, contract, digest))
+            if not source.stream and not o.as_json:
+                reading_sinks.append(console.Lines())
+            scorer = Scorer(backend, contract, live=source.live, stream=source.stream)
+            screen = self._screen(probe)
+            pipeline = Pipeline(
+                source, scorer, contract, summary, reading_sinks=reading_sinks, picture_sinks=picture_sinks,
+                screen=None if not screen else lambda overlay: Window(overlay, live=source.live),
+                told=self._say, max_frames=o.max_frames, retries=o.retries,
+            )  # fmt: skip
+            return self._go(pipeline, source, summary)
+
+    def _go(self, pipeline: Pipeline, source: Source, summary: Summary) -> int:
+        failure: MedtexError | None = None
+        with _signals(pipeline), console.Status(self._err, source, self._say) as status:
+            try:
+                pipeline.run(status.tick)
+            except MedtexError as error:
+                failure = error
+        if summary.verdicts or not isinstance(failure, DataError):
+            self._report(summary)
+        if failure is not None:
+            raise failure
+        broken = [sink["error"] for sink in summary.sinks if sink["error"]]
+        if broken:
+            raise StorageError(
+                f"{len(broken)} of {len(summary.sinks)} outputs could not be finished: {'; '.join(broken)}",
+                hint="free some space or choose another place, then run again",
+            )
+        if summary.read and summary.refused[Reason.UNREADABLE.value] == summary.read:
+            raise DataError(
+                f"{source.name}: none of {summary.read} files could be read as a photograph",
+                hint="the lines above say why, one by one" if not self._options.as_json else "",
+            )
+        return INTERRUPTED if summary.ended == "interrupted" and not source.live else 0
+
+    def _open_source(self) -> Source:
+        o = self._options
+        if o.camera is not None:
+            return open_camera(o.camera)
+        assert o.source is not None
+        folder = o.save if o.save is not None and o.save.suffix.lower() not in VIDEO_CODES else None
+        return open_source(o.source, leave_out=folder)
+
+    def _picture_sinks(self, source: Source) -> list[Sink]:
+        """A video for a stream, a folder for photographs."""
+        path = self._options.save
+        if path is None:
+            return []
+        folder = path.is_dir() or not path.suffix
+        if isinstance(source, Photos):
+            if not folder:
+                raise SettingsError(
+                    f"--save: expected a folder for the overlays of photographs, got {path}",
+                    hint=f"such as --save {path.with_suffix('')}",
+                )
+            return [PhotoFolder(path, source.paths)]
+        if folder:
+            path = path / f"{_file_name(source)}.mp4"
+        self._check_target(path, source)
+        return [VideoSink(path, source.rate, live=source.live)]
+
+    def _check_target(self, path: Path, source: Source) -> None:
+        """A file that is being read must not be replaced by what is written."""
+        inputs = [self._options.bundle, Path(source.name)]
+        inputs += source.paths if isinstance(source, Photos) else ()
+        if any(path.resolve() == each.resolve() for each in inputs):
+            raise SettingsError(f"{path} is read by this run and cannot be written too", hint="choose another name")
+
+    def _screen(self, probe: Probe | None) -> bool:
+        if probe is None:
+            return False
+        why = probe.why_not()
+        if why:
+            self._say(f"no window: {why}; going on without (--no-display says so beforehand)")
+        return not why
+
+    def _report(self, summary: Summary) -> None:
+        if self._options.as_json:
+            json.dump(summary.to_json(), sys.stdout, indent=2, allow_nan=False)
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        else:
+            console.print_summary(summary)
+
+    def _say(self, line: str) -> None:
+        self._err.print(console.printable(line), markup=False)
+
+
+@contextmanager
+def _signals(pipeline: Pipeline) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run well; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def end(number: int, frame: Any) -> None:
+        pipeline.stop("interrupted")
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _file_name(source: Source) -> str:
+    """A name for a video of this source: a file's own, or the camera's with the time, so that none is replaced."""
+    if not source.live:
+        return Path(source.name).stem or "video"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", source.name).strip("-") or "camera"
+    return f"{name}-{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%SZ}"
