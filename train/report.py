@@ -119,6 +119,8 @@ def _operating_point(point: Facts) -> list[str]:
 
 
 def _maps(saliency: Facts) -> list[str]:
+    if not saliency:
+        return []
     rows = [
         [MAP_MEASURES[key][0], _with_interval(saliency, key), MAP_MEASURES[key][1]]
         for key in MAP_MEASURES

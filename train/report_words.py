@@ -15,7 +15,11 @@ SYNTHETIC = (
     "end; they say nothing about eyes."
 )
 
-MODEL_NAMES = {"teacher": "teacher", "student": "student, under its own mask"}
+MODEL_NAMES = {
+    "teacher": "teacher",
+    "student": "student, under its own mask",
+    "student_whole_picture": "student, mask left open",
+}
 
 # key of metrics.json -> its short name, what it says
 MODEL_MEASURES = {
@@ -32,6 +36,8 @@ MODEL_MEASURES = {
 }
 MAP_MEASURES = {
     "mean_area": ("mean area", "the share of a photograph's detail that the student sees, averaged; less is sharper"),
+    "mean_area_referable": ("mean area, referable", "the same over the photographs that were called referable"),
+    "mean_area_not_referable": ("mean area, others", "the same over the others"),
     "pixel_auc": (
         "pixel AUC",
         "the chance that a lesion's pixel is brighter in the map than one beside lesions; 0.5 is guessing",
