@@ -28,7 +28,7 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True)
 class Header:
-    """`width`, `height` in pixels as stored; `orientation` is Exif's 1..8 (1: as stored), still to be applied."""
+    """`width`, `height` in pixels as stored; `orientation`: Exif's 1..8 (1: as stored), yet to be applied."""
 
     kind: str
     width: int

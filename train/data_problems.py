@@ -1,0 +1,74 @@
+"""What can be wrong with a cohort, collected and told at once, and what accepting each of it means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from medtex_edge.errors import DataError
+
+SHOWN = 20  # problems named one by one before a count stands for the rest
+
+# What `--accept NAME` does. A problem of any other kind has to be mended.
+ACCEPTABLE = {
+    "missing": "photographs that are not there are left out",
+    "unreadable": "files that are no whole image are left out",
+    "no-field-of-view": "photographs without a visible fundus are left out",
+    "duplicates": "one copy is kept, in test before val before train; copies whose labels differ are left out",
+    "shared-patients": "the splits stay as they are, and results will look better than they are",
+    "rare-classes": "classes with one photograph or none are kept, and are hardly learnt",
+    "unlabelled": "photographs without a label outside train are left out",
+}
+
+
+class Problem(NamedTuple):
+    """`kind` is a name of ACCEPTABLE, or "" for what cannot be accepted."""
+
+    kind: str
+    text: str
+
+
+@dataclass
+class Problems:
+    """Collects problems; those of an accepted kind become notes instead of an error."""
+
+    data: str
+    accept: frozenset[str]
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, kind: str, text: str) -> None:
+        self.found.append(Problem(kind, text))
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        self.found.extend(problems)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line per accepted kind: how many, what was done, and the first of them."""
+        lines = []
+        for kind, count in Counter(problem.kind for problem in self.found).items():
+            if kind in self.accept:
+                first = next(problem.text for problem in self.found if problem.kind == kind)
+                lines.append(f"accepted {kind} ({count}): {ACCEPTABLE[kind]}; first: {first}")
+        return tuple(lines)
+
+    def raise_if_any(self) -> None:
+        """Raise `DataError` with the problems that were not accepted, the first `SHOWN` by name."""
+        left = sorted(
+            (problem for problem in self.found if problem.kind not in self.accept),
+            key=lambda problem: problem.kind,  # stable: what must be mended comes first
+        )
+        if not left:
+            return
+        lines = [f"{self.data}: {len(left)} problem{'s' if len(left) > 1 else ''}"]
+        lines += [f"  - {problem.text}" for problem in left[:SHOWN]]
+        if rest := Counter(problem.kind or "other" for problem in left[SHOWN:]):
+            counts = ", ".join(f"{count} {kind}" for kind, count in rest.items())
+            lines.append(f"  - and {rest.total()} more: {counts}")
+        kinds = sorted({problem.kind for problem in left if problem.kind})
+        hints = [f"--accept {kind}: {ACCEPTABLE[kind]}" for kind in kinds]
+        if any(not problem.kind for problem in left):
+            hints.insert(0, "mend the table or the files")
+        raise DataError("\n".join(lines), hint="; ".join(hints))

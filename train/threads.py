@@ -1,0 +1,32 @@
+"""Map over many photographs with a few threads: OpenCV, hashing and numpy release the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def in_order(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """`map(function, items)` by threads. Few results wait at a time, so memory does not grow with the cohort.
+
+    An exception of `function` is raised at its item's turn; what has not begun by then never does.
+    """
+    threads = max(1, min(8, os.cpu_count() or 1))
+    waiting: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="photographs") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
