@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ class Fit:
             if not bool(torch.isfinite(loss)):
                 bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
                 raise DataError(
-                    f"the loss became {float(loss)} in {phase.name}, epoch {epoch}, by {', '.join(bad)}",
+                    f"the loss became {float(loss.detach())} in {phase.name}, epoch {epoch}, by {', '.join(bad)}",
                     hint="try --precision fp32 or a smaller learning rate",
                 )
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -228,7 +229,7 @@ class Fit:
             return None
         try:
             state: dict[str, Any] = torch.load(self._checkpoint, map_location=self._compute.device, weights_only=True)
-        except (RuntimeError, ValueError, EOFError, OSError) as error:
+        except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
             raise DataError(
                 f"cannot read the checkpoint {self._checkpoint}: {error}", hint="delete it to start anew"
             ) from error
