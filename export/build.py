@@ -1,0 +1,213 @@
+"""From a run folder to a bundle: graph, precisions, proof, golden vectors, one file; or a refusal and no file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtex_edge.bundle import EXTRAS, Bundle, Golden, write_bundle
+from medtex_edge.contract import Contract
+from medtex_edge.errors import BackendError, BundleError, DataError, ParityError
+from medtex_edge.export import parity, precision, rounding
+from medtex_edge.export.frames import golden_frames
+from medtex_edge.export.graph import Deployed, cost
+from medtex_edge.export.onnx import to_onnx
+from medtex_edge.export.parity import Answers, Images, Parity
+from medtex_edge.export.report import report_of
+from medtex_edge.export.steps import Steps
+from medtex_edge.runtime.backend import onnxruntime
+from medtex_edge.runtime.golden import PROBABILITY_BOUND, SALIENCY_BOUND
+from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.run_folder import Run
+
+MAX_PHOTOGRAPHS = 256  # what parity is measured on; more of the same would take minutes and find nothing new
+_MIN_FRAMES = 5  # golden frames that must be left
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One precision: its ONNX file, and how far it is from the trained model by way of computing it."""
+
+    model: bytes
+    parities: dict[str, Parity]  # "onnxruntime"; for fp16 also "rounded": every result rounded to fp16
+    lifted: tuple[str, ...] = ()  # nodes kept in fp32 because their values come near the end of fp16's range
+    peak: float | None = None  # the largest |value| of any half-precision node
+
+    @property
+    def worst_probability(self) -> float:
+        return max(p.probability for p in self.parities.values())
+
+
+@dataclass(frozen=True)
+class Built:
+    """What an export ends with."""
+
+    path: Path
+    contract: Contract
+    report: dict[str, Any]
+    sizes: dict[str, int]  # member name -> bytes
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The photographs and the trained model's own answers."""
+
+    contract: Contract
+    images: Images
+    keys: tuple[str, ...]
+    expected: Answers
+
+
+def build(run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: Steps) -> Built:
+    """Export `run` into the bundle `out`, replacing a file of that name.
+
+    Raises `DataError` (run or photographs), `ParityError` (a precision beyond its bounds), `BackendError` (a model
+    that cannot be exported), `StorageError`; `out` is then as it was before.
+    """
+    with steps.step("trained model") as step:
+        model = run.load_model()
+        contract = contract_of(run)
+        counted = cost(model)
+        total = counted.student_multiply_adds + counted.explainer_multiply_adds
+        step.note = f"{run.config.student}, {model.size} px, {total / 1e6:.0f} M multiply-adds"
+    case = _photographs(run, model, contract, data, steps)
+    with steps.step("fp32 graph") as step:
+        full = to_onnx(Deployed(model), model.size)
+        step.note = f"{len(full) / 1e6:.1f} MB"
+    proofs = {"fp32": _prove_full(full, case, steps)}
+    if fp16:
+        proofs["fp16"] = _prove_half(full, case, steps)
+    with steps.step("golden vectors") as step:
+        golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
+        step.note = f"{len(golden)} frames, none of a patient"
+    with steps.step("bundle") as step:
+        report = report_of(run, contract, proofs, counted, command)
+        models = {name: proof.model for name, proof in proofs.items()}
+        path = write_bundle(out, contract, models, golden, report, _extras(run.path))
+        sizes = {name: member.size for name, member in Bundle.open(path).members.items()}
+        step.note = f"{path.stat().st_size / 1e6:.1f} MB, every sum read back"
+    return Built(path, contract, report, sizes)
+
+
+def contract_of(run: Run) -> Contract:
+    """The contract that the run's card promises. Raises `DataError` where that is none."""
+    try:
+        return Contract(
+            name=run.name, classes=run.classes, height=run.size, width=run.size, saliency_height=run.size // 4,
+            saliency_width=run.size // 4, referable=run.referable, ordered=run.ordered,
+            temperature=run.temperature, operating_point=run.operating_point, created=_now(),
+        )  # fmt: skip
+    except BundleError as error:
+        raise DataError(f"{run.path} cannot be exported: {error.message}") from error
+
+
+def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) -> Golden:
+    """The golden frames with the fp32 PyTorch model's answers.
+
+    A frame on which a precision is not well within the bounds that devices are held to is left out: on white
+    noise a good model can be chaotic, and would be refused for it. Raises `ParityError` when few are left.
+    """
+    images = golden_frames(model.size)
+    expected = parity.reference(model, images)
+    good = np.ones(len(images), bool)
+    for name, content in models.items():
+        with onnxruntime.open_graph(content, contract, label=name) as backend:
+            came = parity.of_backend(backend, images)
+        good &= np.abs(came[0] - expected[0]).max(axis=1) <= PROBABILITY_BOUND / 2
+        good &= np.abs(came[1] - expected[1]).mean(axis=(1, 2)) <= SALIENCY_BOUND / 2
+    if good.sum() < _MIN_FRAMES:
+        raise ParityError(
+            f"golden vectors: {', '.join(models)} agree with the trained model on {good.sum()} of {len(good)} drawn "
+            f"frames (needed {_MIN_FRAMES}); no bundle was written",
+            hint="export without --fp16" if len(models) > 1 else "the model answers by chance: train it for longer",
+        )
+    return Golden(images[good], expected[0][good], expected[1][good])
+
+
+def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None, steps: Steps) -> _Case:
+    with steps.step("validation photographs") as step:
+        photos = run.photographs("val", data=data)
+        count = len(photos.images)
+        if count == 0:
+            raise DataError(
+                f"{run.path}: there are no validation photographs to prove the export on",
+                hint="say where some are: --data DIR",
+            )
+        # Evenly over all of them: they are often sorted by class.
+        chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_PHOTOGRAPHS)).round().astype(int))
+        images = np.asarray(photos.images[chosen])
+        step.note = f"{len(chosen)} of {count}" if len(chosen) < count else str(count)
+    with steps.step("answers of the trained model", len(images)) as step:
+        expected = parity.reference(model, images, step.tick)
+    return _Case(contract, images, tuple(photos.keys[i] for i in chosen), expected)
+
+
+def _prove_full(content: bytes, case: _Case, steps: Steps) -> Proof:
+    with steps.step("fp32 against the trained model", len(case.images)) as step:
+        found = _by_onnxruntime(content, case, "fp32", step.tick)
+        step.note = _words(found)
+    return Proof(content, {"onnxruntime": found})
+
+
+def _prove_half(full: bytes, case: _Case, steps: Steps) -> Proof:
+    with steps.step("fp16 graph, rounded as a GPU rounds", len(case.images)) as step:
+        content, lifted, session, came = _half_in_range(full, case.images, step.tick)
+        rounded = parity.compare(case.expected, came, case.contract)
+        parity.check("fp16", rounded, precision.BOUNDS["fp16"], case.keys, "every result rounded")
+        step.note = f"{len(content) / 1e6:.1f} MB, {_words(rounded)}"
+        if lifted:
+            step.note += f", {len(lifted)} nodes kept in fp32 for their range"
+    with steps.step("fp16 against the trained model", len(case.images)) as step:
+        found = _by_onnxruntime(content, case, "fp16", step.tick)
+        step.note = _words(found)
+    return Proof(content, {"onnxruntime": found, "rounded": rounded}, lifted, session.peak())
+
+
+def _half_in_range(
+    full: bytes, images: Images, tick: parity.Tick
+) -> tuple[bytes, tuple[str, ...], rounding.EmulatedSession, Answers]:
+    """The fp16 graph with every node in fp32 that comes near the end of fp16's range on these photographs."""
+    lifted: frozenset[str] = frozenset()
+    while True:
+        content = precision.to_half(full, lifted)
+        session = rounding.EmulatedSession(rounding.emulate(content))
+        came = parity.answers(session.infer, images, tick)
+        # A node that overflows spoils what follows, so a second round may clear some; each round adds nodes.
+        if not (more := session.overflowing() - lifted):
+            return content, tuple(sorted(lifted)), session, came
+        lifted |= more
+
+
+def _by_onnxruntime(content: bytes, case: _Case, name: str, tick: parity.Tick) -> Parity:
+    try:
+        with onnxruntime.open_graph(content, case.contract, label=name) as backend:
+            came = parity.of_backend(backend, case.images, tick)
+    except (BackendError, BundleError) as error:
+        # Answers that are none (NaN, out of range) are the largest difference there is.
+        raise ParityError(f"{name}: the exported graph does not work: {error.message}", hint=error.hint) from error
+    found = parity.compare(case.expected, came, case.contract)
+    parity.check(name, found, precision.BOUNDS[name], case.keys, "ONNX Runtime")
+    return found
+
+
+def _words(found: Parity) -> str:
+    return f"{found.label_flips} labels flipped, probability ±{found.probability:.2g}, saliency ±{found.saliency:.2g}"
+
+
+def _extras(folder: Path) -> dict[str, bytes]:
+    """What the run has of a bundle's extras; not its report page, which shows patients' photographs."""
+    names = [name for name in EXTRAS if name != "report.html" and (folder / name).is_file()]
+    return {name: content for name in names if (content := (folder / name).read_bytes())}
+
+
+def _now() -> str:
+    """UTC; SOURCE_DATE_EPOCH fixes it, so that an export can be repeated to the byte."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdecimal() else datetime.now(timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

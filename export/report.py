@@ -1,0 +1,70 @@
+"""`report.json`: what was measured, and where the model comes from. No photograph, no name of one, no folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from medtex_edge.contract import Contract
+from medtex_edge.export.graph import Cost
+from medtex_edge.export.parity import TIE
+from medtex_edge.export.precision import BOUNDS, half_share
+from medtex_edge.train.run_folder import Run
+
+if TYPE_CHECKING:
+    from medtex_edge.export.build import Proof
+
+_PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
+# The folders of a path that starts at a root, a home or a drive: they name users, projects and patients.
+_FOLDERS = re.compile(r"(?<![\w./\\~-])(?:file://|~[\w.-]*|[A-Za-z]:)?[/\\](?:[^\s'\"/\\:;,=]+[/\\])+")
+
+
+def report_of(run: Run, contract: Contract, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
+    """Metrics of the run, parity by precision, cost, provenance. The contract's own fields are not repeated."""
+    made = {
+        "command": command,
+        "exported": contract.created,
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "run": {name: value for name, value in run.card.items() if name not in ("operating_point", "classes")},
+        "settings": asdict(run.config),
+    }
+    report = {
+        "metrics": run.metrics,
+        "precisions": {name: _of_proof(name, proof) for name, proof in proofs.items()},
+        "cost": asdict(counted),
+        "provenance": made,
+    }
+    return {name: without_folders(value) for name, value in report.items()}
+
+
+def without_folders(value: Any) -> Any:
+    """The same JSON value with the folders taken from every absolute path in its texts; numpy numbers made plain."""
+    if isinstance(value, str):
+        return _FOLDERS.sub("", value)
+    if isinstance(value, Mapping):
+        return {str(name): without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "bytes": len(proof.model),
+        "parity": {engine: found.to_json() for engine, found in proof.parities.items()},
+        "bounds": {**asdict(BOUNDS[name]), "label_flips": 0, "verdict_flips": 0, "tie": TIE},
+    }
+    if proof.peak is not None:
+        half = {"half_share": half_share(proof.model), "largest_value": proof.peak, "kept_in_fp32": list(proof.lifted)}
+        result |= half
+    return result
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,175 @@
+"""`medtex-edge inspect` and `medtex-edge verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medtex_edge.errors import BackendError, BundleError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from medtex_edge.bundle import Bundle
+
+_FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.command()
+@_FILE
+@_JSON
+def verify(file: Path | None, as_json: bool) -> None:
+    """Check every sum of a bundle (default: the newest here) and recompute its golden vectors.
+
+    Each graph in the bundle is run by ONNX Runtime on this machine, and has to give the answers that the trained
+    model gave when the bundle was made. Exit code 3 and one line where anything is wrong. Writes nothing.
+    """
+    from medtex_edge.runtime.backend import onnxruntime
+    from medtex_edge.runtime.golden import PROBABILITY_BOUND, SALIENCY_BOUND, check_golden
+
+    bundle = _open(file)
+    drifts: dict[str, dict[str, float]] = {}
+    for precision in bundle.precisions:
+        try:
+            with onnxruntime.open(bundle, precision=precision) as backend:
+                try:
+                    drift = check_golden(backend, bundle)
+                except BackendError as error:  # the engine runs, and the graph gives nonsense
+                    raise BundleError(error.message, hint=error.hint) from error
+        except BundleError as error:
+            message = error.message.removeprefix(f"{bundle.path}: ")
+            raise BundleError(f"{bundle.path}: {precision}: {message}", hint=error.hint) from error
+        drifts[precision] = {"probability": drift.probability, "saliency": drift.saliency}
+    count = len(bundle.golden)
+    if as_json:
+        found = {"bundle": str(bundle.path), "members": len(bundle.members), "golden_frames": count, "drift": drifts}
+        click.echo(json.dumps({"ok": True, **found}, allow_nan=False))
+        return
+    click.echo(f"{bundle.path}: whole; {len(bundle.members)} members, every sum holds")
+    for precision, drift_of in drifts.items():
+        click.echo(
+            f"  {precision}: {count} golden frames recomputed by ONNX Runtime; probability off by at most "
+            f"{drift_of['probability']:.2g} (bound {PROBABILITY_BOUND:g}), saliency by {drift_of['saliency']:.2g} "
+            f"(bound {SALIENCY_BOUND:g})"
+        )
+
+
+@click.command()
+@_FILE
+@_JSON
+def inspect(file: Path | None, as_json: bool) -> None:
+    """Show what a bundle (default: the newest here) promises: contract, members, what was measured.
+
+    Every sum is checked; the model is not run (that is `medtex-edge verify`).
+    """
+    bundle = _open(file)
+    if as_json:
+        members = {
+            name: {"size": member.size, "sha256": bundle.manifest.get(name)} for name, member in bundle.members.items()
+        }
+        value = {
+            "bundle": str(bundle.path), "contract": bundle.contract.to_json(), "precisions": list(bundle.precisions),
+            "members": members, "golden_frames": len(bundle.golden), "report": bundle.report,
+        }  # fmt: skip
+        click.echo(json.dumps(value, allow_nan=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"[bold]{_plain(bundle.contract.name)}[/]  {_plain(bundle.path)}", highlight=False, soft_wrap=True)
+    for table in (_contract(bundle), _metrics(bundle), _parity(bundle), _provenance(bundle), _members(bundle)):
+        if table.row_count:
+            console.print(table)
+
+
+def _open(file: Path | None) -> Bundle:
+    from medtex_edge.bundle import Bundle
+    from medtex_edge.settings import newest_bundle
+
+    return Bundle.open(file or newest_bundle())
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _contract(bundle: Bundle) -> Table:
+    c, point = bundle.contract, bundle.contract.operating_point
+    table = _table("contract", "", "")
+    low, high = (f"{value:.3f}" for value in point.sensitivity_interval)
+    down, up = (f"{value:.3f}" for value in point.specificity_interval)
+    rows = {
+        "image": f"(N, {c.height}, {c.width}, 3) uint8 RGB, geometry {c.geometry}",
+        "probabilities": f"(N, {len(c.classes)}) float32, temperature {c.temperature:g} applied",
+        "saliency": f"(N, {c.saliency_height}, {c.saliency_width}) float32 in 0..1",
+        "classes": ", ".join(c.classes) + (" (ordered grades)" if c.ordered else ""),
+        "referable": ", ".join(c.classes[index] for index in c.referable),
+        "operating point": f"referable probability >= {point.threshold:.4f}",
+        "sensitivity": f"{point.sensitivity:.3f} ({low}-{high}), wanted {point.target_sensitivity:g}",
+        "specificity": f"{point.specificity:.3f} ({down}-{up})",
+        "fixed on": f"{point.positives} referable and {point.negatives} other photographs",
+        "created": c.created,
+    }
+    for name, value in rows.items():
+        table.add_row(name, _plain(value))
+    return table
+
+
+def _metrics(bundle: Bundle) -> Table:
+    """Every number of the report's metrics by its dotted name; the report is free in form."""
+    table = _table("measured in training", "", "")
+    for name, value in _flat(bundle.report.get("metrics")):
+        table.add_row(_plain(name), _plain(value))
+    return table
+
+
+def _parity(bundle: Bundle) -> Table:
+    table = _table("against the trained model", "graph", "measure", "")
+    precisions = bundle.report.get("precisions")
+    for precision, entry in precisions.items() if isinstance(precisions, dict) else ():
+        for name, value in _flat(entry.get("parity") if isinstance(entry, dict) else None):
+            table.add_row(_plain(precision), _plain(name), _plain(value))
+    return table
+
+
+def _provenance(bundle: Bundle) -> Table:
+    table = _table("where it comes from", "", "")
+    for part in ("provenance", "cost"):
+        for name, value in _flat(bundle.report.get(part)):
+            table.add_row(_plain(name), _plain(value))
+    return table
+
+
+def _members(bundle: Bundle) -> Table:
+    table = _table("members", "", "bytes", "sha256")
+    for name, member in bundle.members.items():
+        table.add_row(name, f"{member.size:,}", bundle.manifest.get(name, "(the sums themselves)"))
+    return table
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Leaves of a JSON value as (dotted name, text), lists on one line."""
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in _flat(item, f"{name}.{key}" if name else str(key))]
+    if isinstance(value, float):
+        return [(name, f"{value:.4g}")]
+    if isinstance(value, list):
+        numbers = [f"{item:.4g}" if isinstance(item, float) else str(item) for item in value]
+        return [(name, ", ".join(numbers))]
+    return [] if value is None else [(name, str(value))]
+
+
+def _plain(value: object) -> str:
+    """Text of a file that nobody vouches for: no terminal commands, no markup."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)))

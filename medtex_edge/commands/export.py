@@ -1,0 +1,82 @@
+"""`medtex-edge export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medtex_edge.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medtex_edge.export.build import Built
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--fp16", is_flag=True, help="Also a half-precision graph, half the size, for GPUs.")
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle; default: NAME OF THE RUN.medtex, here.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Photographs to prove it on, if the run's own were moved."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; progress goes to stderr.")
+def export(run: Path | None, fp16: bool, out: Path | None, data: Path | None, as_json: bool) -> None:
+    """Turn a run (default: the newest in ./runs) into one .medtex file, or refuse.
+
+    The file holds the model as an ONNX graph, fp32 and on request fp16, its contract, and the proof: on the run's
+    validation photographs each graph must answer as the trained model does. No label may flip. Where a number is
+    beyond its bound the command ends with exit code 4, says which, and leaves no file.
+    """
+    from rich.console import Console
+
+    from medtex_edge.settings import newest_run
+
+    folder = run or newest_run()
+    target = out or Path(f"{folder.resolve().name}.medtex")
+    if target.suffix != ".medtex":
+        raise SettingsError(f"--out: expected a name that ends in .medtex, got {target.name!r}")
+    if target.is_dir():
+        raise SettingsError(f"--out: {target} is a folder", hint="name a file, or delete that folder")
+    # Only now: these take seconds, and a typing mistake should not.
+    from medtex_edge.export.build import build
+    from medtex_edge.export.steps import Steps
+    from medtex_edge.train.run_folder import load_run
+
+    console = Console(stderr=as_json)
+    command = " ".join(["medtex-edge", *sys.argv[1:]])
+    with Steps(console) as steps:
+        steps.say(f"exporting {folder}")
+        built = build(load_run(folder), target, fp16=fp16, data=data, command=command, steps=steps)
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"bundle": str(built.path), **built.report}, allow_nan=False))
+    else:
+        _show(console, built)
+
+
+def _show(console: Console, built: Built) -> None:
+    from rich.table import Table
+
+    table = Table(title="against the trained model, on its validation photographs", title_justify="left")
+    for column in ("graph", "size", "computed by", "photographs", "labels flipped", "verdicts flipped"):
+        table.add_column(column, justify="left" if column in ("graph", "computed by") else "right")
+    for column in ("probability", "saliency", "rank"):
+        table.add_column(column, justify="right")
+    for name, entry in built.report["precisions"].items():
+        for index, (engine, found) in enumerate(entry["parity"].items()):
+            rank = found["rank_correlation"]
+            ties = f" + {found['verdict_ties']} ties" if found["verdict_ties"] else ""
+            table.add_row(
+                "" if index else name, "" if index else f"{entry['bytes'] / 1e6:.1f} MB", engine,
+                str(found["photographs"]), str(found["label_flips"]), f"{found['verdict_flips']}{ties}",
+                f"{found['probability']:.2g}", f"{found['saliency']:.2g}", "-" if rank is None else f"{rank:.4f}",
+            )  # fmt: skip
+    console.print(table)
+    size = built.path.stat().st_size / 1e6
+    console.print(f"[bold]bundle[/]  {built.path}  ({size:.1f} MB)", highlight=False, soft_wrap=True)
+    console.print(f"[bold]next[/]    medtex-edge run {built.path} --camera", highlight=False, soft_wrap=True)
