@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from medtex_edge.errors import SettingsError, SourceError
+from medtex_edge.runtime.machine import video_devices
 from medtex_edge.runtime.video import Attempt, Live
 
 _CLOCK_SLACK_S = 10.0
@@ -57,19 +58,6 @@ def open_camera(spec: str) -> Camera:
     if spec.startswith("/"):
         return Camera(spec, [(f"{spec} by V4L2", lambda: _v4l2(spec))], _hint())
     raise SettingsError(f"camera: expected a number, a path such as /dev/video0, or csi, got {spec!r}")
-
-
-def video_devices() -> list[tuple[str, str]]:
-    """The video devices that are there: (path, the name that the driver gives)."""
-    found = []
-    for path in Path("/dev").glob("video[0-9]*"):
-        label = Path("/sys/class/video4linux") / path.name / "name"
-        try:
-            name = label.read_text(encoding="utf-8", errors="replace").strip()
-        except OSError:
-            name = "unnamed"
-        found.append((int(path.name.removeprefix("video") or 0), str(path), name))
-    return [(path, name) for _, path, name in sorted(found)]
 
 
 def has_gstreamer() -> bool:

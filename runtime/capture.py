@@ -90,12 +90,8 @@ class Capture:
         with self._changed:
             if not self._source.live:
                 self._changed.wait_for(lambda: self._free or self._stop.is_set())
-            if self._free:
-                return self._free.pop()
-            if self._ready:  # older than the one that comes now
-                self.dropped += 1
-                return self._ready.popleft()
-            return None
+            # The waiting frame is not taken back for the next one: while that is being read, there would be none.
+            return self._free.pop() if self._free else None
 
     def _publish(self, frame: Frame) -> None:
         with self._changed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +11,7 @@ import cv2
 import numpy as np
 
 from medtex_edge.runtime.frame import Pixels
+from medtex_edge.runtime.machine import display_missing
 from medtex_edge.runtime.overlay import Overlay
 
 TITLE = "medtex-edge"
@@ -28,7 +27,7 @@ class Probe:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._why = _no_display()
+        self._why = display_missing()
         if not self._why:
             code = f"import cv2; cv2.namedWindow({TITLE!r}); cv2.waitKey(1); cv2.destroyAllWindows()"
             self._child = subprocess.Popen(
@@ -97,21 +96,3 @@ class Window:
     def close(self) -> None:
         """Close the window."""
         cv2.destroyAllWindows()
-
-
-def _no_display() -> str:
-    """Why no window can be thought of, or ''. Looks at what costs nothing first."""
-    if sys.platform != "linux":
-        return ""
-    display = os.environ.get("DISPLAY", "")
-    if not display:
-        return "" if os.environ.get("WAYLAND_DISPLAY") else "neither DISPLAY nor WAYLAND_DISPLAY is set"
-    host, _, number = display.rpartition(":")
-    number = number.partition(".")[0]
-    if host in ("", "unix") and number.isdigit():
-        for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"):
-            with socket.socket(socket.AF_UNIX) as connection:
-                if connection.connect_ex(address) == 0:
-                    return ""
-        return f"DISPLAY is {display}, but nothing answers there"
-    return ""

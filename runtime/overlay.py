@@ -60,6 +60,9 @@ class Overlay:
         if reading.saliency is not None and reading.field_of_view is not None:
             self._blend(pixels, reading.saliency, reading.field_of_view)
         unit = _unit(pixels)
+        if not _has_room(pixels, unit):
+            cv2.rectangle(pixels, (0, 0, *pixels.shape[1::-1]), VERDICT_COLOUR[reading.verdict], 2)
+            return
         if reading.verdict is Verdict.UNGRADABLE:
             self._refusal(pixels, reading, unit)
         else:
@@ -71,6 +74,8 @@ class Overlay:
         """Say over the last picture that it is not live any more."""
         unit = _unit(pixels)
         cv2.convertScaleAbs(pixels, dst=pixels, alpha=0.3)
+        if not _has_room(pixels, unit):
+            return
         self._frame(pixels, unit)
         _band(pixels, unit, "NOT LIVE", f"no new picture for {seconds:.1f} s: {why}")
 
@@ -127,7 +132,7 @@ class Overlay:
         text.put(pixels, text.fit(label, small, inner), pad, y, small, WHITE)
         y += round(1.15 * unit)
         text.put(pixels, f"P(refer) {referable:.2f}", pad, y, round(0.85 * unit), GREY)
-        y += unit // 3
+        y += unit // 2
         _gauge(pixels, (pad, y, inner, max(4, unit // 2)), referable, threshold, colour)
         cv2.rectangle(pixels, (0, 0, pixels.shape[1], pixels.shape[0]), colour, max(1, unit // 5))
 
@@ -188,6 +193,11 @@ class Overlay:
 def _unit(pixels: Pixels) -> int:
     """The size of a line of text in pixels: a twenty-eighth of the picture, legible on small ones too."""
     return int(np.clip(min(pixels.shape[0], pixels.shape[1] * 3 // 4) / 28, 10, 96))
+
+
+def _has_room(pixels: Pixels, unit: int) -> bool:
+    """Whether text fits at all; a picture the size of a thumbnail gets a border in the verdict's colour alone."""
+    return pixels.shape[0] >= 9 * unit and pixels.shape[1] >= 14 * unit
 
 
 def _band(pixels: Pixels, unit: int, word: str, line: str) -> None:

@@ -121,7 +121,7 @@ def judge(facts: Facts) -> tuple[Reason, str] | None:
     if facts.grey > BRIGHT_LEVEL:
         return Reason.TOO_BRIGHT, f"brightness {facts.grey:.0f} of 255, {BRIGHT_LEVEL:.0f} allowed"
     if facts.sharpness < SHARPNESS:
-        return Reason.BLURRED, f"sharpness {facts.sharpness:.2f}, {SHARPNESS:.2f} needed"
+        return Reason.BLURRED, f"sharpness {facts.sharpness:.3f}, {SHARPNESS:.2f} needed"
     return None
 
 

@@ -42,12 +42,12 @@ class Scorer:
             detail = f"{age_ms:.0f} ms old, {quality.STALE_MS:.0f} ms allowed"
             return self._reading(frame, times, reason=Reason.STALE, detail=detail)
         with _Timed(times, "quality"):
+            black = quality.is_black(frame.pixels)
             duplicate = self._stream and self._inspector.is_duplicate(frame.pixels)
-            black = not duplicate and quality.is_black(frame.pixels)
-        if duplicate:
-            return self._reading(frame, times, reason=Reason.DUPLICATE, detail="equal to the frame before it")
         if black:
             return self._reading(frame, times, reason=Reason.BLACK, detail="no light in the frame")
+        if duplicate:
+            return self._reading(frame, times, reason=Reason.DUPLICATE, detail="equal to the frame before it")
         return self._look(frame, frame.pixels, times)
 
     def _look(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:

@@ -220,5 +220,6 @@ def _letterbox(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def _abandon(stack: ExitStack) -> None:
-    with suppress(_Abandoned, StorageError):
+    # Closing flushes once more, and fails once more where the disk is full.
+    with suppress(_Abandoned, StorageError, OSError):
         stack.__exit__(_Abandoned, _Abandoned(), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -121,8 +122,12 @@ def disc(
     width = width or side
     y, x = np.mgrid[:side, :width]
     inside = (x - width / 2 + 0.5) ** 2 + (y - side / 2 + 0.5) ** 2 < (side * 0.47) ** 2
-    coarse = rng.normal(0, 1, (side // 4 + 1, width // 4 + 1)).repeat(4, 0).repeat(4, 1)[:side, :width]
-    grey = level + 0.16 * level * coarse + rng.normal(0, 0.02 * level, (side, width))
+    # Octaves of equal strength, as in nature: without the coarse ones, blurring would leave nothing to compare with.
+    texture = np.zeros((side, width), np.float32)
+    for cells in (6, 12, 24, 48, 96):
+        octave = rng.normal(0, 1, (cells, cells * width // side)).astype(np.float32)
+        texture += cv2.resize(octave, (width, side), interpolation=cv2.INTER_CUBIC)
+    grey = level + 0.08 * level * texture + rng.normal(0, 0.01 * level, (side, width))
     image = np.where(inside, grey, 2)[..., None].repeat(3, 2)
     if lesion:
         image[((x - width / 2 - side / 8) ** 2 + (y - side / 2) ** 2) < (side / 6) ** 2] *= (0.3, 0.3, 1.7)

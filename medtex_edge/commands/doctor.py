@@ -1,0 +1,46 @@
+"""`medtex-edge doctor`: what this machine can do, and how to get what is missing."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def doctor(as_json: bool) -> int:
+    """Say what this machine can do and what is missing, with the way to get it.
+
+    Exit code 0 where a bundle can be run, 1 where not.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from medtex_edge import __version__
+    from medtex_edge.runtime.machine import can_run, look
+
+    findings = look()
+    able = can_run(findings)
+    if as_json:
+        value = {
+            "version": __version__,
+            "can_run": able,
+            "findings": [finding.to_json() for finding in findings],
+        }
+        click.echo(json.dumps(value, indent=2))
+        return 0 if able else 1
+    console = Console(highlight=False, soft_wrap=True)
+    section = ""
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            console.print(Text(f"\n{section}", style="bold"))
+        mark, style = ("ok", "green") if finding.present else ("missing", "red" if finding.required else "yellow")
+        line = Text.assemble((f"  {mark:<8}", style), f"{finding.name:<17} {finding.value}")
+        if not finding.present and finding.cure:
+            line.append(f"\n{'':10}-> {finding.cure}", style="dim")
+        console.print(line)
+    end = "A bundle can be run here: medtex-edge run BUNDLE --camera" if able else "A bundle cannot be run here yet."
+    console.print(Text(f"\n{end}", style="bold"))
+    return 0 if able else 1
