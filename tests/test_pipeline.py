@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import bundles
+import numpy as np
+import numpy.typing as npt
+import pytest
+from test_capture import Script
+
+from medtex_edge.contract import Contract
+from medtex_edge.errors import BackendError, SourceError, StorageError
+from medtex_edge.runtime.backend import Outputs
+from medtex_edge.runtime.frame import Frame
+from medtex_edge.runtime.pipeline import Pipeline
+from medtex_edge.runtime.reading import Reading, Reason, Verdict
+from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.summary import Histogram, Summary
+
+AGREED = bundles.contract()
+
+
+class Fixed:
+    """A backend that always gives the same answer, after `seconds`; it fails at call number `fails`."""
+
+    name = "fixed"
+
+    def __init__(self, seconds: float = 0.0, fails: int = -1) -> None:
+        self.seconds, self.fails, self.calls = seconds, fails, 0
+
+    def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
+        self.calls += 1
+        time.sleep(self.seconds)
+        if self.calls == self.fails:
+            raise BackendError("fixed: the engine is lost")
+        return Outputs(np.array([[0.1, 0.2, 0.7]], np.float32), np.full((1, 16, 16), 0.5, np.float32))
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> Fixed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Discs(Script):
+    """`Script` with frames that can be graded, no two alike."""
+
+    pictures = tuple(bundles.disc(120, width=160, seed=seed) for seed in range(7))
+
+    def read(self, frame: Frame) -> bool:
+        if not super().read(frame):
+            return False
+        frame.pixels = self.pictures[frame.index % len(self.pictures)].copy()
+        return True
+
+
+class Kept:
+    """A sink that keeps what it gets, after `seconds`; it fails at reading number `fails`."""
+
+    def __init__(self, name: str, seconds: float = 0.0, fails: int = -1) -> None:
+        self.name, self.seconds, self.fails = name, seconds, fails
+        self.readings: list[Reading] = []
+        self.closed = self.abandoned = False
+
+    def write(self, reading: Reading, pixels: npt.NDArray[np.uint8] | None) -> None:
+        time.sleep(self.seconds)
+        if len(self.readings) == self.fails:
+            raise StorageError(f"{self.name}: disk full")
+        self.readings.append(reading)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+def run(source: Script, backend: Fixed, contract: Contract = AGREED, **how: Any) -> Summary:
+    summary = Summary(source.name, "tiny.medtex", "", backend.name)
+    scorer = Scorer(backend, contract, live=source.live, stream=source.stream)
+    tick = how.pop("tick", lambda pipeline: None)
+    pipeline = Pipeline(source, scorer, contract, summary, **how)
+    before = threading.active_count()
+    try:
+        pipeline.run(tick)
+    finally:
+        assert threading.active_count() == before, "a thread is left"
+    return summary
+
+
+def test_every_frame_of_a_file_is_read_scored_and_drawn_in_order_by_slow_sinks_too() -> None:
+    readings, pictures = Kept("readings"), Kept("pictures", seconds=0.005)
+    summary = run(Discs(40, live=False), Fixed(), reading_sinks=[readings], picture_sinks=[pictures])
+    assert [reading.frame for reading in readings.readings] == list(range(40))
+    assert [reading.frame for reading in pictures.readings] == list(range(40))
+    assert (summary.read, summary.scored, summary.dropped) == (40, 40, 0)
+    assert readings.closed
+    assert pictures.closed
+
+
+def test_a_slow_sink_does_not_slow_the_inference_of_a_live_source() -> None:
+    source, backend, slow = Discs(10**6, live=True, pause_s=0.005), Fixed(), Kept("slow", seconds=0.3)
+    summary = run(source, backend, picture_sinks=[slow], max_frames=60)
+    assert summary.scored == 60
+    assert summary.seconds < 3
+    assert summary.sinks[0]["lost"] >= 60 - len(slow.readings) - 1
+    assert summary.stages["age"].percentile(0.95) < 100
+
+
+def test_a_sink_that_fails_is_said_once_and_the_others_go_on() -> None:
+    told: list[str] = []
+    broken, whole = Kept("broken", fails=3), Kept("whole")
+    summary = run(Discs(10, live=False), Fixed(), reading_sinks=[broken, whole], told=told.append)
+    assert len(whole.readings) == 10
+    assert told == ["broken: disk full; the run goes on without it"]
+    assert [sink["lost"] for sink in summary.sinks] == [7, 0]
+    assert broken.abandoned
+    assert not broken.closed
+
+
+def test_a_backend_that_fails_ends_the_run_with_its_error_and_whole_files() -> None:
+    kept = Kept("readings")
+    with pytest.raises(BackendError, match="engine is lost"):
+        run(Discs(10**6, live=False), Fixed(fails=5), reading_sinks=[kept], picture_sinks=[Kept("p", 0.01)])
+    assert len(kept.readings) == 4
+    assert kept.closed
+
+
+def test_a_source_that_is_lost_for_good_ends_the_run_after_its_last_frame() -> None:
+    kept = Kept("readings")
+    with pytest.raises(SourceError, match="stopped giving frames"):
+        run(Discs(5, live=True, pause_s=0.03), Fixed(), reading_sinks=[kept], retries=0)
+    assert len(kept.readings) == 5
+
+
+def test_inference_and_drawing_overlap() -> None:
+    pictures = Kept("pictures", seconds=0.03)
+    summary = run(Discs(20, live=False), Fixed(seconds=0.03), picture_sinks=[pictures])
+    assert summary.seconds < 20 * 0.055
+
+
+def test_a_user_who_closes_the_window_ends_the_run() -> None:
+    class Closed:
+        shown = 0
+
+        def offer(self, pixels: npt.NDArray[np.uint8], captured: float) -> None:
+            self.shown += 1
+
+        def poll(self, why: str = "") -> bool:
+            time.sleep(0.01)
+            return self.shown < 5
+
+    summary = run(Discs(10**6, live=True, pause_s=0.002), Fixed(), screen=lambda overlay: Closed())
+    assert summary.ended == "closed by the user"
+
+
+def test_photographs_stay_in_the_window_until_it_is_closed() -> None:
+    class Patient:
+        polls = 0
+
+        def offer(self, pixels: npt.NDArray[np.uint8], captured: float) -> None:
+            pass
+
+        def poll(self, why: str = "") -> bool:
+            time.sleep(0.01)
+            self.polls += 1
+            return self.polls < 30
+
+    source = Discs(2, live=False)
+    source.stream = False
+    screen = Patient()
+    assert run(source, Fixed(), screen=lambda overlay: screen).ended == "closed by the user"
+    assert screen.polls == 30
+
+
+def test_an_interrupt_in_the_main_thread_leaves_no_thread_behind() -> None:
+    def interrupt(pipeline: Pipeline) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Discs(10**6, live=True, pause_s=0.002), Fixed(), tick=interrupt)
+
+
+def scored(frame: Frame, **how: bool) -> Reading:
+    return Scorer(Fixed(), AGREED, **how).score(frame)
+
+
+def test_a_live_frame_that_is_too_old_is_stale_and_not_scored() -> None:
+    backend = Fixed()
+    frame = Frame(pixels=bundles.disc(120), captured=time.monotonic() - 1.5)
+    reading = Scorer(backend, AGREED, live=True, stream=True).score(frame)
+    assert (reading.verdict, reading.reason, backend.calls) == (Verdict.UNGRADABLE, Reason.STALE, 0)
+    assert reading.age_ms > 1400
+    assert scored(frame, live=False).reason is None
+
+
+def test_the_verdict_follows_the_threshold_of_the_contract() -> None:
+    frame = Frame(pixels=bundles.disc(120), captured=time.monotonic())
+    reading = scored(frame)
+    assert reading.verdict is Verdict.REFERABLE
+    assert reading.referable_probability == pytest.approx(0.7)
+    assert reading.label == "severe"
+    assert reading.field_of_view is not None
+
+
+def test_memory_of_the_counts_does_not_grow_and_percentiles_are_right() -> None:
+    histogram = Histogram()
+    values = np.random.default_rng(0).lognormal(1, 1, 20_000)
+    for value in values:
+        histogram.add(float(value))
+    for share in (0.5, 0.95, 0.99):
+        assert histogram.percentile(share) == pytest.approx(float(np.quantile(values, share)), rel=0.03)
+    assert histogram.to_json()["count"] == 20_000
+    assert Histogram().percentile(0.5) == 0
