@@ -25,6 +25,7 @@ MIN_SIDE = 32  # pixels; below it a disc's edge cannot be told from its texture
 MAX_ASPECT = 8
 BORDER_MAX = 80  # a corner brighter than this is fundus, not border
 TRIPLES = 192  # circles tried; with two thirds of the edge points good, 57 of them rest on good points alone
+RAYS = 128
 
 
 class Look(NamedTuple):
@@ -60,12 +61,13 @@ def look(image: U8) -> Look:
     lit = _majority(_level(samples, border) >= threshold)
     body = _largest_component(lit)
     area = int(body.sum())
-    if area * 20 < body.size:
+    if area * 40 < body.size:
         return Look(SCATTERED, figure=100 * area // body.size)
     points, box = _edges(image, body, step, border, threshold)
     circle = _fit_circle(points, height, width)
     if circle is not None:
-        x, y, radius = circle  # doubled pixels
+        steepest = _steepest(image, circle, border, contrast)
+        x, y, radius = _fit_circle(steepest, height, width) or circle  # doubled pixels
         side = math.floor(radius + 0.5)
         left, top = math.floor((x - side) * 0.5 + 0.5), math.floor((y - side) * 0.5 + 0.5)
     else:
@@ -123,7 +125,8 @@ def _threshold(samples: U8) -> tuple[npt.NDArray[np.int16], int, int]:
 
 def _level(samples: U8, border: npt.NDArray[np.int16]) -> U8:
     """(..., 3) -> (...): how far the channel that stands out most is above the border's colour."""
-    return np.maximum(samples.astype(np.int16) - border, 0).max(axis=-1).astype(np.uint8)
+    level: U8 = np.maximum(samples.astype(np.int16) - border, 0).max(axis=-1).astype(np.uint8)
+    return level
 
 
 def _percentile(level: U8, percent: int) -> int:
@@ -157,7 +160,8 @@ def _largest_component(lit: Mask) -> Mask:
     rows, starts, ends = row.tolist(), start.tolist(), end.tolist()
     above = 0
     for run in range(len(rows)):
-        while above < run and (rows[above] < rows[run] - 1 or (rows[above] == rows[run] - 1 and ends[above] <= starts[run])):
+        # Passed for good: runs of earlier rows, and those of the row above that end before this one starts.
+        while above < run and (rows[above], ends[above]) <= (rows[run] - 1, starts[run]):
             above += 1
         other = above
         while other < run and rows[other] == rows[run] - 1 and starts[other] < ends[run]:
@@ -169,7 +173,7 @@ def _largest_component(lit: Mask) -> Mask:
         return body
     roots = np.array([root(run) for run in range(len(rows))])
     largest = int(np.argmax(np.bincount(roots, weights=end - start)))
-    for run in np.nonzero(roots == largest)[0]:
+    for run in np.nonzero(roots == largest)[0].tolist():
         body[rows[run], starts[run] : ends[run]] = True
     return body
 
@@ -207,6 +211,38 @@ def _edges(
                 ends.append(int(edge.min() if outwards < 0 else edge.max()) // 2)
     x0, x1, y0, y1 = ends
     return np.concatenate(points).astype(np.int64), (x0, y0, x1, y1)
+
+
+_ANGLES = (np.arange(RAYS) + 0.5) * (2 * np.pi / RAYS)
+_COS, _SIN = (np.rint(f(_ANGLES) * 16384).astype(np.int64)[:, None] for f in (np.cos, np.sin))
+
+
+def _steepest(image: U8, circle: tuple[float, float, float], border: npt.NDArray[np.int16], contrast: int) -> I64:
+    """Where the light falls most steeply along each ray from the circle's centre: points (n, 2), doubled pixels.
+
+    The threshold's outline moves with exposure, focus and the glow around an overexposed disc; this one does not.
+    """
+    height, width = image.shape[:2]
+    x, y, radius = (math.floor(value) for value in circle)
+    spacing = max(2, radius // 128)
+    count = (radius * 11 // 10 - radius * 3 // 4) // spacing
+    window = min(max(count // 10, 1), 4)
+    # The rays start staggered, so that their common spacing averages out of the radius.
+    start = radius * 3 // 4 + spacing * (np.arange(RAYS) * 5 % 8) // 8
+    rho = start[:, None] + spacing * np.arange(count)
+    column, row = (x + (_COS * rho >> 14)) >> 1, (y + (_SIN * rho >> 14)) >> 1
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    level = _level(image[np.where(inside, row, 0), np.where(inside, column, 0)], border).astype(np.int64)
+    sums = np.zeros((2, RAYS, count + 1), np.int64)
+    np.cumsum(level, axis=1, out=sums[0, :, 1:])
+    np.cumsum(inside, axis=1, out=sums[1, :, 1:])
+    # The mean of `window` pixels within less that of as many beyond, at each place where all of them are in the frame.
+    before, here, after = sums[..., : -2 * window], sums[..., window:-window], sums[..., 2 * window :]
+    drop = np.where((after - before)[1] == 2 * window, (2 * here - before - after)[0], -1)
+    best = np.argmax(drop, axis=1)
+    ray = np.nonzero(drop[np.arange(RAYS), best] >= window * max(6, contrast // 10))[0]
+    edge = (start[ray] + spacing * (best[ray] + window) - spacing // 2)[:, None]
+    return np.concatenate((x + (_COS[ray] * edge >> 14), y + (_SIN[ray] * edge >> 14)), axis=1)
 
 
 def _sequence(count: int) -> I64:
@@ -250,7 +286,7 @@ def _fit_circle(points: I64, height: int, width: int) -> tuple[float, float, flo
     dx, dy = x[on] - a, y[on] - b
     octants = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
     seen = int((np.bincount(octants, minlength=8) >= 2).sum())
-    fits = _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and seen >= 4
+    fits = _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and seen >= 3
     return (a + width, b + height, radius) if fits else None
 
 

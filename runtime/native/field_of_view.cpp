@@ -21,6 +21,7 @@ using std::uint8_t;
 constexpr int kGrid = 256, kCells = kGrid * kGrid;
 constexpr int64_t kMinSide = 32, kMaxAspect = 8;
 constexpr int kBorderMax = 80, kTriples = 192;
+constexpr int kRays = 128, kMaxRaySamples = 256;
 constexpr int kMaxPoints = 4 * kGrid, kMaxFew = 256;
 constexpr int kMaxCorner = 16 * 17 / 2;  // samples of a corner's triangle
 
@@ -364,7 +365,7 @@ bool lies_on(const Scratch& s, const Circle& circle, double tolerance) {
         ++octants[static_cast<size_t>((dx > 0) * 4 + (dy > 0) * 2 + (std::abs(dx) > std::abs(dy)))];
     }
     for (const int count : octants) seen += count >= 2;
-    return on * 5 >= s.points * 2 && outside * 4 <= s.points && seen >= 4;
+    return on * 5 >= s.points * 2 && outside * 4 <= s.points && seen >= 3;
 }
 
 std::optional<Circle> fit_circle(Scratch& s, int64_t height, int64_t width) {
@@ -380,6 +381,59 @@ std::optional<Circle> fit_circle(Scratch& s, int64_t height, int64_t width) {
     for (int round = 0; circle && round < 3; ++round) circle = least_squares(s, *circle, tolerance);
     if (!circle || !plausible(*circle, height, width) || !lies_on(s, *circle, tolerance)) return std::nullopt;
     return Circle{circle->x + static_cast<double>(width), circle->y + static_cast<double>(height), circle->radius};
+}
+
+struct Directions {
+    std::array<int64_t, kRays> cos, sin;  // in 1 / 16384
+    Directions() {
+        for (size_t i = 0; i < kRays; ++i) {
+            const double angle = (static_cast<double>(i) + 0.5) * (2 * 3.14159265358979323846 / kRays);
+            cos[i] = std::llround(std::cos(angle) * 16384);
+            sin[i] = std::llround(std::sin(angle) * 16384);
+        }
+    }
+};
+
+// Replaces the outline by where the light falls most steeply along each ray from the circle's centre.
+void steepest(const Source& picture, Scratch& s, const Circle& circle, const Threshold& threshold) {
+    static const Directions directions;
+    const auto whole = [](double value) { return static_cast<int64_t>(std::floor(value)); };
+    const int64_t x = whole(circle.x), y = whole(circle.y), radius = whole(circle.radius);
+    const int64_t spacing = std::max<int64_t>(2, radius / 128);
+    const int64_t count = (radius * 11 / 10 - radius * 3 / 4) / spacing;
+    const int64_t window = std::clamp<int64_t>(count / 10, 1, 4);
+    const int64_t least = window * std::max(6, threshold.contrast / 10);
+    std::array<int64_t, kMaxRaySamples> levels, insides;
+    s.points = 0;
+    for (size_t i = 0; i < kRays; ++i) {
+        const int64_t start = radius * 3 / 4 + spacing * static_cast<int64_t>(i * 5 % 8) / 8;  // staggered
+        const auto column = [&](int64_t rho) { return x + ((directions.cos[i] * rho) >> 14); };
+        const auto row = [&](int64_t rho) { return y + ((directions.sin[i] * rho) >> 14); };
+        levels[0] = insides[0] = 0;
+        for (int64_t k = 0; k < count; ++k) {
+            const int64_t rho = start + spacing * k, px = column(rho) >> 1, py = row(rho) >> 1;
+            const bool inside = px >= 0 && px < picture.width && py >= 0 && py < picture.height;
+            const size_t at = static_cast<size_t>(k);
+            levels[at + 1] = levels[at] + (inside ? level_of(picture.at(py, px), picture.channel, threshold.border) : 0);
+            insides[at + 1] = insides[at] + inside;
+        }
+        int64_t best = 0, best_drop = -1;
+        for (int64_t k = 0; k + 2 * window <= count; ++k) {
+            const size_t before = static_cast<size_t>(k), here = static_cast<size_t>(k + window),
+                         after = static_cast<size_t>(k + 2 * window);
+            if (insides[after] - insides[before] != 2 * window) continue;
+            const int64_t drop = 2 * levels[here] - levels[before] - levels[after];
+            if (drop > best_drop) {
+                best_drop = drop;
+                best = k;
+            }
+        }
+        if (best_drop < least) continue;
+        const int64_t edge = start + spacing * (best + window) - spacing / 2;
+        s.x[static_cast<size_t>(s.points)] = column(edge) - picture.width;
+        s.y[static_cast<size_t>(s.points)] = row(edge) - picture.height;
+        ++s.points;
+    }
 }
 
 // Counts the samples of the box's inscribed disc into look.lit and look.total; returns those in the frame.
@@ -434,14 +488,16 @@ Look look(const Source& picture) {
     vote(s, threshold.least);
     const int64_t area = largest_component(s);
     const int64_t share = 100 * area / s.cells();
-    if (area * 20 < s.cells()) return because(Status::scattered, share);
+    if (area * 40 < s.cells()) return because(Status::scattered, share);
     Bounds box;
     box.x0 = outline(picture, s, threshold, true, -1);
     box.x1 = outline(picture, s, threshold, true, 1);
     box.y0 = outline(picture, s, threshold, false, -1);
     box.y1 = outline(picture, s, threshold, false, 1);
     Look result;
-    if (const auto circle = fit_circle(s, height, width)) {
+    if (auto circle = fit_circle(s, height, width)) {
+        steepest(picture, s, *circle, threshold);
+        if (const auto finer = fit_circle(s, height, width)) circle = finer;
         result.side = static_cast<int64_t>(std::floor(circle->radius + 0.5));
         const double side = static_cast<double>(result.side);
         result.left = static_cast<int64_t>(std::floor((circle->x - side) * 0.5 + 0.5));
