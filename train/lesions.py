@@ -73,16 +73,16 @@ def _load(path: Path, folder: Path, size: int) -> tuple[Image, dict[str, npt.NDA
         box = find_field_of_view(image)
     except DataError as error:
         raise DataError(f"{path.name}: {error.message}") from None
-    masks = {}
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
     for kind in KINDS:
         file = folder / f"{path.stem}_{kind}.png"
         if file.is_file():
             masks[kind] = _through(read_photo(file), image, box, size, file.name)
     if not masks:
         raise DataError(f"{path.name}: no masks; expected {path.stem}_ALL.png or another of {', '.join(KINDS)}")
-    nothing = np.zeros((size, size), bool)
+    nothing: npt.NDArray[np.bool_] = np.zeros((size, size), np.bool_)
     lesions = {kind: masks.get(kind, nothing) for kind in (*LESIONS, "OD")}
-    union = np.logical_or.reduce([lesions[kind] for kind in LESIONS])
+    union: npt.NDArray[np.bool_] = np.maximum.reduce([lesions[kind] for kind in LESIONS])
     return crop_resize(image, box, size, size), {**lesions, "ALL": masks.get("ALL", union)}
 
 
