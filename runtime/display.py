@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,10 +16,13 @@ from medtex_edge.runtime.machine import display_missing
 from medtex_edge.runtime.overlay import Overlay
 
 TITLE = "medtex-edge"
+START = (1280, 720)  # pixels; the window's first size, whatever the picture's
 LARGEST = (1920, 1080)  # pixels; a larger picture is made smaller before it goes to the window
 NOT_LIVE_S = 1.0  # a live picture that has stood for so long is marked
 _WAIT_MS = 15
 _PROBE_S = 10.0
+# Qt complains about fonts that the wheel does not bring and that no window of ours needs.
+os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
 _QUIT = (ord("q"), 27)
 
 
@@ -61,7 +65,9 @@ class Window:
         self._fresh = False
         self._captured = time.monotonic()
         self._marked = 0.0
-        cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        self._sized = False
+        # Without Qt's tool bar, which would take a third of a small window.
+        cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def offer(self, pixels: Pixels, captured: float) -> None:
         """Copy a drawn picture; the one before it, if it was not shown yet, is forgotten."""
@@ -82,16 +88,24 @@ class Window:
             fresh, self._fresh = self._fresh, False
             age_s = time.monotonic() - self._captured
         if self._front is not None and fresh:
-            cv2.imshow(TITLE, self._front)
+            self._show(self._front)
             self._marked = 0.0
         elif self._live and age_s > NOT_LIVE_S and age_s - self._marked > 0.2:
             # Whatever stalled, camera, inference or drawing: an old picture must not look like the present.
             picture = np.zeros((480, 640, 3), np.uint8) if self._front is None else self._front.copy()
             self._overlay.draw_not_live(picture, age_s, why or "the device is busy")
-            cv2.imshow(TITLE, picture)
+            self._show(picture)
             self._marked = age_s
         key = cv2.waitKey(_WAIT_MS) & 0xFF
         return key not in _QUIT and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) >= 1
+
+    def _show(self, picture: Pixels) -> None:
+        if not self._sized:
+            self._sized = True
+            height, width = picture.shape[:2]
+            scale = min(START[0] / width, START[1] / height)
+            cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
+        cv2.imshow(TITLE, picture)
 
     def close(self) -> None:
         """Close the window."""

@@ -70,6 +70,10 @@ class Overlay:
             self._legend_bar(pixels, unit)
         self._footer(pixels, reading, frames_per_second, unit)
 
+    def warm(self) -> None:
+        """Load the font now, which takes tens of milliseconds, and not when the first frame waits."""
+        text.put(np.zeros((32, 32, 3), np.uint8), "0", 0, 30, 16, WHITE, bold=True)
+
     def draw_not_live(self, pixels: Pixels, seconds: float, why: str) -> None:
         """Say over the last picture that it is not live any more."""
         unit = _unit(pixels)

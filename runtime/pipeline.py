@@ -78,6 +78,8 @@ class Pipeline:
         self._pictures: Outlet[tuple[Frame, Reading]] = Outlet(self._paint, capacity=2, wait=wait)
         self._overlay = Overlay(contract)
         self._screen = screen(self._overlay) if screen else None
+        if picture_sinks or screen:
+            self._overlay.warm()
 
     def run(self, tick: Callable[[Pipeline], None] = lambda pipeline: None) -> Summary:
         """Run until the source ends or `stop` is called; `tick` is called some twenty times a second.
