@@ -201,7 +201,7 @@ def _unit(pixels: Pixels) -> int:
 
 def _has_room(pixels: Pixels, unit: int) -> bool:
     """Whether text fits at all; a picture the size of a thumbnail gets a border in the verdict's colour alone."""
-    return pixels.shape[0] >= 9 * unit and pixels.shape[1] >= 14 * unit
+    return bool(pixels.shape[0] >= 9 * unit and pixels.shape[1] >= 14 * unit)
 
 
 def _band(pixels: Pixels, unit: int, word: str, line: str) -> None:
