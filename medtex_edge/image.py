@@ -100,9 +100,7 @@ def crop_resize(
     return out
 
 
-def prepare(
-    image: U8, height: int, width: int, *, bgr: bool = False, out: U8 | None = None
-) -> tuple[U8, FieldOfView]:
+def prepare(image: U8, height: int, width: int, *, bgr: bool = False, out: U8 | None = None) -> tuple[U8, FieldOfView]:
     """`find_field_of_view` and `crop_resize` in one: what the model sees of `image`, and where it was."""
     fov = find_field_of_view(image)
     return crop_resize(image, fov, height, width, bgr=bgr, out=out), fov

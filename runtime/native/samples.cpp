@@ -1,0 +1,196 @@
+#include "samples.hpp"
+
+#include <cmath>
+#include <cstdlib>
+
+namespace medtex {
+namespace {
+
+using std::int64_t;
+using std::size_t;
+using std::uint8_t;
+
+constexpr int kBorderMax = 80;
+constexpr int kMaxCorner = 16 * 17 / 2;  // samples of a corner's triangle
+
+int percentile(const std::array<int, 256>& histogram, int64_t count, int64_t percent) {
+    int64_t reached = 0;
+    for (int level = 0; level < 256; ++level) {
+        reached += histogram[static_cast<size_t>(level)];
+        if (reached * 100 >= count * percent) return level;
+    }
+    return 255;
+}
+
+// The samples of a triangle in one corner of the frame.
+struct Corner {
+    std::array<const uint8_t*, kMaxCorner> samples{};
+    size_t size = 0;
+
+    template <class Value>
+    int ranked(size_t rank, const Value& value) const {
+        std::array<int, kMaxCorner> values{};
+        for (size_t i = 0; i < size; ++i) values[i] = value(samples[i]);
+        const auto begin = values.begin(), nth = begin + static_cast<std::ptrdiff_t>(rank);
+        std::nth_element(begin, nth, begin + static_cast<std::ptrdiff_t>(size));
+        return *nth;
+    }
+};
+
+}  // namespace
+
+void Samples::take(const Source& picture) {
+    step = (std::max(picture.height, picture.width) + kGrid - 1) / kGrid;
+    const int64_t offset = step / 2;
+    rows = static_cast<int>((picture.height - offset + step - 1) / step);
+    columns = static_cast<int>((picture.width - offset + step - 1) / step);
+    uint8_t* to = samples_.data();
+    for (int i = 0; i < rows; ++i) {
+        const uint8_t* from = picture.at(offset + i * step, offset);
+        for (int j = 0; j < columns; ++j, to += 3, from += step * picture.column) {
+            to[0] = from[0];
+            to[1] = from[picture.channel];
+            to[2] = from[2 * picture.channel];
+        }
+    }
+}
+
+std::optional<Look> Samples::light(Threshold& threshold) {
+    const Histogram brightest = measure(Colour{0, 0, 0});
+    const int median = percentile(brightest, cells(), 50);
+    if (const auto refusal = refuse(brightest, median)) return refusal;
+    threshold = find_threshold();
+    if (threshold.contrast < 20) {
+        // Nothing stands out of the border: a photograph cropped to the retina, or nearly nothing at all.
+        if (median < 40) return because(Status::faint, threshold.contrast);
+        threshold.border = Colour{0, 0, 0};
+        threshold.least = 1;
+        measure(threshold.border);
+    }
+    vote(threshold.least);
+    find_body();
+    return std::nullopt;
+}
+
+// level_[...] of every sample above `border`, and their histogram.
+Samples::Histogram Samples::measure(const Colour& border) {
+    Histogram histogram{};
+    for (size_t i = 0; i < static_cast<size_t>(cells()); ++i) {
+        const int level = level_of(&samples_[3 * i], 1, border);
+        level_[i] = static_cast<uint8_t>(level);
+        ++histogram[static_cast<size_t>(level)];
+    }
+    return histogram;
+}
+
+std::optional<Look> Samples::refuse(const Histogram& histogram, int median) const {
+    const int64_t count = cells();
+    const int low = percentile(histogram, count, 3), high = percentile(histogram, count, 97);
+    if (high < 24) return because(Status::black, high);
+    if (percentile(histogram, count, 10) >= 245) return because(Status::white, median);
+    if (high - low < 10) return because(Status::even, median);
+    int64_t sum = 0, steps = 0, spread = 0;
+    for (int level = 0; level < 256; ++level) sum += int64_t{level} * histogram[static_cast<size_t>(level)];
+    const int64_t mean = sum / count;
+    for (int level = 0; level < 256; ++level) spread += std::abs(level - mean) * histogram[static_cast<size_t>(level)];
+    const uint8_t* level = level_.data();
+    for (int i = 0; i < rows; ++i, level += columns) {
+        for (int j = 0; j + 1 < columns; ++j) steps += std::abs(level[j + 1] - level[j]);
+        for (int j = 0; i + 1 < rows && j < columns; ++j) steps += std::abs(level[j + columns] - level[j]);
+    }
+    const int64_t pairs = int64_t{rows - 1} * columns + int64_t{rows} * (columns - 1);
+    if (steps * count * 100 > spread * pairs * 80)
+        return because(Status::noise, 100 * steps * count / std::max<int64_t>(spread * pairs, 1));
+    return std::nullopt;
+}
+
+// The darkest corner's colour, and how far above it lit begins. Leaves level_ above that colour.
+Threshold Samples::find_threshold() {
+    const int leg = std::max(3, std::min(rows, columns) / 16);
+    Corner darkest;
+    int least = 256;
+    for (int which = 0; which < 4; ++which) {
+        Corner corner;
+        for (int i = 0; i < leg; ++i)
+            for (int j = 0; i + j < leg; ++j)
+                corner.samples[corner.size++] = sample(which & 2 ? rows - 1 - i : i, which & 1 ? columns - 1 - j : j);
+        const int median = corner.ranked(corner.size / 2, [](const uint8_t* p) { return std::max({p[0], p[1], p[2]}); });
+        if (median < least) {
+            least = median;
+            darkest = corner;
+        }
+    }
+    Threshold threshold;
+    Colour border;
+    for (size_t c = 0; c < 3; ++c) border[c] = darkest.ranked(darkest.size / 2, [c](const uint8_t* p) { return int{p[c]}; });
+    if (*std::max_element(border.begin(), border.end()) > kBorderMax) return threshold;
+    threshold.border = border;
+    const int noise = darkest.ranked(darkest.size * 3 / 4, [&](const uint8_t* p) { return level_of(p, 1, border); });
+    threshold.contrast = percentile(measure(border), cells(), 97);
+    threshold.least = std::max({10, threshold.contrast * 12 / 100, std::min(3 * noise, threshold.contrast / 2)});
+    return threshold;
+}
+
+// lit_ = the 3 x 3 majority of level_ >= least, edges repeated.
+void Samples::vote(int least) {
+    std::array<uint8_t, kGrid> votes{};
+    for (int i = 0; i < rows; ++i) {
+        const uint8_t* above = &level_[at(std::max(i - 1, 0), 0)];
+        const uint8_t* here = &level_[at(i, 0)];
+        const uint8_t* below = &level_[at(std::min(i + 1, rows - 1), 0)];
+        for (int j = 0; j < columns; ++j)
+            votes[static_cast<size_t>(j)] =
+                static_cast<uint8_t>((above[j] >= least) + (here[j] >= least) + (below[j] >= least));
+        for (int j = 0; j < columns; ++j)
+            lit_[at(i, j)] = votes[static_cast<size_t>(std::max(j - 1, 0))] + votes[static_cast<size_t>(j)] +
+                                 votes[static_cast<size_t>(std::min(j + 1, columns - 1))] >= 5;
+    }
+}
+
+int Samples::root_of(int run) {
+    const auto parent = [&](int k) -> int& { return runs_[static_cast<size_t>(k)].parent; };
+    while (parent(run) != run) {
+        parent(run) = parent(parent(run));
+        run = parent(run);
+    }
+    return run;
+}
+
+// body_ = the largest 4-connected part of lit_, by union of the runs of each row.
+void Samples::find_body() {
+    const auto run_at = [&](int k) -> Run& { return runs_[static_cast<size_t>(k)]; };
+    int count = 0, above = 0;
+    for (int i = 0; i < rows; ++i) {
+        const uint8_t* lit = &lit_[at(i, 0)];
+        for (int j = 0; j < columns;) {
+            if (!lit[j]) {
+                ++j;
+                continue;
+            }
+            const int start = j;
+            while (j < columns && lit[j]) ++j;
+            run_at(count) = {i, start, j, count, 0};
+            while (above < count && (run_at(above).row < i - 1 || (run_at(above).row == i - 1 && run_at(above).end <= start)))
+                ++above;
+            for (int k = above; k < count && run_at(k).row == i - 1 && run_at(k).start < j; ++k) {
+                const int a = root_of(k), b = root_of(count);
+                run_at(std::max(a, b)).parent = std::min(a, b);
+            }
+            ++count;
+        }
+    }
+    std::fill_n(body_.begin(), cells(), uint8_t{0});
+    body_area_ = 0;
+    int largest = 0;
+    for (int k = 0; k < count; ++k) run_at(root_of(k)).area += run_at(k).end - run_at(k).start;
+    for (int k = 1; k < count; ++k)
+        if (run_at(k).area > run_at(largest).area) largest = k;
+    for (int k = 0; k < count; ++k) {
+        if (root_of(k) != largest) continue;
+        const Run& run = run_at(k);
+        std::fill_n(&body_[at(run.row, run.start)], run.end - run.start, uint8_t{1});
+        body_area_ += run.end - run.start;
+    }
+}
+
+}  // namespace medtex

@@ -1,0 +1,72 @@
+// A sparse sample of a frame: what level is lit, and the largest lit part of it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "geometry.hpp"
+
+namespace medtex {
+
+using Colour = std::array<int, 3>;
+
+// How far the channel that stands out most is above the border's colour.
+inline int level_of(const std::uint8_t* pixel, std::ptrdiff_t channel, const Colour& border) {
+    return std::max({pixel[0] - border[0], pixel[channel] - border[1], pixel[2 * channel] - border[2], 0});
+}
+
+inline Look because(Status status, std::int64_t figure) {
+    Look look;
+    look.status = status;
+    look.figure = figure;
+    return look;
+}
+
+struct Threshold {
+    Colour border{0, 0, 0};
+    int least = 1;       // level above the border that counts as lit
+    int contrast = 255;  // level of the bright part
+};
+
+class Samples {
+public:
+    static constexpr int kGrid = 256;  // at most so many along the longer side
+
+    int rows = 0, columns = 0;
+    std::int64_t step = 1;  // pixels from sample to sample; the first lies step / 2 into the frame
+
+    void take(const Source& picture);
+    // Decides what is lit, or why nothing can be; `lit` and `body` hold after success.
+    std::optional<Look> light(Threshold& threshold);
+
+    bool is_lit(int row, int column) const { return lit_[at(row, column)] != 0; }
+    bool is_body(int row, int column) const { return body_[at(row, column)] != 0; }
+    int cells() const { return rows * columns; }
+    std::int64_t body_area() const { return body_area_; }
+
+private:
+    using Histogram = std::array<int, 256>;
+    struct Run {
+        int row, start, end, parent, area;
+    };
+    static constexpr std::size_t kCells = kGrid * kGrid;
+
+    std::size_t at(int row, int column) const { return static_cast<std::size_t>(row * columns + column); }
+    const std::uint8_t* sample(int row, int column) const { return &samples_[3 * at(row, column)]; }
+    Histogram measure(const Colour& border);
+    std::optional<Look> refuse(const Histogram& histogram, int median) const;
+    Threshold find_threshold();
+    void vote(int least);
+    int root_of(int run);
+    void find_body();
+
+    std::array<std::uint8_t, 3 * kCells> samples_;
+    std::array<std::uint8_t, kCells> level_, lit_, body_;
+    std::array<Run, kCells / 2> runs_;
+    std::int64_t body_area_ = 0;
+};
+
+}  // namespace medtex
