@@ -104,20 +104,12 @@ def demo(out: Path) -> None:
 
 
 def _draw(console: Console, out: Path) -> None:
-    from rich.progress import Progress
-
     from medtex_edge.train.synthetic import write_cohort, write_video
 
     if not (out / "photographs" / "labels.csv").exists():
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("drawing photographs", total=PHOTOGRAPHS)
-            write_cohort(
-                out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED,
-                progress=lambda done, of: progress.update(bar, completed=done, total=of),
-            )  # fmt: skip
+        write_cohort(out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=console)
     if not (out / "video.mp4").exists():
-        console.print("[dim]drawing a video[/]")
-        write_video(out / "video.mp4", seed=SEED, frames=FRAMES, size=FRAME_SIDE, fps=FRAMES_PER_SECOND)
+        write_video(out / "video.mp4", SEED, FRAMES, FRAME_SIDE, FRAMES_PER_SECOND, progress=console)
 
 
 def _run(console: Console, out: Path, step: Step) -> None:
