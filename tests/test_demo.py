@@ -1,0 +1,75 @@
+"""The demo's frame: what it runs, what it keeps, how it ends. The commands themselves have tests of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medtex_edge.cli import COMMANDS, main
+from medtex_edge.commands import demo
+from medtex_edge.commands.demo import OWN_DATA, PRODUCTS, STEPS, Step
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A demo folder whose photographs are there already, and steps that take no time."""
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "demo"
+    (out / "photographs").mkdir(parents=True)
+    for name in ("photographs/labels.csv", "video.mp4"):
+        (out / name).write_bytes(b"")
+    monkeypatch.setattr(demo, "STEPS", (Step("version", "", ("--version",)),))
+    return out
+
+
+def test_every_step_and_every_line_of_advice_names_a_command_that_exists() -> None:
+    assert {step.arguments[0] for step in STEPS} <= set(COMMANDS)
+    assert {line.split()[1] for line in OWN_DATA} <= set(COMMANDS)
+
+
+def test_it_ends_by_saying_where_each_thing_is_and_how_to_use_own_photographs(
+    drawn: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _, name, _ in PRODUCTS:
+        path = drawn / name
+        path.mkdir(parents=True, exist_ok=True) if name.endswith("/") else path.write_bytes(b"")
+    assert main(["demo"]) == 0
+    shown = capsys.readouterr().out
+    for what, name, _ in PRODUCTS:
+        assert what in shown
+        assert name.rstrip("/") in shown
+    for line in OWN_DATA:
+        assert line in shown
+
+
+def test_a_part_that_is_finished_is_kept(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "STEPS", (Step("would fail", "video.mp4", ("no-such-command",)),))
+    monkeypatch.setattr(demo, "PRODUCTS", ())
+    assert main(["demo"]) == 0
+    assert "kept from an earlier demo: demo/video.mp4" in capsys.readouterr().out
+
+
+def test_a_step_that_fails_ends_the_demo_with_its_own_exit_code(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "STEPS", (Step("fails", "x", ("verify", "not-there.medtex")),))
+    assert main(["demo"]) == 3
+    shown = capfd.readouterr().err
+    assert "medtex-edge verify not-there.medtex ended with exit code 3" in shown
+
+
+def test_something_that_is_missing_in_the_end_is_an_error(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 9
+    assert "lacks" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("in the way")
+    assert main(["demo", "--out", "file/demo"]) == 9
+    assert "hint" in capsys.readouterr().err
