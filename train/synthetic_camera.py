@@ -66,7 +66,7 @@ def expose(canvas: Canvas, camera: Camera, scene: Floats) -> Floats:
     edge = 1 / (1 + np.exp(np.clip((np.sqrt(squared) - 1) * 300, -30, 30)))
     if camera.notch:
         # A triangle just outside the edge, at the upper right, lit like the edge.
-        corner = np.abs(x - 0.44) + np.abs(y + 0.285)
+        corner = np.abs(x - 0.418) + np.abs(y + 0.285)
         edge = np.maximum(edge, (corner < 0.024).astype(np.float32))
     seen = np.clip(image, 0, None) * edge[..., None] + camera.dark * (1 - edge[..., None])
     return np.asarray(seen, np.float32)

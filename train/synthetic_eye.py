@@ -99,7 +99,7 @@ def _disc(random: np.random.Generator, canvas: Canvas, image: Floats, anatomy: A
     """Pale orange rim, paler cup, a soft edge; in some eyes a dark or pale crescent beside it."""
     radius, aspect = anatomy.disc_radius, random.uniform(1.02, 1.15)
     dx, dy = x - np.float32(anatomy.disc[0]), (y - np.float32(anatomy.disc[1])) / np.float32(aspect)
-    side = np.sign(anatomy.fovea[0] - anatomy.disc[0])
+    side = float(np.sign(anatomy.fovea[0] - anatomy.disc[0]))
     far = np.sqrt(dx * dx + dy * dy)
     soft = random.uniform(0.002, 0.006)
     if random.random() < 0.35:

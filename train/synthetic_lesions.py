@@ -136,25 +136,27 @@ def _microaneurysm(random: np.random.Generator, canvas: Canvas, ground: Ground, 
     point = ground.place(random, canvas, None, bare=True)
     if point is None:
         return False
-    canvas.fill(fine, outline(random, point, random.uniform(0.0030, 0.0052), ragged=0.08, corners=10))
+    shape = outline(random, point, random.uniform(0.0030, 0.0052), ragged=0.08, corners=10)
+    canvas.fill(fine, shape, int(random.integers(170, 256)))
     return True
 
 
 def _haemorrhage(random: np.random.Generator, canvas: Canvas, ground: Ground, fine: Drawing, point: Points) -> None:
     """A dot-blot, or a flame along the nerve fibres, which leave the disc like field lines."""
     radius = 0.008 + 0.016 * random.beta(1.3, 2.2)
+    depth = int(random.integers(130, 256))  # fresh blood is dark, old blood fades
     if random.random() < 0.35:
         away = point - ground.disc
         angle = np.arctan2(away[1], away[0]) + random.normal(0, 0.25)
         for _ in range(3):
             part = point + random.normal(0, radius * 0.5, 2)
             shape = outline(random, part, radius * 0.9, ragged=0.15, corners=16, stretch=1.7, angle=angle)
-            canvas.fill(fine, shape, 225)
+            canvas.fill(fine, shape, depth)
         return
-    canvas.fill(fine, outline(random, point, radius, ragged=0.16, corners=14))
+    canvas.fill(fine, outline(random, point, radius, ragged=0.16, corners=14), depth)
     for _ in range(int(random.integers(0, 3))):
         part = point + random.normal(0, radius * 0.8, 2)
-        canvas.fill(fine, outline(random, part, radius * 0.6, ragged=0.2, corners=12))
+        canvas.fill(fine, outline(random, part, radius * 0.6, ragged=0.2, corners=12), depth)
 
 
 def _cluster(random: np.random.Generator, canvas: Canvas, ground: Ground, fine: Drawing, count: int) -> int:

@@ -16,7 +16,7 @@ from medtex_edge.train.synthetic_camera import develop
 from medtex_edge.train.synthetic_canvas import Floats
 from medtex_edge.train.synthetic_scene import sit
 
-_CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 
 
 def write_video(
@@ -34,9 +34,9 @@ def write_video(
     Raises `SettingsError` for another suffix or impossible numbers, `StorageError` where it cannot be written.
     """
     path = Path(path)
-    codec = _CODECS.get(path.suffix.lower())
+    codec = CODECS.get(path.suffix.lower())
     if codec is None:
-        raise SettingsError(f"{path}: expected a name that ends in {' or '.join(_CODECS)}")
+        raise SettingsError(f"{path}: expected a name that ends in {' or '.join(CODECS)}")
     if frames < 1 or not 0 < fps <= 240:
         raise SettingsError(f"expected at least one frame and 0 to 240 frames a second, got {frames} and {fps:g}")
     height, width = size // 2 * 2, size * 2 // 3 * 2  # codecs want even sides
