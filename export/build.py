@@ -178,10 +178,16 @@ def _half_in_range(
         content = precision.to_half(full, lifted)
         session = rounding.EmulatedSession(rounding.emulate(content))
         came = parity.answers(session.infer, images, tick)
-        # A node that overflows spoils what follows, so a second round may clear some; each round adds nodes.
         if not (more := session.overflowing() - lifted):
-            return content, tuple(sorted(lifted)), session, came
+            break
         lifted |= more
+    if session.peak() > rounding.HALF_MAX:
+        raise ParityError(
+            f"fp16: values of up to {session.peak():.3g} leave its range (bound {rounding.HALF_MAX:g}); "
+            "no bundle was written",
+            hint="export without --fp16",
+        )
+    return content, tuple(sorted(lifted)), session, came
 
 
 def _by_onnxruntime(content: bytes, case: _Case, name: str, tick: parity.Tick) -> Parity:

@@ -6,14 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.image import prepare
-from medtex_edge.train.synthetic import render
+from medtex_edge.train.synthetic import GRADES, render
 
-_SCENES = (3, 11, 29, 47, 83)  # seeds of the synthetic cohort's renderer, with and without lesions
+_SEED = 20080259  # apart from the seeds of any cohort, which count from 0
 
 
 def golden_frames(size: int) -> npt.NDArray[np.uint8]:
-    """(8, size, size, 3) uint8 RGB: five drawn fundi through the device's own geometry, black, white and noise."""
-    scenes = [prepare(render(seed).image, size, size)[0] for seed in _SCENES]
+    """(8, size, size, 3) uint8 RGB: a drawn fundus of each grade, cut as a device cuts; black, white and noise."""
+    scenes = [prepare(render((_SEED, grade), grade=grade).image, size, size)[0] for grade in range(GRADES)]
     # What a device meets when a cable is loose or a lamp too bright, and what no training photograph looks like.
     black, white = np.zeros((size, size, 3), np.uint8), np.full((size, size, 3), 255, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)

@@ -26,7 +26,7 @@ class Emulated:
     """An fp32 ONNX file that rounds like fp16, with one output more: `peaks`, the largest |value| by node."""
 
     content: bytes
-    nodes: tuple[str, ...]  # node names, in the order of the peaks
+    lifts: tuple[tuple[str, ...], ...]  # in the order of the peaks: the nodes to keep in fp32 where one is too large
 
 
 def emulate(content: bytes) -> Emulated:
@@ -37,7 +37,7 @@ def emulate(content: bytes) -> Emulated:
     constants = [_full(item) for item in graph.initializer]
     constants += [numpy_helper.from_array(np.array(v), k) for k, v in (("split", _SPLIT), ("flat", np.array([-1])))]
     nodes: list[onnx.NodeProto] = []
-    measured: list[str] = []
+    lifts: list[tuple[str, ...]] = []
     for node in graph.node:
         copy = onnx.NodeProto.FromString(node.SerializeToString())
         nodes.append(copy)
@@ -48,12 +48,14 @@ def emulate(content: bytes) -> Emulated:
         if name in half:
             copy.output[0] = f"{name}_raw"
             nodes += _rounded(f"{name}_raw", name)
-            measured.append(node.name)
+            # A value that is too large for the cast into fp16 belongs to nodes that should not be in fp16.
+            readers = tuple(reader.name for reader in graph.node if name in reader.input)
+            lifts.append(readers if node.op_type == "Cast" else (node.name,))
     nodes.append(helper.make_node("Concat", [f"{n}_peak" for n in _outputs(graph, half)], [_PEAKS], axis=0))
     peaks = helper.make_tensor_value_info(_PEAKS, TensorProto.FLOAT, [None])
     emulated = helper.make_graph(nodes, "emulated", graph.input, [*graph.output, peaks], constants)
     rewritten = helper.make_model(emulated, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return Emulated(bytes(rewritten.SerializeToString()), tuple(measured))
+    return Emulated(bytes(rewritten.SerializeToString()), tuple(lifts))
 
 
 class EmulatedSession:
@@ -65,8 +67,8 @@ class EmulatedSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(emulated.content, options, providers=["CPUExecutionProvider"])
-        self._nodes = emulated.nodes
-        self._peaks = np.zeros(len(emulated.nodes), np.float32)
+        self._lifts = emulated.lifts
+        self._peaks = np.zeros(len(emulated.lifts), np.float32)
 
     def infer(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """(N, H, W, 3) uint8 -> probabilities (N, C), saliency (N, h, w), both float32."""
@@ -80,10 +82,9 @@ class EmulatedSession:
         return float(self._peaks.max(initial=0.0))
 
     def overflowing(self) -> frozenset[str]:
-        """Nodes that came within `HEADROOM` of half's range."""
-        return frozenset(
-            name for name, peak in zip(self._nodes, self._peaks, strict=True) if peak > HALF_MAX / HEADROOM
-        )
+        """The nodes to keep in fp32 because values came within `HEADROOM` of the end of half's range."""
+        pairs = zip(self._lifts, self._peaks, strict=True)
+        return frozenset(name for names, peak in pairs if peak > HALF_MAX / HEADROOM for name in names)
 
 
 def _outputs(graph: onnx.GraphProto, half: set[str]) -> list[str]:

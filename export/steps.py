@@ -56,7 +56,9 @@ class Steps:
             step.remove()
         seconds = time.monotonic() - start
         note = f"  {escape(step.note)}" if step.note else ""
-        self._console.print(f"[green]✓[/] {escape(name)}{note}  [dim]{seconds:.1f} s[/]", highlight=False)
+        self._console.print(
+            f"[green]✓[/] {escape(name)}{note}  [dim]{seconds:.1f} s[/]", highlight=False, soft_wrap=True
+        )
 
     def say(self, text: str) -> None:
         """A line of plain text that belongs to no step."""

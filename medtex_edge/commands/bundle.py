@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
 
 _FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
+_PARITY = {
+    "n": "photographs",
+    "labels": "label_flips",
+    "verdicts": "verdict_flips",
+    "prob.": "probability",
+    "saliency": "saliency",
+    "rank": "rank_correlation",
+}
+_ENGINES = {"onnxruntime": "ONNX Runtime", "rounded": "rounding"}
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -81,7 +90,13 @@ def inspect(file: Path | None, as_json: bool) -> None:
 
     console = Console()
     console.print(f"[bold]{_plain(bundle.contract.name)}[/]  {_plain(bundle.path)}", highlight=False, soft_wrap=True)
-    for table in (_contract(bundle), _metrics(bundle), _parity(bundle), _provenance(bundle), _members(bundle)):
+    for table in (
+        _contract(bundle),
+        _metrics(bundle),
+        parity_table(bundle.report),
+        _provenance(bundle),
+        _members(bundle),
+    ):
         if table.row_count:
             console.print(table)
 
@@ -132,20 +147,43 @@ def _metrics(bundle: Bundle) -> Table:
     return table
 
 
-def _parity(bundle: Bundle) -> Table:
-    table = _table("against the trained model", "graph", "measure", "")
-    precisions = bundle.report.get("precisions")
+def parity_table(report: dict[str, Any]) -> Table:
+    """One row for each graph and way of computing it; a report of another form gives fewer rows or cells."""
+    from rich import box
+
+    table = _table("against the trained model, on its validation photographs")
+    table.box, table.padding = box.SIMPLE, (0, 1, 0, 0)
+    for column, right in (("graph", 0), ("MB", 1), ("computed by", 0), *((name, 1) for name in _PARITY)):
+        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+    table.show_header = True
+    precisions = report.get("precisions")
     for precision, entry in precisions.items() if isinstance(precisions, dict) else ():
-        for name, value in _flat(entry.get("parity") if isinstance(entry, dict) else None):
-            table.add_row(_plain(precision), _plain(name), _plain(value))
+        parities = entry.get("parity") if isinstance(entry, dict) else None
+        for engine, found in parities.items() if isinstance(parities, dict) else ():
+            values = found if isinstance(found, dict) else {}
+            cells = {key: _short(values.get(key)) for key in _PARITY.values()}
+            if values.get("verdict_ties"):
+                cells["verdict_flips"] += f" (+{_short(values['verdict_ties'])} ties)"
+            size = entry.get("bytes")
+            megabytes = f"{size / 1e6:.1f}" if isinstance(size, int) else ""
+            table.add_row(_plain(precision), megabytes, _plain(_ENGINES.get(engine, engine)), *cells.values())
     return table
 
 
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.4f}"
+    return "-" if value is None else _plain(value)
+
+
 def _provenance(bundle: Bundle) -> Table:
+    """Command, versions, training and cost; the training's settings in full are in `--json`."""
     table = _table("where it comes from", "", "")
-    for part in ("provenance", "cost"):
-        for name, value in _flat(bundle.report.get(part)):
-            table.add_row(_plain(name), _plain(value))
+    made = bundle.report.get("provenance")
+    shown = {key: value for key, value in made.items() if key != "settings"} if isinstance(made, dict) else made
+    for value in (shown, bundle.report.get("cost")):
+        for name, text in _flat(value):
+            table.add_row(_plain(name), _plain(text))
     return table
 
 

@@ -60,23 +60,9 @@ def export(run: Path | None, fp16: bool, out: Path | None, data: Path | None, as
 
 
 def _show(console: Console, built: Built) -> None:
-    from rich.table import Table
+    from medtex_edge.commands.bundle import parity_table
 
-    table = Table(title="against the trained model, on its validation photographs", title_justify="left")
-    for column in ("graph", "size", "computed by", "photographs", "labels flipped", "verdicts flipped"):
-        table.add_column(column, justify="left" if column in ("graph", "computed by") else "right")
-    for column in ("probability", "saliency", "rank"):
-        table.add_column(column, justify="right")
-    for name, entry in built.report["precisions"].items():
-        for index, (engine, found) in enumerate(entry["parity"].items()):
-            rank = found["rank_correlation"]
-            ties = f" + {found['verdict_ties']} ties" if found["verdict_ties"] else ""
-            table.add_row(
-                "" if index else name, "" if index else f"{entry['bytes'] / 1e6:.1f} MB", engine,
-                str(found["photographs"]), str(found["label_flips"]), f"{found['verdict_flips']}{ties}",
-                f"{found['probability']:.2g}", f"{found['saliency']:.2g}", "-" if rank is None else f"{rank:.4f}",
-            )  # fmt: skip
-    console.print(table)
+    console.print(parity_table(built.report))
     size = built.path.stat().st_size / 1e6
     console.print(f"[bold]bundle[/]  {built.path}  ({size:.1f} MB)", highlight=False, soft_wrap=True)
     console.print(f"[bold]next[/]    medtex-edge run {built.path} --camera", highlight=False, soft_wrap=True)
