@@ -20,9 +20,10 @@ from medtex_edge.train.data_checks import (
     check_classes,
     check_contents,
     check_copies,
+    check_files,
     check_labels,
+    check_listing,
     check_patients,
-    check_rows,
 )
 from medtex_edge.train.data_forms import read_table
 from medtex_edge.train.data_problems import ACCEPTABLE, Problems
@@ -109,15 +110,16 @@ def load_cohort(data: Path, *, options: DataOptions, seed: int = 0, progress: Pr
     table = read_table(Path(data), options)
     problems = Problems(str(data), options.accept)
     problems.extend(table.problems)
-    rows = check_rows(table, problems)
-    classes, ordered, labelled = check_labels(rows, table, problems)
+    classes, ordered, told = check_labels(check_listing(table, problems), table, problems)
+    labelled = check_files(told, table, problems)
     contents = check_contents(labelled, table, problems, progress)
     labelled = [(row, label) for row, label in labelled if row.key in contents]
     splits, notes = decide_splits(labelled, contents, options.val_fraction, seed)
     labelled = [(row, label) for row, label in labelled if row.key in splits]
     check_patients(labelled, splits, problems)
     labelled = check_copies(labelled, splits, contents, problems)
-    check_classes(labelled, splits, classes, problems)
+    # While photographs have problems of their own, a class must not seem rare for lack of them.
+    check_classes(told if problems.blocking else labelled, splits, classes, problems)
     problems.raise_if_any()
     samples = tuple(
         Sample(row.key, label, splits[row.key], row.patient or None, row.mask or None) for row, label in labelled

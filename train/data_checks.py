@@ -21,8 +21,8 @@ _STRONGEST = ("test", "val", "train")  # the split in which the copy of a photog
 Labelled = list[tuple[Row, int]]
 
 
-def check_rows(table: Table, problems: Problems) -> list[Row]:
-    """The rows whose files are there, each photograph once."""
+def check_listing(table: Table, problems: Problems) -> list[Row]:
+    """The rows, each photograph once."""
     listed: dict[str, list[Row]] = defaultdict(list)
     for row in table.rows:
         listed[row.key].append(row)
@@ -34,15 +34,20 @@ def check_rows(table: Table, problems: Problems) -> list[Row]:
             problems.add("duplicates", f"{key}: {how}: {', '.join(row.where for row in same)}")
         if agree:
             rows.append(same[0])
+    return rows
+
+
+def check_files(labelled: Labelled, table: Table, problems: Problems) -> Labelled:
+    """The rows whose photograph and mask are there."""
     if table.form == "npz":
-        return rows
+        return labelled
     there = []
-    for row in rows:
+    for row, label in labelled:
         absent = [key for key in (row.key, row.mask) if key and not _is_file(table.root / key)]
         if absent:
             problems.add("missing", f"{absent[0]}: there is no such file ({row.where})")
         else:
-            there.append(row)
+            there.append((row, label))
     return there
 
 
@@ -180,7 +185,9 @@ def check_patients(labelled: Labelled, splits: Mapping[str, str], problems: Prob
 def check_classes(labelled: Labelled, splits: Mapping[str, str], classes: Sequence[str], problems: Problems) -> None:
     """Name the classes that cannot be learnt, or not be validated."""
     counts = Counter(label for _, label in labelled)
-    trained = Counter(label for row, label in labelled if splits[row.key] == "train")
+    # Called with rows that were not split where these have problems of their own.
+    place = {row.key: splits.get(row.key, row.split or "train") for row, _ in labelled}
+    trained = Counter(label for row, label in labelled if place[row.key] == "train")
     for index, name in enumerate(classes):
         if counts[index] < 2:
             problems.add("rare-classes", f"class {name} has {counts[index] or 'no'} photograph")
@@ -188,5 +195,5 @@ def check_classes(labelled: Labelled, splits: Mapping[str, str], classes: Sequen
             problems.add("rare-classes", f"class {name} has no photograph in train")
     if labelled:
         for split, what in (("train", "to train on"), ("val", "to validate on")):
-            if not any(splits[row.key] == split and label >= 0 for row, label in labelled):
+            if not any(place[row.key] == split and label >= 0 for row, label in labelled):
                 problems.add("", f"no labelled photograph {what}")

@@ -173,8 +173,8 @@ def read_csv(sheet: Sheet, options: DataOptions) -> Table:
         if not name:
             problems.append(Problem("", f"{where}: no name of a photograph"))
             continue
-        key = _locate(root, folder, name)
-        mask_key = _locate(root, folder, mask) if mask else ""
+        key = _locate(root, (folder, base), name)
+        mask_key = _locate(root, (folder, base), mask) if mask else ""
         rows.append(Row(key, where, cell["label"], split, cell.get("patient", ""), mask_key))
     return file_table(root, "csv", rows, problems=tuple(problems))
 
@@ -241,6 +241,10 @@ def _find(folder: Path, name: str) -> str | None:
     return None
 
 
-def _locate(root: Path, folder: Path, name: str) -> str:
-    """The key of a photograph, found or not."""
-    return (folder / (_find(folder, name) or name)).relative_to(root).as_posix()
+def _locate(root: Path, folders: tuple[Path, ...], name: str) -> str:
+    """The key of a photograph: from the first of `folders` that has it, or as it would be in the first."""
+    for folder in folders:
+        # Where the folder was told and lies elsewhere, the table's own folder is out of reach.
+        if (folder == root or root in folder.parents) and (found := _find(folder, name)):
+            return (folder / found).relative_to(root).as_posix()
+    return (folders[0] / name).relative_to(root).as_posix()

@@ -45,6 +45,11 @@ class Problems:
         self.found.extend(problems)
 
     @property
+    def blocking(self) -> bool:
+        """Whether there is one that was not accepted."""
+        return any(problem.kind not in self.accept for problem in self.found)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """One line per accepted kind: how many, what was done, and the first of them."""
         lines = []
