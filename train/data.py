@@ -20,6 +20,7 @@ from medtex_edge.train.data_checks import (
     check_classes,
     check_contents,
     check_copies,
+    check_enough,
     check_files,
     check_labels,
     check_listing,
@@ -120,6 +121,8 @@ def load_cohort(data: Path, *, options: DataOptions, seed: int = 0, progress: Pr
     labelled = check_copies(labelled, splits, contents, problems)
     # While photographs have problems of their own, a class must not seem rare for lack of them.
     check_classes(told if problems.blocking else labelled, splits, classes, problems)
+    if not problems.blocking:
+        check_enough(labelled, splits, problems)
     problems.raise_if_any()
     samples = tuple(
         Sample(row.key, label, splits[row.key], row.patient or None, row.mask or None) for row, label in labelled

@@ -193,7 +193,10 @@ def check_classes(labelled: Labelled, splits: Mapping[str, str], classes: Sequen
             problems.add("rare-classes", f"class {name} has {counts[index] or 'no'} photograph")
         elif trained[index] == 0:
             problems.add("rare-classes", f"class {name} has no photograph in train")
-    if labelled:
-        for split, what in (("train", "to train on"), ("val", "to validate on")):
-            if not any(place[row.key] == split and label >= 0 for row, label in labelled):
-                problems.add("", f"no labelled photograph {what}")
+
+
+def check_enough(labelled: Labelled, splits: Mapping[str, str], problems: Problems) -> None:
+    """Name a split that training needs and that holds no label."""
+    for split, what in (("train", "to train on"), ("val", "to validate on")):
+        if not any(splits[row.key] == split and label >= 0 for row, label in labelled):
+            problems.add("", f"no labelled photograph {what}")
