@@ -50,7 +50,7 @@ def run(cohort: Path, teacher: Path) -> Path:
 def _student(teacher: Path, out: Path) -> list[str]:
     return [
         "--teacher", str(teacher), "--student", BACKBONE, "--student-weights", "none",
-        "--epochs", "1", "--joint-epochs", "1", "--out", str(out),
+        "--epochs", "1", "--explainer-epochs", "1", "--joint-epochs", "1", "--out", str(out),
     ]  # fmt: skip
 
 
@@ -69,8 +69,8 @@ def test_a_run_folder_holds_all_that_was_promised(run: Path) -> None:
     assert not (run / "checkpoint.pt").exists()
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["phase"] for row in rows] == ["masked student", "joint"]
-    assert {"out", "mid", "area", "tv", "val_loss"} <= set(rows[1])
+    assert [row["phase"] for row in rows] == ["masked student", "explainer", "joint"]
+    assert {"out", "mid", "area", "tv", "val_loss"} <= set(rows[2])
 
 
 def test_the_metrics_hold_teacher_student_agreement_and_saliency(run: Path) -> None:
@@ -158,3 +158,13 @@ def test_referable_classes_by_default_by_name_and_from_a_grade_on() -> None:
     for wrong in ("amd", "0+", "7+"):
         with pytest.raises(SettingsError):
             referable_classes(grades, True, wrong)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: torch sees none")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_the_same_command_trains_on_a_gpu(cohort: Path, teacher: Path, tmp_path: Path, precision: str) -> None:
+    metrics = _call(train, cohort, *_student(teacher, tmp_path / "gpu"), "--precision", precision)
+    assert metrics["student"]["n"] > 0
+    card = json.loads((tmp_path / "gpu" / "model.json").read_text())
+    assert not card["provenance"]["device"].startswith("CPU")

@@ -27,14 +27,14 @@ class Weights:
     out: float = 1.0  # L_out: the teacher's answer from what is visible
     mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
     label: float = 0.0  # cross-entropy with the photograph's own label, where there is one
-    area: float = 0.5  # L_mask: pays for every open pixel, so that the smallest sufficient region wins
+    area: float = 0.7  # L_mask: pays for every open pixel, so that the smallest sufficient region wins
     budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
-    tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
+    tv: float = 0.02  # L_mask: total variation, so that regions rather than dust are shown
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The distillation: phase one teaches the student under random masks, phase two student and explainer."""
+    """The distillation: the student under random masks, the explainer against that student, then both together."""
 
     student: str = "tf_efficientnet_lite0"
     student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
@@ -42,19 +42,22 @@ class TrainConfig:
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
-    epochs: int = 18  # phase one, passes over the photographs
-    joint_epochs: int = 30  # phase two
+    epochs: int = 12  # phase one, passes over the photographs
+    explainer_epochs: int = 8  # phase two: the explainer against that student, which holds still
+    joint_epochs: int = 16  # phase three: both together
     batch: int = 16  # photographs per step
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
-    joint_lr: float = 2e-4  # student in phase two: it has learnt already
+    joint_lr: float = 2e-4  # student in phase three: it has learnt already
     encoder_lr: float = 1e-4  # the explainer's pretrained encoder
     head_lr: float = 3e-3  # its decoder: at the encoder's rate the mask stays where it was initialised
     weight_decay: float = 0.02
     warmup: float = 0.05  # fraction of a phase's steps with a rising rate
     clip: float = 2.0  # largest gradient norm
     ema: float = 0.99  # per step: about the last 100 steps
-    random_fraction: float = 0.4  # of each batch of phase two under random masks: a mask's shape never becomes a code
+    random_fraction: float = 0.3  # of each batch of phase three under random masks: a mask's shape never becomes a code
+    soft_fraction: float = 0.5  # of the explained photographs under the soft mask that is deployed; the rest under the best part of its ranking
     budget: float = 0.2  # fraction of the picture that may be open free of the budget term
+    closing: float = 0.35  # fraction of phases two and three over which the budget closes from the whole picture
     baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
     patience: int = 0  # epochs without a better validation before a phase ends early; 0: half of the phase
     target_sensitivity: float = 0.90  # of the operating point, for referable photographs
@@ -68,10 +71,13 @@ class TrainConfig:
         _between("stages", self.stages, 2, 7)
         _between("epochs", self.epochs, 0, 100_000)
         _between("joint_epochs", self.joint_epochs, 0, 100_000)
-        if self.epochs + self.joint_epochs == 0:
-            raise SettingsError("epochs and joint_epochs are both 0: nothing would be trained")
+        _between("explainer_epochs", self.explainer_epochs, 0, 100_000)
+        if self.epochs + self.explainer_epochs + self.joint_epochs == 0:
+            raise SettingsError("epochs, explainer_epochs and joint_epochs are all 0: nothing would be trained")
         _between("random_fraction", self.random_fraction, 0, 0.9)
+        _between("soft_fraction", self.soft_fraction, 0, 1)
         _between("budget", self.budget, 0, 1)
+        _between("closing", self.closing, 0.001, 1)
         _between("baseline_grid", self.baseline_grid, 1, self.size)
         _between("target_sensitivity", self.target_sensitivity, 0.01, 1)
         for name, value in dataclasses.asdict(self.weights).items():
@@ -85,7 +91,7 @@ class TeachConfig:
     model: str = "tf_efficientnet_lite2"
     model_weights: str = "auto"
     size: int = 224  # pixels
-    epochs: int = 16
+    epochs: int = 14
     batch: int = 16
     lr: float = 4e-4
     weight_decay: float = 0.02

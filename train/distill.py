@@ -10,7 +10,7 @@ from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluate import BATCH
 from medtex_edge.train.fit import Batch, Phase, batches
-from medtex_edge.train.masks import random_masks
+from medtex_edge.train.masks import random_masks, ranked
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.objective import LMid, area, beyond_budget, l_label, l_out, total_variation
 from medtex_edge.train.teacher import Answer, Teacher, to_size
@@ -45,7 +45,7 @@ class Steps:
             self._val_answers = [teacher.answer(b.images).probabilities for b in batches(val, BATCH, compute)]
 
     def phases(self) -> list[Phase]:
-        """In the method's order: the student under random masks, then explainer and student together."""
+        """In the method's order: the student under random masks, the explainer against it, then both together."""
         c = self.config
         if c.method != "medtex":
             return [
@@ -59,6 +59,7 @@ class Steps:
             ]
         return [
             Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked),
+            Phase("explainer", c.explainer_epochs, self._explainer_groups, self._explainer_step, self._validate_joint),
             Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint),
         ]
 
@@ -77,21 +78,43 @@ class Steps:
         logits, features = d.model.student.with_features(d.model.masked(x, m))
         return self._terms(d, logits, features, answer, batch)
 
+    def _explainer_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        d = _distillation(module)
+        # What judges the masks must not move: neither its weights nor the statistics of its batch norms.
+        d.model.student.eval()
+        x, answer = self._views(d, batch)
+        m, seen = self._explained(d, x)
+        logits = d.model.student(d.model.masked(x, seen))
+        return {"out": l_out(answer.probabilities, logits), **self._price(m, batch)}
+
     def _joint_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        d, w = _distillation(module), self.config.weights
+        d = _distillation(module)
         x, answer = self._views(d, batch)
         randoms = round(self.config.random_fraction * len(x))
-        explained = len(x) - randoms
-        m = d.model.masks(x[:explained])
-        both = torch.cat([m, random_masks(randoms, d.model.grid, device=x.device).to(m.dtype)]) if randoms else m
-        logits, features = d.model.student.with_features(d.model.masked(x, both))
-        terms = self._terms(d, logits, features, answer, batch)
-        mask = {
-            "area": w.area * area(m),
-            "budget": w.budget * beyond_budget(m, self.config.budget),
+        m, seen = self._explained(d, x[: len(x) - randoms])
+        seen = torch.cat([seen, random_masks(randoms, d.model.grid, device=x.device)])
+        logits, features = d.model.student.with_features(d.model.masked(x, seen))
+        return {**self._terms(d, logits, features, answer, batch), **self._price(m, batch)}
+
+    def _explained(self, d: Distillation, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, S, S) -> m (N, 1, h, w), and what the student sees of it: some as deployed, the rest by rank."""
+        logits = d.model.explainer(x).float()
+        m = torch.sigmoid(logits)
+        soft = round(self.config.soft_fraction * len(x))
+        # The soft mask fixes the scale of the values, the ranked one their order.
+        return m, torch.cat([m[:soft], ranked(logits[soft:])])
+
+    def _price(self, m: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """L_mask. Budget and price tighten over the first part of the phase: at full price from the start the mask
+        shuts before it has learnt where to look, since the price's gradient is steady and the answer's is not."""
+        c, w = self.config, self.config.weights
+        closed = min(batch.progress / c.closing, 1.0)
+        terms = {
+            "area": w.area * closed * area(m),
+            "budget": w.budget * beyond_budget(m, 1.0 - closed * (1.0 - c.budget)),
             "tv": w.tv * total_variation(m),
         }
-        return terms | {name: value for name, value in mask.items() if getattr(w, name)}
+        return {name: value for name, value in terms.items() if getattr(w, name)}
 
     def _views(self, d: Distillation, batch: Batch) -> tuple[Tensor, Answer]:
         """One augmented view, seen by both: the student normalised (N, 3, S, S), the teacher as it likes."""
@@ -124,14 +147,22 @@ class Steps:
         mid = list(d.mid.parameters()) if d.mid is not None else []
         return [(list(d.model.student.parameters()) + mid, self.config.lr)]
 
+    def _explainer_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+        d, c = _distillation(module), self.config
+        d.requires_grad_(False)
+        d.model.explainer.requires_grad_(True)
+        explainer = d.model.explainer
+        return [(list(explainer.encoder.parameters()), c.encoder_lr), (list(explainer.decoder.parameters()), c.head_lr)]
+
     def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d, c = _distillation(module), self.config
+        d.requires_grad_(True)
         mid = list(d.mid.parameters()) if d.mid is not None else []
         explainer = d.model.explainer
         return [
             (list(d.model.student.parameters()) + mid, c.joint_lr),
             (list(explainer.encoder.parameters()), c.encoder_lr),
-            (list(explainer.decoder.parameters()), c.head_lr),
+            (list(explainer.decoder.parameters()), c.head_lr * c.joint_lr / c.lr),
         ]
 
     # -- validation: the distance to the teacher's answer, never to the labels, so that measures by label stay honest

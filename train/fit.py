@@ -11,7 +11,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,10 +31,11 @@ Row = dict[str, float | str]
 
 @dataclass(frozen=True)
 class Batch:
-    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1 where there is none."""
+    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1 where there is none; progress of the phase 0..1."""
 
     images: Tensor
     labels: Tensor
+    progress: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Fit:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * cosine(step, phase.epochs * steps, recipe.warmup)
             with compute.autocast():
-                terms = phase.step(module, batch)
+                terms = phase.step(module, replace(batch, progress=step / (phase.epochs * steps)))
             loss = torch.stack(list(terms.values())).sum()
             if not bool(torch.isfinite(loss)):
                 bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]

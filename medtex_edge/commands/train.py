@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SYNTHETIC = Path("runs") / "synthetic"
 # For the synthetic cohort a small picture is enough, and someone who tries the command is waiting.
 QUICK_TEACHER = {"size": 128, "epochs": 8, "model": "tf_efficientnet_lite0"}
-QUICK = {"size": 128, "epochs": 6, "joint_epochs": 12}
+QUICK = {"size": 128, "epochs": 6, "explainer_epochs": 5, "joint_epochs": 7}
 
 
 def _shared(command: Command) -> Command:
@@ -86,7 +86,7 @@ def _shared(command: Command) -> Command:
 @click.command("train-teacher")
 @click.option("--model", help="timm name of the pretrained classifier.  [default: tf_efficientnet_lite2]")
 @click.option("--model-weights", help="auto, none, or a .safetensors file.  [default: auto]")
-@click.option("--epochs", type=int, help="Passes over the photographs.  [default: 16]")
+@click.option("--epochs", type=int, help="Passes over the photographs.  [default: 14]")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/teacher-NNN]")
 @_shared
 def train_teacher(
@@ -149,8 +149,9 @@ def train_teacher(
     type=click.Choice(["medtex", "hinton", "supervised"]),
     help="The last two are baselines.  [default: medtex]",
 )
-@click.option("--epochs", type=int, help="Of the student under random masks.  [default: 18]")
-@click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 30]")
+@click.option("--epochs", type=int, help="Of the student under random masks.  [default: 12]")
+@click.option("--explainer-epochs", type=int, help="Of the explainer against that student.  [default: 8]")
+@click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 16]")
 @click.option("--budget", type=float, help="Fraction of the picture that may be open.  [default: 0.2]")
 @click.option(
     "--weight",
@@ -181,6 +182,7 @@ def train(
     student_weights: str | None,
     method: str | None,
     epochs: int | None,
+    explainer_epochs: int | None,
     joint_epochs: int | None,
     budget: float | None,
     weights: tuple[str, ...],
@@ -206,6 +208,7 @@ def train(
         student_weights=student_weights,
         method=method,
         epochs=epochs,
+        explainer_epochs=explainer_epochs,
         joint_epochs=joint_epochs,
         budget=budget,
         target_sensitivity=target_sensitivity,
