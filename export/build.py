@@ -13,12 +13,12 @@ import numpy as np
 
 from medtex_edge.bundle import EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
-from medtex_edge.errors import BackendError, BundleError, DataError, ParityError
-from medtex_edge.export import parity, precision, rounding
+from medtex_edge.errors import BundleError, DataError, ParityError
+from medtex_edge.export import parity
 from medtex_edge.export.frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
-from medtex_edge.export.parity import Answers, Images, Parity
+from medtex_edge.export.prove import Case, prove_full, prove_half
 from medtex_edge.export.report import report_of
 from medtex_edge.export.steps import Steps
 from medtex_edge.runtime.backend import onnxruntime
@@ -31,20 +31,6 @@ _MIN_FRAMES = 5  # golden frames that must be left
 
 
 @dataclass(frozen=True)
-class Proof:
-    """One precision: its ONNX file, and how far it is from the trained model by way of computing it."""
-
-    model: bytes
-    parities: dict[str, Parity]  # "onnxruntime"; for fp16 also "rounded": every result rounded to fp16
-    lifted: tuple[str, ...] = ()  # nodes kept in fp32 because their values come near the end of fp16's range
-    peak: float | None = None  # the largest |value| of any half-precision node
-
-    @property
-    def worst_probability(self) -> float:
-        return max(p.probability for p in self.parities.values())
-
-
-@dataclass(frozen=True)
 class Built:
     """What an export ends with."""
 
@@ -52,16 +38,6 @@ class Built:
     contract: Contract
     report: dict[str, Any]
     sizes: dict[str, int]  # member name -> bytes
-
-
-@dataclass(frozen=True)
-class _Case:
-    """The photographs and the trained model's own answers."""
-
-    contract: Contract
-    images: Images
-    keys: tuple[str, ...]
-    expected: Answers
 
 
 def build(run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: Steps) -> Built:
@@ -80,9 +56,9 @@ def build(run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, s
     with steps.step("fp32 graph") as step:
         full = to_onnx(Deployed(model), model.size)
         step.note = f"{len(full) / 1e6:.1f} MB"
-    proofs = {"fp32": _prove_full(full, case, steps)}
+    proofs = {"fp32": prove_full(full, case, steps)}
     if fp16:
-        proofs["fp16"] = _prove_half(full, case, steps)
+        proofs["fp16"] = prove_half(full, case, steps)
     with steps.step("golden vectors") as step:
         golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
         step.note = f"{len(golden)} frames, none of a patient"
@@ -130,7 +106,7 @@ def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) ->
     return Golden(images[good], expected[0][good], expected[1][good])
 
 
-def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None, steps: Steps) -> _Case:
+def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None, steps: Steps) -> Case:
     with steps.step("validation photographs") as step:
         photos = run.photographs("val", data=data)
         count = len(photos.images)
@@ -145,65 +121,7 @@ def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None,
         step.note = f"{len(chosen)} of {count}" if len(chosen) < count else str(count)
     with steps.step("answers of the trained model", len(images)) as step:
         expected = parity.reference(model, images, step.tick)
-    return _Case(contract, images, tuple(photos.keys[i] for i in chosen), expected)
-
-
-def _prove_full(content: bytes, case: _Case, steps: Steps) -> Proof:
-    with steps.step("fp32 against the trained model", len(case.images)) as step:
-        found = _by_onnxruntime(content, case, "fp32", step.tick)
-        step.note = _words(found)
-    return Proof(content, {"onnxruntime": found})
-
-
-def _prove_half(full: bytes, case: _Case, steps: Steps) -> Proof:
-    with steps.step("fp16 graph, rounded as a GPU rounds", len(case.images)) as step:
-        content, lifted, session, came = _half_in_range(full, case.images, step.tick)
-        rounded = parity.compare(case.expected, came, case.contract)
-        parity.check("fp16", rounded, precision.BOUNDS["fp16"], case.keys, "every result rounded")
-        step.note = f"{len(content) / 1e6:.1f} MB, {_words(rounded)}"
-        if lifted:
-            step.note += f", {len(lifted)} nodes kept in fp32 for their range"
-    with steps.step("fp16 against the trained model", len(case.images)) as step:
-        found = _by_onnxruntime(content, case, "fp16", step.tick)
-        step.note = _words(found)
-    return Proof(content, {"onnxruntime": found, "rounded": rounded}, lifted, session.peak())
-
-
-def _half_in_range(
-    full: bytes, images: Images, tick: parity.Tick
-) -> tuple[bytes, tuple[str, ...], rounding.EmulatedSession, Answers]:
-    """The fp16 graph with every node in fp32 that comes near the end of fp16's range on these photographs."""
-    lifted: frozenset[str] = frozenset()
-    while True:
-        content = precision.to_half(full, lifted)
-        session = rounding.EmulatedSession(rounding.emulate(content))
-        came = parity.answers(session.infer, images, tick)
-        if not (more := session.overflowing() - lifted):
-            break
-        lifted |= more
-    if session.peak() > rounding.HALF_MAX:
-        raise ParityError(
-            f"fp16: values of up to {session.peak():.3g} leave its range (bound {rounding.HALF_MAX:g}); "
-            "no bundle was written",
-            hint="export without --fp16",
-        )
-    return content, tuple(sorted(lifted)), session, came
-
-
-def _by_onnxruntime(content: bytes, case: _Case, name: str, tick: parity.Tick) -> Parity:
-    try:
-        with onnxruntime.open_graph(content, case.contract, label=name) as backend:
-            came = parity.of_backend(backend, case.images, tick)
-    except (BackendError, BundleError) as error:
-        # Answers that are none (NaN, out of range) are the largest difference there is.
-        raise ParityError(f"{name}: the exported graph does not work: {error.message}", hint=error.hint) from error
-    found = parity.compare(case.expected, came, case.contract)
-    parity.check(name, found, precision.BOUNDS[name], case.keys, "ONNX Runtime")
-    return found
-
-
-def _words(found: Parity) -> str:
-    return f"{found.label_flips} labels flipped, probability ±{found.probability:.2g}, saliency ±{found.saliency:.2g}"
+    return Case(contract, images, tuple(photos.keys[i] for i in chosen), expected)
 
 
 def _extras(folder: Path) -> dict[str, bytes]:

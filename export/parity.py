@@ -100,19 +100,23 @@ def compare(expected: Answers, came: Answers, contract: Contract) -> Parity:
     )
 
 
-def check(precision: str, parity: Parity, bounds: Bounds, keys: Sequence[str], engine: str) -> None:
-    """Raise `ParityError` with every number, where one is beyond its bound. `keys` names the photographs."""
+def holds(parity: Parity, bounds: Bounds) -> bool:
+    """Whether every number is within its bound; NaN and infinity are not."""
     rank = 1.0 if parity.rank_correlation is None else parity.rank_correlation
-    # Written so that NaN and infinity fail.
-    held = (
+    return (
         parity.label_flips == 0
         and parity.verdict_flips == 0
         and parity.probability <= bounds.probability
         and parity.saliency <= bounds.saliency
         and rank >= bounds.rank_correlation
     )
-    if held:
+
+
+def check(precision: str, parity: Parity, bounds: Bounds, keys: Sequence[str], engine: str) -> None:
+    """Raise `ParityError` with every number, where one is beyond its bound. `keys` names the photographs."""
+    if holds(parity, bounds):
         return
+    rank = 1.0 if parity.rank_correlation is None else parity.rank_correlation
     raise ParityError(
         f"{precision} ({engine}) differs from the trained model on {parity.photographs} photographs: "
         f"labels flipped {parity.label_flips} (bound 0), verdicts flipped {parity.verdict_flips} (bound 0), "

@@ -39,6 +39,7 @@ _KEEP = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNorma
                    "ConstantOfShape", "RandomNormal", "RandomUniform"})  # fmt: skip
 _MATRICES = frozenset({"Conv", "Gemm", "MatMul"})
 _FLOAT_BY_DEFINITION = {"Resize": (1, 2)}  # operator -> inputs that are float32 in any precision
+_FRACTIONS = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 _HALF = np.finfo(np.float16)
 
 
@@ -56,6 +57,25 @@ def to_half(content: bytes, keep: frozenset[str] = frozenset()) -> bytes:
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     plain(model)
     return serialise(model)
+
+
+def rungs(content: bytes) -> Iterator[frozenset[str]]:
+    """Sets of nodes to keep in fp32, from none to the whole student: `_FRACTIONS` of its convolutions, first ones
+    first. The explainer, whatever `saliency` is computed from, is in none of them."""
+    graph = onnx.load_from_string(content).graph
+    maker = {name: node for node in graph.node for name in node.output}
+    explainer: set[str] = set()
+    todo = ["saliency"]
+    while todo:
+        node = maker.get(todo.pop())
+        if node is not None and node.output[0] not in explainer:
+            explainer.add(node.output[0])
+            todo += node.input
+    student = [node for node in graph.node if node.output[0] not in explainer]
+    matrices = [index for index, node in enumerate(student) if node.op_type in _MATRICES]
+    for fraction in _FRACTIONS:
+        kept = round(fraction * len(matrices))
+        yield frozenset(node.name for node in student[: matrices[kept - 1] + 1]) if kept else frozenset()
 
 
 def half_share(content: bytes) -> float:

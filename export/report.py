@@ -15,7 +15,7 @@ from medtex_edge.export.precision import BOUNDS, half_share
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtex_edge.export.build import Proof
+    from medtex_edge.export.prove import Proof
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 # The folders of a path that starts at a root, a home or a drive: they name users, projects and patients.
@@ -58,8 +58,12 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
         "bounds": {**asdict(BOUNDS[name]), "label_flips": 0, "verdict_flips": 0, "tie": TIE},
     }
     if proof.peak is not None:
-        half = {"half_share": half_share(proof.model), "largest_value": proof.peak, "kept_in_fp32": list(proof.lifted)}
-        result |= half
+        result |= {
+            "half_share": half_share(proof.model),
+            "largest_value": proof.peak,
+            "kept_in_fp32": list(proof.lifted),
+            "tries": [asdict(one) for one in proof.tries],
+        }
     return result
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,17 @@ def run(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def full(run: Path) -> bytes:
-    """The exported fp32 graph."""
-    return export_onnx.to_onnx(Deployed(load_run(run).load_model()), run_kit.CONFIG.size)
-
-
-@pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle that the command makes, fp16 included."""
     path = tmp_path_factory.mktemp("out") / "toy.medtex"
     assert main(["export", str(run), "--fp16", "--out", str(path)]) == 0
     return path
+
+
+@pytest.fixture(scope="module")
+def full(exported: Path) -> bytes:
+    """The exported fp32 graph."""
+    return Bundle.open(exported).model("fp32")
 
 
 @pytest.fixture
@@ -359,12 +360,42 @@ def test_a_graph_that_gives_nonsense_is_refused_as_a_difference(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_rungs_go_from_nothing_to_the_student_and_spare_the_explainer(full: bytes) -> None:
+    rungs = list(precision.rungs(full))
+    shares = [precision.half_share(precision.to_half(full, keep)) for keep in rungs]
+    assert rungs[0] == frozenset()
+    assert all(less < more for less, more in pairwise(rungs))
+    assert shares == sorted(shares, reverse=True)
+    weights = {i.name: i.data_type for i in onnx.load_from_string(precision.to_half(full, rungs[-1])).graph.initializer}
+    halves = [name for name, kind in weights.items() if kind == TensorProto.FLOAT16 and "weight" in name]
+    assert halves
+    assert all("explainer" in name for name in halves)
+
+
+def test_where_labels_flip_less_is_in_half_precision_until_they_do_not(
+    run: Path, tmp_path: Path, quick: Callable[[bytes | None], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flips_at_first(content: bytes, keep: frozenset[str] = frozenset()) -> bytes:
+        half = original(content, keep)
+        coarse = len(keep) < 20
+        return spoiled(half, "conv_stem.*weight", lambda weight: np.round(weight, 1)) if coarse else half
+
+    original = precision.to_half
+    monkeypatch.setattr(precision, "to_half", flips_at_first)
+    assert main(["export", str(run), "--fp16", "--out", str(tmp_path / "toy.medtex")]) == 0
+    entry = Bundle.open(tmp_path / "toy.medtex").report["precisions"]["fp16"]
+    assert len(entry["tries"]) > 1
+    assert entry["tries"][0]["probability"] > entry["bounds"]["probability"]
+    assert entry["tries"][-1]["half_share"] == entry["half_share"] < entry["tries"][0]["half_share"]
+    assert len(entry["kept_in_fp32"]) >= 20
+
+
 def test_half_precision_that_is_too_coarse_is_refused_with_its_numbers(
     full: bytes, run: Path, tmp_path: Path, quick: Callable[[bytes | None], None],
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def coarse(content: bytes, keep: frozenset[str] = frozenset()) -> bytes:
-        return spoiled(original(content, keep), r"conv_stem\.weight_half", lambda weight: np.round(weight, 1))
+        return spoiled(original(content, keep), "conv_stem.*weight", lambda weight: np.round(weight, 1))
 
     original = precision.to_half
     monkeypatch.setattr(precision, "to_half", coarse)
