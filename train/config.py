@@ -27,9 +27,9 @@ class Weights:
     out: float = 1.0  # L_out: the teacher's answer from what is visible
     mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
     label: float = 0.0  # cross-entropy with the photograph's own label, where there is one
-    area: float = 0.7  # L_mask: pays for every open pixel, so that the smallest sufficient region wins
+    area: float = 0.5  # L_mask: pays for every open pixel, so that the smallest sufficient region wins
     budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
-    tv: float = 0.02  # L_mask: total variation, so that regions rather than dust are shown
+    tv: float = 0.12  # L_mask: total variation, so that regions rather than dust are shown
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class TrainConfig:
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
     epochs: int = 12  # phase one, passes over the photographs
-    explainer_epochs: int = 8  # phase two: the explainer against that student, which holds still
-    joint_epochs: int = 16  # phase three: both together
+    explainer_epochs: int = 6  # phase two: the explainer against that student, which holds still
+    joint_epochs: int = 12  # phase three: both together
     batch: int = 16  # photographs per step
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
     joint_lr: float = 2e-4  # student in phase three: it has learnt already
@@ -55,7 +55,7 @@ class TrainConfig:
     clip: float = 2.0  # largest gradient norm
     ema: float = 0.99  # per step: about the last 100 steps
     random_fraction: float = 0.3  # of each batch of phase three under random masks: a mask's shape never becomes a code
-    soft_fraction: float = 0.5  # of the explained photographs under the soft mask that is deployed; the rest under the best part of its ranking
+    soft_fraction: float = 0.5  # of the explained photographs under the mask as deployed; the rest by its ranking
     budget: float = 0.2  # fraction of the picture that may be open free of the budget term
     closing: float = 0.35  # fraction of phases two and three over which the budget closes from the whole picture
     baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"

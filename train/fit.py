@@ -31,7 +31,7 @@ Row = dict[str, float | str]
 
 @dataclass(frozen=True)
 class Batch:
-    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1 where there is none; progress of the phase 0..1."""
+    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1: none; progress of the phase, 0..1."""
 
     images: Tensor
     labels: Tensor

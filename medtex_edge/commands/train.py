@@ -150,8 +150,8 @@ def train_teacher(
     help="The last two are baselines.  [default: medtex]",
 )
 @click.option("--epochs", type=int, help="Of the student under random masks.  [default: 12]")
-@click.option("--explainer-epochs", type=int, help="Of the explainer against that student.  [default: 8]")
-@click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 16]")
+@click.option("--explainer-epochs", type=int, help="Of the explainer against that student.  [default: 6]")
+@click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 12]")
 @click.option("--budget", type=float, help="Fraction of the picture that may be open.  [default: 0.2]")
 @click.option(
     "--weight",
