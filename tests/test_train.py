@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,22 @@ def test_a_finished_run_is_never_overwritten(cohort: Path, teacher: Path, run: P
     with pytest.raises(SettingsError, match="finished run"):
         _call(train, cohort, *_student(teacher, run))
     assert (run / "student.safetensors").read_bytes() == before
+
+
+def test_a_mask_column_scores_the_saliency_of_the_validation_photographs(
+    cohort: Path, teacher: Path, tmp_path: Path
+) -> None:
+    with (cohort / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    shutil.copytree(cohort, tmp_path / "c")
+    with (tmp_path / "c" / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "lesions"])
+        writer.writeheader()
+        writer.writerows(r | {"lesions": f"masks/{Path(r['image']).stem}_ALL.png"} for r in rows)
+    arguments = [*_student(teacher, tmp_path / "s"), "--mask-column", "lesions"]
+    saliency = _call(train, tmp_path / "c", *arguments)["saliency"]
+    assert 0 <= saliency["pixel_auc"] <= 1
+    assert saliency["masks"] == "column lesions"
 
 
 @pytest.mark.parametrize("method", ["hinton", "supervised"])

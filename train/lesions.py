@@ -12,6 +12,7 @@ import numpy.typing as npt
 from medtex_edge.errors import DataError
 from medtex_edge.image import FieldOfView, crop_resize, find_field_of_view
 from medtex_edge.photo import SUFFIXES, Image, read_photo
+from medtex_edge.train.data import Cohort, Sample
 from medtex_edge.train.threads import in_order
 
 LESIONS = ("MA", "HE", "EX", "SE")  # microaneurysms, haemorrhages, hard and soft exudates
@@ -65,6 +66,22 @@ def load_lesions(folder: Path, size: int) -> Lesions:
     images = np.stack([image for image, _ in pairs])
     masks = {kind: np.stack([found[kind] for _, found in pairs]) for kind in KINDS}
     return Lesions(images, masks, tuple(path.stem for path in paths))
+
+
+def load_column(cohort: Cohort, split: str, size: int) -> Lesions | None:
+    """The masks that a table's mask column names for a split, one per photograph, as kind ALL; None without any."""
+    samples = [sample for sample in cohort.of(split) if sample.mask]
+    if not samples:
+        return None
+
+    def load(sample: Sample) -> tuple[Image, npt.NDArray[np.bool_]]:
+        image = cohort.read(sample)
+        box = cohort.box(image)
+        mask = read_photo(cohort.root / str(sample.mask))
+        return crop_resize(image, box, size, size), _through(mask, image, box, size, str(sample.mask))
+
+    images, masks = zip(*in_order(load, samples), strict=True)
+    return Lesions(np.stack(images), {"ALL": np.stack(masks)}, tuple(sample.key for sample in samples))
 
 
 def _load(path: Path, folder: Path, size: int) -> tuple[Image, dict[str, npt.NDArray[np.bool_]]]:

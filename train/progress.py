@@ -42,7 +42,6 @@ class Reporter:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(self._folder / "tensorboard"))
-        self._progress.start()
         return self
 
     def __exit__(
@@ -52,6 +51,11 @@ class Reporter:
         if self._board is not None:
             self._board.close()
 
+    @property
+    def counter(self) -> Console | None:
+        """Where reading and cropping may draw a bar of their own, before the training's begins."""
+        return self.console if self.console.is_terminal else None
+
     def say(self, text: str) -> None:
         """A line above the bar."""
         self.console.print(text, highlight=False)
@@ -59,6 +63,7 @@ class Reporter:
     def step(self, phase: str, epoch: int, epochs: int, done: int, steps: int, sums: dict[str, Tensor]) -> None:
         """After each step; `sums` are the epoch's loss terms so far, added up."""
         if self._task is None or self._phase != phase:
+            self._progress.start()
             self._task = self._progress.add_task(phase, total=epochs * steps, losses="")
             self._phase = phase
         if not self._progress.disable:

@@ -44,7 +44,7 @@ class Material:
 def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
     """Find and check the photographs. Raises `DataError` with every problem named."""
     reporter.say(f"reading photographs from {source.path}")
-    cohort = load_cohort(source.path, options=source.options, seed=seed)
+    cohort = load_cohort(source.path, options=source.options, seed=seed, progress=reporter.counter)
     for note in cohort.notes:
         reporter.say(f"  {note}")
     return cohort
@@ -53,7 +53,10 @@ def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
 def prepare(source: Source, cohort: Cohort, size: int, out: Path, reporter: Reporter) -> Material:
     """Crop the photographs to `size` pixels, once. Raises `DataError` where there are too few."""
     referable = referable_classes(cohort.classes, cohort.ordered, source.referable)
-    train, val = (load_photos(cohort, split, size, cache=cache_folder(out)) for split in ("train", "val"))
+    train, val = (
+        load_photos(cohort, split, size, cache=cache_folder(out), progress=reporter.counter)
+        for split in ("train", "val")
+    )
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(

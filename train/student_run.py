@@ -23,7 +23,7 @@ from medtex_edge.train.distill import Distillation, Steps
 from medtex_edge.train.evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.fit import Fit, Recipe
-from medtex_edge.train.lesions import load_lesions
+from medtex_edge.train.lesions import load_column, load_lesions
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.metrics import fit_temperature, operating_point
 from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc, plot_sheet
@@ -134,11 +134,12 @@ def _evaluate(
     metrics["saliency"] = (
         area_report(predictions.maps, probabilities, referable, point) if config.method == "medtex" else {}
     )
-    if masks is not None and config.method == "medtex":
-        lesions = load_lesions(masks, config.size)
+    lesions = load_lesions(masks, config.size) if masks else load_column(material.cohort, "val", config.size)
+    if lesions is not None and config.method == "medtex":
         photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
         maps = predict(model, photos, compute).maps
-        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": str(masks)}
+        found = str(masks or f"column {material.source.options.mask_column}")
+        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": found}
     metrics["selected_on"] = "val"
     metrics["method"] = config.method
     return Outcome(temperature, point, predictions, metrics)

@@ -40,6 +40,7 @@ def _shared(command: Command) -> Command:
         ),
         click.option("--split-column", default="split", show_default=True, help="CSV column with train, val or test."),
         click.option("--patient-column", default="patient", show_default=True, help="CSV column with the patient."),
+        click.option("--mask-column", default="", help="CSV column with lesion masks: scores saliency."),
         click.option(
             "--image-folder", default="", help="Folder of the CSV's images, if it cannot be found by looking."
         ),
@@ -265,7 +266,7 @@ def _source(shared: dict[str, Any], reporter: Reporter) -> tuple[Source, bool]:
             write_cohort(data)
     columns = {
         name: shared[name]
-        for name in ("image_column", "label_column", "split_column", "patient_column", "image_folder")
+        for name in ("image_column", "label_column", "split_column", "patient_column", "mask_column", "image_folder")
     }
     if synthetic:
         columns["label_column"] = "grade"
