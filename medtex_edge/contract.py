@@ -81,7 +81,8 @@ class Contract:
         _expect(self.geometry == GEOMETRY, "geometry", GEOMETRY, self.geometry)
         for name in ("name", "created"):
             value = getattr(self, name)
-            _expect(isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable(), name, "a short text", value)
+            short = isinstance(value, str) and 0 < len(value) <= 200 and value.isprintable()
+            _expect(short, name, "a short text", value)
         _expect(
             isinstance(self.classes, tuple)
             and 2 <= len(self.classes) <= MAX_CLASSES
@@ -104,8 +105,9 @@ class Contract:
             "referable", "some, not all, of the class indices", self.referable,
         )  # fmt: skip
         _expect(isinstance(self.ordered, bool), "ordered", "true or false", self.ordered)
-        _expect(_is_number(self.temperature) and 0.01 <= self.temperature <= 100, "temperature", "0.01 to 100", self.temperature)
-        _expect(isinstance(self.operating_point, OperatingPoint), "operating_point", "an operating point", self.operating_point)
+        warmth, point = self.temperature, self.operating_point
+        _expect(_is_number(warmth) and 0.01 <= warmth <= 100, "temperature", "0.01 to 100", warmth)
+        _expect(isinstance(point, OperatingPoint), "operating_point", "an operating point", point)
 
     def referable_probability(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(..., C) -> (...): the summed probability of the referable classes."""

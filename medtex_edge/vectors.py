@@ -43,7 +43,7 @@ class Golden:
 def pack(golden: Golden, contract: Contract) -> bytes:
     """`golden.npz`, the same bytes for the same arrays. Raises `BundleError` as `check` does."""
     check(golden, contract)
-    arrays = (golden.images, golden.probabilities, golden.saliency)
+    arrays: tuple[npt.NDArray[Any], ...] = (golden.images, golden.probabilities, golden.saliency)
     file = io.BytesIO()
     archive.write(file, [(name, _to_npy(array)) for name, array in zip(_NAMES, arrays, strict=True)])
     return file.getvalue()
@@ -75,7 +75,7 @@ def check(golden: Golden, contract: Contract) -> None:
     count = len(golden.images)
     if not 1 <= count <= MAX_VECTORS:
         raise BundleError(f"expected 1 to {MAX_VECTORS} golden frames, got {count}")
-    arrays = (golden.images, golden.probabilities, golden.saliency)
+    arrays: tuple[npt.NDArray[Any], ...] = (golden.images, golden.probabilities, golden.saliency)
     names, types = ("images", "probabilities", "saliency"), (np.uint8, np.float32, np.float32)
     for name, array, dtype, shape in zip(names, arrays, types, _shapes(contract, count), strict=True):
         if array.dtype != dtype or array.shape != shape:

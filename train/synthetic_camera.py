@@ -81,7 +81,8 @@ def develop(random: np.random.Generator, camera: Camera, image: Floats) -> Image
     # Demosaicing smooths a sensor's noise: half of it is shared between neighbours.
     grain = 0.6 * grain + 0.9 * cv2.blur(grain, (2, 2))
     toned += grain * camera.noise * (0.25 + np.sqrt(np.clip(toned, 0, 1)))
-    return (np.clip(toned, 0, 1) * 255 + 0.5).astype(np.uint8)
+    levels: Image = (np.clip(toned, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return levels
 
 
 def frame(camera: Camera, canvas: Canvas) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ class Canvas:
     def coarse(self, fine: Drawing) -> Floats:
         """-> (S, S) float32 in 0..1, averaged."""
         small = cv2.resize(fine, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return small.astype(np.float32) / np.float32(255)
+        return np.asarray(small, np.float32) / np.float32(255)
 
     def fixed(self, points: Points) -> npt.NDArray[np.int32]:
         """Unit coordinates -> OpenCV's fixed-point pixels of the fine canvas, (N, 1, 2)."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from medtex_edge.errors import SettingsError, StorageError
 from medtex_edge.files import atomic_path
@@ -41,7 +42,7 @@ def write_video(
         raise SettingsError(f"expected at least one frame and 0 to 240 frames a second, got {frames} and {fps:g}")
     height, width = size // 2 * 2, size * 2 // 3 * 2  # codecs want even sides
     with atomic_path(path) as temporary:
-        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
         try:
             if not writer.isOpened():
                 raise StorageError(f"{path}: OpenCV cannot write {codec} video here", hint="try a name ending in .avi")
@@ -87,7 +88,7 @@ def film(seed: int, frames: int, height: int, width: int, *, grade: int | None =
         yield develop(subject.grain, subject.camera, image)
 
 
-def _move(still: Floats, time: float, phases: Floats, height: int, width: int) -> Floats:
+def _move(still: Floats, time: float, phases: npt.NDArray[np.float64], height: int, width: int) -> Floats:
     """The eye seen by a hand-held camera at `time` 0..1 of the video."""
     turns = 2 * np.pi * time
     angle = 5 * np.sin(2 * turns + phases[0])

@@ -107,7 +107,7 @@ def _write(
     scores = p[:, list(referable)].sum(1)
     truth = (labels[known][:, None] == list(referable)).any(1)
     point = operating_point(scores, truth, config.target_sensitivity)
-    metrics = {
+    metrics: dict[str, Any] = {
         "teacher": answer_metrics(p, labels[known], referable, ordered=cohort.ordered),
         "selected_on": "val",
     }
