@@ -24,6 +24,7 @@ Tick = Callable[[int], None]  # told how many photographs more were done
 # A verdict that flips this close to the threshold is a tie, counted but not refused: single precision itself
 # differs by up to 1e-6 between machines, half by up to 1e-3, and no photograph is graded that finely.
 TIE = 1e-3
+UNSEEN = 1e-3  # a quarter of a grey level of an overlay: no difference to anyone
 _BATCH = 8  # more than one, so that the open batch of the graph is proved too
 
 
@@ -129,12 +130,16 @@ def check(precision: str, parity: Parity, bounds: Bounds, keys: Sequence[str], e
 
 
 def rank_correlation(a: Floats, b: Floats) -> float | None:
-    """Spearman's correlation of the pixels of two maps, ties by their mean rank; None for a flat map."""
-    x, y = _ranks(a.ravel()), _ranks(b.ravel())
+    """Spearman's correlation of the pixels of two maps, ties by their mean rank; None for a flat map.
+
+    Pixels of `b` within `UNSEEN` of `a` count as equal to it: most of a sparse map is nearly 0, and the order of
+    its pixels, a matter of the last bit there, would else drown that of those which stand out.
+    """
+    seen = np.where(np.abs(a - b) <= UNSEEN, a, b)
+    x, y = _ranks(a.ravel()), _ranks(seen.ravel())
     x, y = x - x.mean(), y - y.mean()
     norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    # The order within noise means nothing.
-    return None if norm == 0 or np.ptp(a) < 1e-2 else float((x * y).sum() / norm)
+    return None if norm == 0 or np.ptp(a) < 10 * UNSEEN else float((x * y).sum() / norm)
 
 
 def _ranks(values: Floats) -> npt.NDArray[np.float64]:

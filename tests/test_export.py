@@ -331,6 +331,16 @@ def test_rank_correlation_is_spearmans(pairs: list[tuple[int, int]]) -> None:
         assert came == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
 
 
+def test_the_order_of_pixels_that_are_all_but_zero_does_not_count() -> None:
+    draw = np.random.default_rng(0)
+    sparse = (draw.random((16, 16)) * 1e-6).astype(np.float32)
+    sparse[3:5, 3:6] = draw.random((2, 3)) * 0.5 + 0.5
+    noisy = sparse + (draw.random((16, 16)) * 1e-6).astype(np.float32)
+    assert parity.rank_correlation(sparse, noisy) == 1
+    turned = sparse.T.copy()
+    assert (parity.rank_correlation(sparse, turned) or 0) < precision.BOUNDS["fp32"].rank_correlation
+
+
 @pytest.mark.parametrize("what", ["probability", "saliency"])
 def test_a_graph_that_answers_otherwise_is_refused_and_no_file_is_left(
     what: str,
