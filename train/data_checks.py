@@ -156,7 +156,7 @@ def check_copies(
     copies: dict[str, Labelled] = defaultdict(list)
     for row, label in labelled:
         copies[contents[row.key]].append((row, label))
-    left_out: set[Row] = set()
+    left_out: set[str] = set()
     for same in copies.values():
         places = {splits[row.key] for row, _ in same}
         known = {label for _, label in same if label >= 0}
