@@ -2,7 +2,7 @@
 
     L_out  = - sum_c p_T(c|x) log q_S(c|x')                                  the variational bound on I(X'; Y_T)
     L_mid  = mean_i,c [ log s_ic + (t_ic - mu_ic(s_i))^2 / (2 s_ic^2) ]      on I(T_i; S_i), Gaussian q
-    L_mask = area, area beyond a budget, total variation
+    L_mask = mean sqrt(m), mean area beyond a budget, total variation
 
 L_mid follows Barber & Agakov (2003) as in VID (Ahn et al., CVPR 2019): a 1 x 1 convolution gives the mean from the
 student's features, a learned scale per channel the width.
