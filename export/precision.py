@@ -60,22 +60,28 @@ def to_half(content: bytes, keep: frozenset[str] = frozenset()) -> bytes:
 
 
 def rungs(content: bytes) -> Iterator[frozenset[str]]:
-    """Sets of nodes to keep in fp32, from none to the whole student: `_FRACTIONS` of its convolutions, first ones
-    first. The explainer, whatever `saliency` is computed from, is in none of them."""
+    """Sets of nodes to keep in fp32, from none to the whole student and half of the explainer: `_FRACTIONS` of the
+    convolutions of the student, first ones first, and likewise of the explainer, of which at most half."""
     graph = onnx.load_from_string(content).graph
     maker = {name: node for node in graph.node for name in node.output}
-    explainer: set[str] = set()
+    made: set[str] = set()
     todo = ["saliency"]
     while todo:
         node = maker.get(todo.pop())
-        if node is not None and node.output[0] not in explainer:
-            explainer.add(node.output[0])
+        if node is not None and node.output[0] not in made:
+            made.add(node.output[0])
             todo += node.input
-    student = [node for node in graph.node if node.output[0] not in explainer]
-    matrices = [index for index, node in enumerate(student) if node.op_type in _MATRICES]
+    student = [node for node in graph.node if node.output[0] not in made]
+    explainer = [node for node in graph.node if node.output[0] in made]
     for fraction in _FRACTIONS:
-        kept = round(fraction * len(matrices))
-        yield frozenset(node.name for node in student[: matrices[kept - 1] + 1]) if kept else frozenset()
+        yield _first(student, fraction) | _first(explainer, min(fraction, 0.5))
+
+
+def _first(nodes: list[onnx.NodeProto], fraction: float) -> frozenset[str]:
+    """The names of the nodes up to and with the first `fraction` of the matrices among them."""
+    matrices = [index for index, node in enumerate(nodes) if node.op_type in _MATRICES]
+    kept = round(fraction * len(matrices))
+    return frozenset(node.name for node in nodes[: matrices[kept - 1] + 1]) if kept else frozenset()
 
 
 def half_share(content: bytes) -> float:
@@ -142,15 +148,20 @@ class _Halving:
             todo += [self.maker[name] for name in node.input if name in self.maker]
 
     def _heads(self) -> Iterator[str]:
-        """From each output back to the matrix before it; a fully connected one, being small, included."""
+        """From each output back to the matrix before it; that one included where it is small: a fully connected one, or
+        a convolution to one channel, whose logits near -8 half precision knows to 0.004 only."""
         todo = [output.name for output in self.graph.output]
         while todo:
             node = self.maker.get(todo.pop())
-            if node is None or node.op_type == "Conv":
+            if node is None or (node.op_type == "Conv" and not self._one_channel(node)):
                 continue
             yield node.output[0]
             if node.op_type not in _MATRICES:
                 todo += node.input
+
+    def _one_channel(self, node: onnx.NodeProto) -> bool:
+        weight = self.constants.get(node.input[1])
+        return weight is not None and weight.dims[0] == 1
 
     def _too_large(self, node: onnx.NodeProto) -> bool:
         values = [numpy_helper.to_array(self.constants[name]) for name in node.input if name in self.constants]

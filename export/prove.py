@@ -56,9 +56,9 @@ def prove_full(content: bytes, case: Case, steps: Steps) -> Proof:
 def prove_half(full: bytes, case: Case, steps: Steps) -> Proof:
     """Make the fp16 graph with as much in fp16 as the bounds allow, and prove it. Raises `ParityError`.
 
-    Where labels flip, the student's first layers are given back to fp32, more of them rung by rung: tried on a
-    student trained for minutes, the first three of its fifty convolutions cause four fifths of the error, and the
-    explainer next to none.
+    Where labels flip, the first layers of student and explainer are given back to fp32, more of them rung by rung: on
+    real photographs the first three of the student's fifty convolutions cause most of the error, and what is left
+    where all of the student is fp32 comes from the explainer.
     """
     bounds = precision.BOUNDS["fp16"]
     tries: list[Try] = []
@@ -107,7 +107,8 @@ def _by_onnxruntime(content: bytes, case: Case, name: str, tick: parity.Tick) ->
 
 
 def _words(found: Parity) -> str:
+    tied = f" (and {found.label_ties} tied)" if found.label_ties else ""
     return (
-        f"labels flipped {found.label_flips}, verdicts {found.verdict_flips}, "
+        f"labels flipped {found.label_flips}{tied}, verdicts {found.verdict_flips}, "
         f"probability ±{found.probability:.2g}, saliency ±{found.saliency:.2g}"
     )

@@ -271,14 +271,14 @@ def answers(count: int = 6, seed: int = 0) -> parity.Answers:
 def test_equal_answers_differ_by_nothing() -> None:
     found = parity.compare(answers(), answers(), contract())
     assert found == dataclasses.replace(
-        found, label_flips=0, verdict_flips=0, verdict_ties=0, probability=0, saliency=0
+        found, label_flips=0, label_ties=0, verdict_flips=0, verdict_ties=0, probability=0, saliency=0
     )
     assert found.rank_correlation == pytest.approx(1)
     parity.check("fp32", found, precision.BOUNDS["fp32"], [""] * 6, "test")
 
 
-def test_a_flipped_label_is_counted_and_always_refused() -> None:
-    probabilities = np.array([[0.5001, 0.4999, 0.0]], np.float32)
+def test_a_flipped_label_is_counted_and_refused() -> None:
+    probabilities = np.array([[0.501, 0.499, 0.0]], np.float32)
     expected = (probabilities, answers(1)[1])
     came = (probabilities[:, [1, 0, 2]], answers(1)[1])
     found = parity.compare(expected, came, contract(referable=(2,)))
@@ -286,6 +286,13 @@ def test_a_flipped_label_is_counted_and_always_refused() -> None:
     with pytest.raises(ParityError, match=r"labels flipped 1 \(bound 0\).*worst on eye\.png") as caught:
         parity.check("fp16", found, precision.BOUNDS["fp16"], ["eye.png"], "test")
     assert caught.value.exit_code == 4
+
+
+def test_a_label_that_the_model_itself_cannot_decide_is_a_tie_and_said() -> None:
+    probabilities = np.array([[0.5001, 0.4999, 0.0]], np.float32)
+    found = parity.compare((probabilities, answers(1)[1]), (probabilities[:, [1, 0, 2]], answers(1)[1]), contract())
+    assert (found.label_flips, found.label_ties) == (0, 1)
+    parity.check("fp16", found, precision.BOUNDS["fp16"], ["eye.png"], "test")
 
 
 @pytest.mark.parametrize(("step", "flips", "ties"), [(4e-4, 0, 1), (2e-3, 1, 0)])

@@ -162,8 +162,9 @@ def parity_table(report: dict[str, Any]) -> Table:
         for engine, found in parities.items() if isinstance(parities, dict) else ():
             values = found if isinstance(found, dict) else {}
             cells = {key: _short(values.get(key)) for key in _PARITY.values()}
-            if values.get("verdict_ties"):
-                cells["verdict_flips"] += f" (+{_short(values['verdict_ties'])} ties)"
+            for kind in ("label", "verdict"):
+                if values.get(f"{kind}_ties"):
+                    cells[f"{kind}_flips"] += f" (+{_short(values[f'{kind}_ties'])} ties)"
             size = entry.get("bytes")
             megabytes = f"{size / 1e6:.1f}" if isinstance(size, int) else ""
             table.add_row(_plain(precision), megabytes, _plain(_ENGINES.get(engine, engine)), *cells.values())
