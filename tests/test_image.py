@@ -77,7 +77,12 @@ def test_a_whole_disc_is_covered_whole() -> None:
 def test_the_box_follows_the_disc(
     x: float, y: float, radius: float, gain: float, border: tuple[int, int, int], seed: int
 ) -> None:
-    assert_box(fundus(x=x, y=y, radius=radius, gain=gain, border=border, seed=seed), x, y, 2 * radius)
+    image = fundus(x=x, y=y, radius=radius, gain=gain, border=border, seed=seed)
+    try:
+        assert_box(image, x, y, 2 * radius)
+    except NoFieldOfView:
+        # A disc whose brightest channel is no brighter than the border's may be refused, but never be misplaced.
+        assert image[int(min(y, 319)), int(x)].max() <= max(border) + 20
 
 
 @given(st.integers(-30, 30), st.integers(-30, 30), st.integers(0, 99))
