@@ -44,7 +44,7 @@ STEPS = (
         "A student and its explainer, taught by it",
         "runs/student/report.html",
         ("train", *_DATA, "--teacher", "runs/teacher", "--masks", "photographs", "--size", f"{SIDE}",
-         "--epochs", "6", "--joint-epochs", "12", "--out", "runs/student"),
+         "--epochs", "6", "--explainer-epochs", "5", "--joint-epochs", "7", "--out", "runs/student"),
     ),
     Step(
         "One file of the pair, compared with PyTorch",
@@ -109,7 +109,7 @@ def _draw(console: Console, out: Path) -> None:
     if not (out / "photographs" / "labels.csv").exists():
         write_cohort(out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=console)
     if not (out / "video.mp4").exists():
-        write_video(out / "video.mp4", SEED, FRAMES, FRAME_SIDE, FRAMES_PER_SECOND, progress=console)
+        write_video(out / "video.mp4", SEED, FRAMES, FRAME_SIDE, FRAMES_PER_SECOND, grade=3, progress=console)
 
 
 def _run(console: Console, out: Path, step: Step) -> None:
