@@ -23,7 +23,7 @@ BLACK_LEVEL = 16  # of 255; a frame with less than half a percent of its samples
 DARK_LEVEL = 55.0  # mean of the brightest channel, 0..255; photographs 71..229, five times darker ones 19..45
 BRIGHT_LEVEL = 165.0  # mean grey, 0..255; photographs 39..146
 CLIPPED_SHARE = 0.5  # of pixels with a channel at 250 or more; photographs 0..0.30 (red saturates first)
-SHARPNESS = 0.18  # see `Inspector.facts`; photographs 0.203..0.594, blurred (sigma 6 at 482 px) 0.058..0.157
+SHARPNESS = 0.225  # see `Inspector.facts`; 430 of 432 photographs 0.246..0.594, blurred (sigma 4 at 482 px) below it
 COVERAGE = 0.5  # share of the disc that is inside the frame and lit; photographs 0.91 or more
 
 _LIT = 10  # brightest channel; below it a pixel of the disc is border or cut off
@@ -121,7 +121,7 @@ def judge(facts: Facts) -> tuple[Reason, str] | None:
     if facts.grey > BRIGHT_LEVEL:
         return Reason.TOO_BRIGHT, f"brightness {facts.grey:.0f} of 255, {BRIGHT_LEVEL:.0f} allowed"
     if facts.sharpness < SHARPNESS:
-        return Reason.BLURRED, f"sharpness {facts.sharpness:.3f}, {SHARPNESS:.2f} needed"
+        return Reason.BLURRED, f"sharpness {facts.sharpness:.3f}, {SHARPNESS:.3f} needed"
     return None
 
 
