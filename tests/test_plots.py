@@ -81,11 +81,19 @@ def test_a_sheet_shows_each_photograph_and_its_lesions(tmp_path: Path) -> None:
     picture(tmp_path / "sheet.png")
 
 
-def test_a_faint_map_stays_faint_since_no_map_is_stretched_to_its_own_maximum() -> None:
+def test_a_saliency_looks_the_same_whatever_else_the_map_holds() -> None:
     grey = np.full((32, 32, 3), 100, np.uint8)
-    faint, strong = np.full((8, 8), 0.05), np.full((8, 8), 1.0)
-    moved = [np.abs(blend(grey, map_).astype(int) - 100).mean() for map_ in (faint, strong)]
-    assert moved[0] < 0.1 * moved[1]
+    faint = np.full((8, 8), 0.05)
+    with_a_peak = faint.copy()
+    with_a_peak[0, 0] = 1.0
+    assert (blend(grey, faint)[16:, 16:] == blend(grey, with_a_peak)[16:, 16:]).all()
+
+
+def test_more_saliency_is_never_less_visible() -> None:
+    grey = np.full((32, 32, 3), 100, np.uint8)
+    moved = [np.abs(blend(grey, np.full((8, 8), m)).astype(int) - 100).sum(axis=2).mean() for m in (0, 0.02, 0.2, 1)]
+    assert moved == sorted(moved)
+    assert moved[1] > 3, "two percent of saliency cannot be seen"
 
 
 def test_a_map_of_zeros_leaves_the_grey_photograph_and_bad_values_are_no_light() -> None:

@@ -18,7 +18,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -28,6 +28,9 @@ from medtex_edge.files import atomic_path
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6f76"
 SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 looks alike anywhere on the scale
 SALIENCY_OPACITY = 0.75  # of a pixel whose saliency is 1
+# Drawn by its root, as on a device (runtime/overlay.py): trained maps peak at 0.1 to 0.4, which on a linear scale
+# nobody sees. The scale is still the same in every picture.
+SALIENCY_POWER = 0.5
 DPI = 130
 NOT_CURVES = frozenset({"phase", "epoch", "step"})
 
@@ -68,9 +71,7 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     if positive.all() or not positive.any():
-        _say(
-            axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve"
-        )
+        _say(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
     else:
         false_rate, true_rate = roc_curve(score, positive)
         area = float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
@@ -123,9 +124,7 @@ def plot_confusion(matrix: npt.ArrayLike, classes: Sequence[str], out: Path) -> 
     names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
     places = range(len(names))
     axes.set_xticks(places, names, rotation=0 if max(map(len, names)) < 6 else 40, parse_math=False)
-    axes.set_yticks(
-        places, [f"{n} ({t})" for n, t in zip(names, totals[:, 0], strict=True)], parse_math=False
-    )
+    axes.set_yticks(places, [f"{n} ({t})" for n, t in zip(names, totals[:, 0], strict=True)], parse_math=False)
     axes.set_xlabel("answer of the model")
     axes.set_ylabel("label (photographs)")
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.04)
@@ -151,9 +150,7 @@ def plot_sheet(
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for index, (axes, image, map_, title) in enumerate(
-        zip(grid.flat, images, saliency, titles, strict=False)
-    ):
+    for index, (axes, image, map_, title) in enumerate(zip(grid.flat, images, saliency, titles, strict=False)):
         side = image.shape[1]
         pair = np.concatenate([image, np.full_like(image[:, :6], 255), blend(image, map_)], axis=1)
         axes.imshow(pair, interpolation="antialiased")
@@ -162,8 +159,8 @@ def plot_sheet(
             for offset, colour in ((0, "white"), (side + 6, ORANGE)):
                 x, y = np.arange(side) + offset, np.arange(image.shape[0])
                 axes.contour(x, y, lesions[index], levels=[0.5], colors=[colour], linewidths=0.7)
-    scale = ScalarMappable(Normalize(0, 1), SALIENCY_MAP)
-    bar = figure.colorbar(scale, ax=grid, fraction=0.02, pad=0.01)
+    scale = ScalarMappable(PowerNorm(SALIENCY_POWER, 0, 1), SALIENCY_MAP)
+    bar = figure.colorbar(scale, ax=grid, fraction=0.02, pad=0.01, ticks=[0, 0.02, 0.1, 0.25, 0.5, 1])
     bar.set_label("saliency: the share of detail that the student sees")
     _save(figure, out)
 
@@ -172,10 +169,10 @@ def blend(image: npt.NDArray[np.uint8], saliency: Floats) -> npt.NDArray[np.uint
     """(S, S, 3) uint8, (h, w) in 0..1 -> (S, S, 3) uint8: the photograph greyed, the map in colour on it."""
     height, width = image.shape[:2]
     smooth = cv2.resize(np.asarray(saliency, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    smooth = np.clip(np.nan_to_num(smooth), 0, 1)
+    level = np.clip(np.nan_to_num(smooth), 0, 1) ** SALIENCY_POWER
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    colour = np.asarray(colormaps[SALIENCY_MAP](smooth), np.float32)[..., :3] * 255
-    alpha = SALIENCY_OPACITY * smooth[..., None]
+    colour = np.asarray(colormaps[SALIENCY_MAP](level), np.float32)[..., :3] * 255
+    alpha = SALIENCY_OPACITY * level[..., None]
     mixed: npt.NDArray[np.uint8] = np.rint(grey[..., None] * (1 - alpha) + colour * alpha).astype(np.uint8)
     return mixed
 

@@ -60,8 +60,8 @@ CONTROL_NAMES = {
 MAP_READING = (
     "A map shows what the answer was made from. The student sees the photograph only through it: full detail where "
     "the map is 1, the blurred photograph where it is 0. It is part of the computation, not a picture made afterwards.",
-    "Colours mean the same everywhere: the scale is 0 to 1 in every picture, never stretched to a picture's own "
-    "maximum. A faint map is a faint map.",
+    "Colours mean the same everywhere: the scale is 0 to 1 in every picture, drawn by the root so that small values "
+    "can be seen, and never stretched to a picture's own maximum.",
     "Wide, faint maps on healthy photographs are expected: no small region shows that nothing is there.",
 )
 MAP_LIMITS = (
