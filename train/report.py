@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from medtex_edge.train.report_words import (
     number,
     plain_words,
 )
+from medtex_edge.train.synthetic import MARK
 
 Facts = Mapping[str, Any]
 
@@ -51,7 +53,7 @@ def write_report(run: Path) -> Path:
         f"<h1>{html.escape(name)}</h1>",
         html.paragraph(f"report of a training run, made by medtex-edge {__version__}", "soft"),
         html.warning(NO_DEVICE),
-        html.warning(SYNTHETIC) if is_synthetic(metrics, model) else "",
+        html.warning(SYNTHETIC) if is_synthetic(config) else "",
         html.heading("In plain words"),
         html.bullets(plain_words(metrics, model)),
         *_answers(metrics),
@@ -71,10 +73,20 @@ def write_report(run: Path) -> Path:
     return out
 
 
-def is_synthetic(metrics: Facts, model: Facts) -> bool:
-    """Whether the run says that its photographs were drawn by `medtex_edge.train.synthetic`."""
-    places = (metrics, model, _dict(metrics.get("data")), _dict(model.get("data")))
-    return any(place.get("synthetic") is True for place in places)
+def is_synthetic(config: str) -> bool:
+    """Whether the folder of photographs that config.toml names was drawn by `medtex_edge.train.synthetic`."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        path = _dict(tomllib.loads(config).get("data")).get("path")
+    except tomllib.TOMLDecodeError:
+        return False
+    if not isinstance(path, str):
+        return False
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    return (folder / MARK).is_file()
 
 
 def _answers(metrics: Facts) -> list[str]:

@@ -26,9 +26,10 @@ from medtex_edge.train.synthetic_scene import SHARES, Scene, render
 from medtex_edge.train.synthetic_video import write_video
 from medtex_edge.train.threads import in_order
 
-__all__ = ["GRADES", "PURPOSE", "Eye", "Scene", "grade_of", "plan", "render", "write_cohort", "write_video"]
+__all__ = ["GRADES", "MARK", "PURPOSE", "Eye", "Scene", "grade_of", "plan", "render", "write_cohort", "write_video"]
 
 PURPOSE = "synthetic photographs are for tests, demonstration and teaching, never for a claim"
+MARK = "SYNTHETIC.txt"  # in every cohort that was drawn
 MAX_COUNT = 100_000
 _PAIRED = 20  # photographs from which patients have two eyes each; of fewer, splits could not be cut
 _VAL_EVERY = 4  # one patient in so many is for validation
@@ -72,6 +73,8 @@ def write_cohort(folder: Path, *, count: int = 240, size: int = 320, seed: int =
             for _ in in_order(make, enumerate(eyes)):
                 advance()
             _write_labels(temporary / "labels.csv", eyes)
+            # Whoever finds the folder later is told, and so is the report of a run on it.
+            (temporary / MARK).write_text(f"{PURPOSE.capitalize()}.\n", encoding="utf-8")
             temporary.chmod(0o755)
             temporary.rename(folder)
     finally:
