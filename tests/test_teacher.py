@@ -167,6 +167,23 @@ def test_timm_weights_from_a_file_teach_and_pickles_do_not(tmp_path: Path) -> No
         load_teacher(f"timm:mobilenetv3_small_050@{tmp_path / 'w.pth'}", CLASSES, CPU)
 
 
+def test_an_ensemble_answers_the_mean_of_its_members_and_one_member_is_none(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        save_file(create_model("test_efficientnet", 3, weights="none").state_dict(), tmp_path / f"{name}.safetensors")
+    first, second = (f"timm:test_efficientnet@{tmp_path / name}.safetensors" for name in ("a", "b"))
+    x = torch.rand(4, 3, 64, 64)
+    both = load_teacher(f"ensemble:{first}, {second}", CLASSES, CPU)
+    alone = [load_teacher(spec, CLASSES, CPU) for spec in (first, second)]
+    means = (alone[0].answer(x).probabilities + alone[1].answer(x).probabilities) / 2
+    torch.testing.assert_close(both.answer(x).probabilities, means)
+    assert both.feature_channels == alone[0].feature_channels
+    torch.testing.assert_close(both.answer(x).features[-1], alone[0].answer(x).features[-1])
+    for spec in (f"ensemble:{first}", f"ensemble:{first},ensemble:{second},{second}", "ensemble:"):
+        with pytest.raises(TeacherError, match="two teachers or more"):
+            load_teacher(spec, CLASSES, CPU)
+
+
 def test_unknown_teachers_and_names_say_what_is_understood(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="no such file"):
         load_teacher(str(tmp_path / "missing"), CLASSES, CPU)

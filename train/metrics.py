@@ -38,6 +38,38 @@ def auc_interval(scores: Floats, truth: Bools, *, repeats: int = 2000, seed: int
     return float(low), float(high)
 
 
+def auc_macro(probabilities: Floats, labels: Ints) -> float | None:
+    """Mean of the one-against-the-rest AUCs of the classes (MedMNIST's AUC, Yang et al. 2023): (N, C), (N,) -> 0..1.
+
+    A class without photographs has no AUC and does not count; None where but one class is there.
+    """
+    values = [auc(probabilities[:, c], labels == c) for c in np.unique(labels)]
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None
+
+
+def auc_macro_interval(
+    probabilities: Floats, labels: Ints, *, repeats: int = 1000, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % percentile bootstrap interval of `auc_macro`, each class resampled apart (Efron 1979)."""
+    there = np.unique(labels)
+    if len(there) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((repeats, len(labels)))
+    for c in there:
+        size = int((labels == c).sum())
+        counts[:, labels == c] = rng.multinomial(size, np.full(size, 1 / size), size=repeats)
+    values = []
+    for c in there:
+        scores, own = probabilities[:, c], labels == c
+        wins = (scores[own][:, None] > scores[~own]) + 0.5 * (scores[own][:, None] == scores[~own])
+        pairs = own.sum() * (~own).sum()
+        values.append(np.einsum("rp,pn,rn->r", counts[:, own], wins, counts[:, ~own], optimize=True) / pairs)
+    low, high = np.percentile(np.mean(values, axis=0), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def answer_metrics(probabilities: Floats, labels: Ints, referable: tuple[int, ...], *, ordered: bool) -> dict[str, Any]:
     """Measures of probabilities (N, C) against labels (N,): JSON-ready, None where undefined."""
     scores, truth = probabilities[:, list(referable)].sum(1), np.isin(labels, referable)
@@ -46,6 +78,8 @@ def answer_metrics(probabilities: Floats, labels: Ints, referable: tuple[int, ..
     result: dict[str, Any] = {
         "auc_referable": auc(scores, truth),
         "auc_referable_interval": auc_interval(scores, truth),
+        "auc_macro": auc_macro(probabilities, labels),
+        "auc_macro_interval": auc_macro_interval(probabilities, labels),
         "accuracy": correct / len(labels),
         "accuracy_interval": proportion_interval(correct, len(labels)),
         "qwk": quadratic_kappa(predicted, labels, probabilities.shape[1]) if ordered else None,

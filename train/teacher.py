@@ -6,6 +6,7 @@
     FOLDER                       a run of `medtex-edge train-teacher`
     FILE.pt2                     a torch.export program
     FILE.onnx                    what vendors hand over
+    ensemble:SPEC,SPEC,...       the mean answer of several of these
 """
 
 from __future__ import annotations
@@ -85,9 +86,26 @@ class TorchTeacher:
         return Answer(torch.softmax(logits.float() / self._temperature, dim=1), features)
 
 
+class EnsembleTeacher:
+    """The mean of several teachers' probabilities (Hinton et al. 2015, section 2); the first shows its features."""
+
+    def __init__(self, members: list[Teacher]) -> None:
+        self._members = members
+        self.name = "ensemble of " + ", ".join(member.name for member in members)
+        self.size = max(member.size for member in members)
+        self.feature_channels = members[0].feature_channels
+        self.notes: tuple[str, ...] = tuple(note for member in members for note in member.notes)
+
+    def answer(self, x: Tensor) -> Answer:
+        answers = [member.answer(x) for member in self._members]
+        return Answer(torch.stack([a.probabilities for a in answers]).mean(dim=0), answers[0].features)
+
+
 def load_teacher(spec: str, classes: tuple[str, ...], compute: Compute, options: FileOptions | None = None) -> Teacher:
     """Open a teacher for these classes. Raises `TeacherError` that says which form was understood and what is wrong."""
     options = options or FileOptions()
+    if spec.startswith("ensemble:"):
+        return _ensemble(spec.removeprefix("ensemble:"), classes, compute, options)
     if spec.startswith("timm:"):
         return _from_timm(spec.removeprefix("timm:"), classes, compute, options)
     path = Path(spec).expanduser()
@@ -101,8 +119,19 @@ def load_teacher(spec: str, classes: tuple[str, ...], compute: Compute, options:
     what = "there is no such file or folder" if not path.exists() else "it is none of the forms that can be opened"
     raise TeacherError(
         f"teacher {spec!r}: {what}",
-        hint="give timm:NAME, timm:NAME@FILE.safetensors, a run of `medtex-edge train-teacher`, a .pt2 or an .onnx",
+        hint="give timm:NAME, timm:NAME@FILE.safetensors, a run of `medtex-edge train-teacher`, a .pt2, an .onnx, "
+        "or ensemble: and several of these, with commas between",
     )
+
+
+def _ensemble(specs: str, classes: tuple[str, ...], compute: Compute, options: FileOptions) -> Teacher:
+    members = [part.strip() for part in specs.split(",") if part.strip()]
+    if len(members) < 2 or any(member.startswith("ensemble:") for member in members):
+        raise TeacherError(
+            f"teacher 'ensemble:{specs}': expected two teachers or more, none an ensemble itself",
+            hint="for example --teacher ensemble:runs/teacher-0,runs/teacher-1",
+        )
+    return EnsembleTeacher([load_teacher(member, classes, compute, options) for member in members])
 
 
 def _from_timm(spec: str, classes: tuple[str, ...], compute: Compute, options: FileOptions) -> Teacher:
