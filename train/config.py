@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +17,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-METHODS = ("medtex", "hinton", "supervised")
+METHODS = ("medtex", "masked", "hinton", "vid", "paper", "supervised")
+EXPLAINED = ("medtex", "paper")  # the methods that train an explainer: these can be exported
+BASELINES = ("blur", "mean")
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,24 @@ class Weights:
     tv: float = 0.12  # L_mask: total variation, so that regions rather than dust are shown
 
 
+# Every rival is the same loop with terms of the objective switched off and on.
+METHOD_WEIGHTS = {
+    "medtex": Weights(),
+    "masked": replace(Weights(), area=0.0, budget=0.0, tv=0.0),
+    "hinton": Weights(out=0.9, mid=0.0, label=0.1, area=0.0, budget=0.0, tv=0.0),
+    "vid": Weights(out=0.0, mid=1.0, label=1.0, area=0.0, budget=0.0, tv=0.0),
+    "paper": Weights(out=1.0, mid=0.1, label=0.0, area=0.0, budget=0.0, tv=0.0),
+    "supervised": Weights(out=0.0, mid=0.0, label=1.0, area=0.0, budget=0.0, tv=0.0),
+}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """The distillation: the student under random masks, the explainer against that student, then both together."""
 
     student: str = "tf_efficientnet_lite0"
     student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
-    method: str = "medtex"  # hinton and supervised are the same loop with terms switched off
+    method: str = "medtex"  # the others are its rivals; see `train/distill.py`
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
@@ -58,16 +71,24 @@ class TrainConfig:
     soft_fraction: float = 0.5  # of the explained photographs under the mask as deployed; the rest by its ranking
     budget: float = 0.2  # fraction of the picture that may be open free of the budget term
     closing: float = 0.35  # fraction of phases two and three over which the budget closes from the whole picture
+    hinton_temperature: float = 4.0  # softens both answers, so that the small probabilities count (Hinton et al. 2015)
+    baseline: str = "auto"  # what stands for "nothing to see here": blur, or mean for the paper's own method
     baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
     patience: int = 0  # epochs without a better validation before a phase ends early; 0: half of the phase
     target_sensitivity: float = 0.90  # of the operating point, for referable photographs
     precision: str = "auto"  # autocast: auto, fp32, bf16, fp16
     seed: int = 0
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights = field(default_factory=Weights)  # the default ones become the method's own
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)
+        if self.weights == Weights():
+            object.__setattr__(self, "weights", METHOD_WEIGHTS[self.method])
+        if self.baseline == "auto":
+            object.__setattr__(self, "baseline", "mean" if self.method == "paper" else "blur")
+        _one_of("baseline", self.baseline, BASELINES)
         _check_common(self)
+        _between("hinton_temperature", self.hinton_temperature, 0.1, 100)
         _between("stages", self.stages, 2, 7)
         _between("epochs", self.epochs, 0, 100_000)
         _between("joint_epochs", self.joint_epochs, 0, 100_000)
@@ -175,7 +196,7 @@ def config_from(cls: type[Config], table: dict[str, Any]) -> Config:
         unknown = set(weights) - {f.name for f in dataclasses.fields(Weights)}
         if unknown:
             raise SettingsError(f"unknown weights: {', '.join(sorted(unknown))}")
-        values["weights"] = Weights(**weights)
+        values["weights"] = replace(METHOD_WEIGHTS.get(values.get("method", "medtex"), Weights()), **weights)
     try:
         return cls(**values)
     except TypeError as error:

@@ -1,4 +1,14 @@
-"""The steps of the distillation: what one batch contributes to each term of the objective."""
+"""The steps of the distillation and of its rivals: what one batch contributes to each term of the objective.
+
+    medtex      the student under random masks, the explainer against it, then both together (this project)
+    masked      its first phase alone: judges masks (the evaluator of REAL-X, Jethani et al., AISTATS 2021)
+    paper       student and explainer together from the start, unseen pixels at the mean colour (arXiv 2008.02593)
+    hinton      the teacher's softened answer and the labels (Hinton et al. 2015, arXiv 1503.02531)
+    vid         the teacher's features and the labels, its answer where there is none (Ahn et al., CVPR 2019)
+    supervised  the labels alone
+
+All but `masked` take the same number of steps.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +22,7 @@ from medtex_edge.train.evaluate import BATCH
 from medtex_edge.train.fit import Batch, Phase, batches
 from medtex_edge.train.masks import random_masks, ranked
 from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.objective import LMid, area, beyond_budget, l_label, l_out, total_variation
+from medtex_edge.train.objective import LMid, area, beyond_budget, l_label, l_out, l_soft, total_variation
 from medtex_edge.train.teacher import Answer, Teacher, to_size
 
 
@@ -47,18 +57,16 @@ class Steps:
     def phases(self) -> list[Phase]:
         """In the method's order: the student under random masks, the explainer against it, then both together."""
         c = self.config
+        masked = Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked)
+        if c.method == "masked":
+            return [masked]
+        every = c.epochs + c.explainer_epochs + c.joint_epochs
+        if c.method == "paper":
+            return [Phase("paper", every, self._paper_groups, self._paper_step, self._validate_joint)]
         if c.method != "medtex":
-            return [
-                Phase(
-                    c.method,
-                    c.epochs + c.joint_epochs,
-                    self._student_groups,
-                    self._plain_step,
-                    self._validate_plain,
-                )
-            ]
+            return [Phase(c.method, every, self._student_groups, self._plain_step, self._validate_plain)]
         return [
-            Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked),
+            masked,
             Phase("explainer", c.explainer_epochs, self._explainer_groups, self._explainer_step, self._validate_joint),
             Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint),
         ]
@@ -70,6 +78,13 @@ class Steps:
         x, answer = self._views(d, batch)
         logits, features = d.model.student.with_features(x)
         return self._terms(d, logits, features, answer, batch)
+
+    def _paper_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        d = _distillation(module)
+        x, answer = self._views(d, batch)
+        m = d.model.masks(x)
+        logits, features = d.model.student.with_features(d.model.masked(x, m))
+        return {**self._terms(d, logits, features, answer, batch), **self._price(m, batch)}
 
     def _masked_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
@@ -130,10 +145,14 @@ class Steps:
     def _terms(
         self, d: Distillation, logits: Tensor, features: list[Tensor], answer: Answer, batch: Batch
     ) -> dict[str, Tensor]:
-        w = self.config.weights
+        c, w = self.config, self.config.weights
         terms: dict[str, Tensor] = {}
-        if w.out:
+        if w.out and c.method == "hinton":
+            terms["out"] = w.out * l_soft(answer.probabilities, logits, c.hinton_temperature)
+        elif w.out:
             terms["out"] = w.out * l_out(answer.probabilities, logits)
+        elif c.method == "vid" and bool((unlabelled := batch.labels < 0).any()):
+            terms["out"] = w.label * l_out(answer.probabilities[unlabelled], logits[unlabelled])
         if w.mid and d.mid is not None:
             terms["mid"] = w.mid * d.mid(features[-d.pairs :], answer.features[-d.pairs :])
         if w.label:
@@ -154,6 +173,14 @@ class Steps:
         explainer = d.model.explainer
         return [(list(explainer.encoder.parameters()), c.encoder_lr), (list(explainer.decoder.parameters()), c.head_lr)]
 
+    def _paper_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+        c, explainer = self.config, _distillation(module).model.explainer
+        return [
+            *self._student_groups(module),
+            (list(explainer.encoder.parameters()), c.encoder_lr),
+            (list(explainer.decoder.parameters()), c.head_lr),
+        ]
+
     def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d, c = _distillation(module), self.config
         d.requires_grad_(True)
@@ -165,7 +192,8 @@ class Steps:
             (list(explainer.decoder.parameters()), c.head_lr * c.joint_lr / c.lr),
         ]
 
-    # -- validation: the distance to the teacher's answer, never to the labels, so that measures by label stay honest
+    # -- validation: the distance to the teacher's answer, so that measures by label stay honest; methods that learn
+    # from labels alone have nothing else to be chosen by
 
     @torch.no_grad()
     def _validate_plain(self, module: nn.Module) -> dict[str, float]:
@@ -173,7 +201,7 @@ class Steps:
         for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
             x = d.model.normalise(to_size(batch.images, d.model.size))
             logits = self._student(d, x)
-            loss = l_label(batch.labels, logits) if self.config.method == "supervised" else l_out(p, logits)
+            loss = l_label(batch.labels, logits) if not self.config.weights.out else l_out(p, logits)
             losses.append((float(loss), len(x)))
         return {"val_loss": _mean(losses)}
 

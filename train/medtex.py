@@ -16,13 +16,17 @@ class MedTex(nn.Module):
 
     m = sigmoid(E(x)), x' = u(m) x + (1 - u(m)) b, probabilities = softmax(S(x') / temperature); b is the photograph
     average-pooled to about `baseline_grid` cells a side and resized back: the student sees detail under the mask only.
+    With baseline="mean", b is 0 instead, the mean colour of the normalisation, as in arXiv 2008.02593.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, student: Classifier, explainer: Explainer, *, size: int, baseline_grid: int = 14) -> None:
+    def __init__(
+        self, student: Classifier, explainer: Explainer, *, size: int, baseline_grid: int = 14, baseline: str = "blur"
+    ) -> None:
         super().__init__()
+        self.plain = baseline == "mean"
         self.student, self.explainer = student, explainer
         self.size, self.grid = size, size // 4
         # The divisor of the side that comes nearest to the wanted grid: cells must tile the picture.
@@ -42,14 +46,18 @@ class MedTex(nn.Module):
 
     def baseline(self, x: Tensor) -> Tensor:
         """(N, 3, S, S) -> b of the same shape: the photograph without its detail."""
+        if self.plain:
+            return torch.zeros_like(x)
         # A fixed kernel instead of adaptive pooling, which TensorRT does not read for every size.
         pooled = F.avg_pool2d(x, self.cell)
         return F.interpolate(pooled, (self.size, self.size), mode="bilinear", align_corners=False)
 
     def masked(self, x: Tensor, m: Tensor, b: Tensor | None = None) -> Tensor:
         """x' = u(m) x + (1 - u(m)) b."""
-        b = self.baseline(x) if b is None else b
         u = F.interpolate(m, (self.size, self.size), mode="bilinear", align_corners=False)
+        if b is None and self.plain:
+            return u * x
+        b = self.baseline(x) if b is None else b
         return b + u * (x - b)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,17 @@ def l_out(p: Tensor, logits: Tensor) -> Tensor:
     return -(p * F.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
 
 
+def l_soft(p: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Hinton et al. (2015): T^2 KL(p^(1/T) | softmax(logits / T)): p (N, C) probabilities, logits (N, C) -> ().
+
+    Softening probabilities by a power is softening the logits that they came from, so any teacher will do. T^2 keeps
+    the gradient's size independent of T.
+    """
+    target = torch.softmax(p.clamp_min(1e-8).log() / temperature, dim=1)
+    said = F.log_softmax(logits.float() / temperature, dim=1)
+    return temperature**2 * F.kl_div(said, target, reduction="batchmean")
+
+
 class LMid(nn.Module):
     """L_mid over pairs of feature maps: student [(N, c_i, h, w)], teacher [(N, C_i, H, W)] -> ()."""
 

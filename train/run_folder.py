@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
 from medtex_edge.train.cache import Photos, load_photos
-from medtex_edge.train.config import TrainConfig, config_from, read_config
+from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_config
 from medtex_edge.train.data import DataOptions, load_cohort
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.medtex import MedTex
@@ -41,25 +43,34 @@ class Run:
 
     def load_model(self) -> MedTex:
         """Student and explainer with the run's weights, in fp32 and evaluation mode. Raises `DataError`."""
-        if self.config.method != "medtex":
+        if self.config.method not in EXPLAINED:
             raise DataError(
                 f"{self.path} was trained by the method {self.config.method!r}, a baseline without explainer",
                 hint="train with --method medtex to get a model that can be exported",
             )
         c = self.config
-        student = Classifier(c.student, len(self.classes), weights="none")
         explainer = Explainer(c.student, stages=c.stages, width=c.width, weights="none")
-        for module, name in ((student.net, "student"), (explainer, "explainer")):
-            file = self.path / f"{name}.safetensors"
-            try:
-                module.load_state_dict(read_safetensors(file))
-            except RuntimeError as error:
-                raise DataError(f"{file} does not fit the run's configuration: {error}") from error
-            except TeacherError as error:
-                raise DataError(error.message) from error
-        model = MedTex(student, explainer, size=self.size, baseline_grid=c.baseline_grid)
+        self._load(explainer, "explainer")
+        model = MedTex(
+            self.load_student(), explainer, size=self.size, baseline_grid=c.baseline_grid, baseline=c.baseline
+        )
         model.temperature = self.temperature
         return model.float().eval()
+
+    def load_student(self) -> Classifier:
+        """The student alone, of any method, in fp32 and evaluation mode. Raises `DataError`."""
+        student = Classifier(self.config.student, len(self.classes), weights="none")
+        self._load(student.net, "student")
+        return student.float().eval()
+
+    def _load(self, module: nn.Module, name: str) -> None:
+        file = self.path / f"{name}.safetensors"
+        try:
+            module.load_state_dict(read_safetensors(file))
+        except RuntimeError as error:
+            raise DataError(f"{file} does not fit the run's configuration: {error}") from error
+        except TeacherError as error:
+            raise DataError(error.message) from error
 
     def photographs(self, split: str = "val", *, limit: int | None = None, data: Path | None = None) -> Photos:
         """The cropped photographs of a split, from the training's own source or from `data`. Raises `DataError`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from medtex_edge.files import atomic_path, write_json
 from medtex_edge.train import device
 from medtex_edge.train.augment import Augment
 from medtex_edge.train.cache import Photos
-from medtex_edge.train.config import TrainConfig, Weights, write_config
+from medtex_edge.train.config import EXPLAINED, TrainConfig, write_config
 from medtex_edge.train.data import Cohort
 from medtex_edge.train.depthwise import speed_up_depthwise
 from medtex_edge.train.distill import Distillation, Steps
@@ -48,15 +48,6 @@ class Outcome:
     metrics: dict[str, Any]
 
 
-def methods_weights(config: TrainConfig) -> TrainConfig:
-    """The baselines are the same loop with terms switched off and on."""
-    if config.method == "hinton":
-        return replace(config, weights=replace(config.weights, mid=0.0))
-    if config.method == "supervised":
-        return replace(config, weights=Weights(out=0.0, mid=0.0, label=1.0))
-    return config
-
-
 def train(
     config: TrainConfig,
     source: Source,
@@ -71,7 +62,6 @@ def train(
     """Distil, or resume, and write the run folder; returns its metrics. `masks`: lesion masks to score against."""
     started = time.monotonic()
     open_folder(out)
-    config = methods_weights(config)
     compute = device.choose(config.precision)
     cohort = open_cohort(source, config.seed, reporter)
     teacher = load_teacher(teacher_spec, cohort.classes, compute, teacher_options)
@@ -83,6 +73,7 @@ def train(
         Explainer(config.student, stages=config.stages, width=config.width, weights=config.student_weights),
         size=config.size,
         baseline_grid=config.baseline_grid,
+        baseline=config.baseline,
     )
     speed_up_depthwise(model)
     distillation = Distillation(model, teacher.feature_channels if config.weights.mid else ())
@@ -123,7 +114,7 @@ def _evaluate(
     val, referable = material.val, material.referable
     known = val.labels >= 0
     answers = teacher_answers(teacher, val, compute)
-    predictions = predict(model, val, compute, explained=config.method == "medtex")
+    predictions = predict(model, val, compute, explained=config.method in EXPLAINED)
     temperature = fit_temperature(predictions.logits[known], val.labels[known])
     probabilities = predictions.probabilities(temperature)
     scores, truth = _scores(probabilities, val, referable)
@@ -132,10 +123,10 @@ def _evaluate(
     metrics["student"]["temperature"] = temperature
     metrics["student"]["operating_point"] = asdict(point)
     metrics["saliency"] = (
-        area_report(predictions.maps, probabilities, referable, point) if config.method == "medtex" else {}
+        area_report(predictions.maps, probabilities, referable, point) if config.method in EXPLAINED else {}
     )
     lesions = load_lesions(masks, config.size) if masks else load_column(material.cohort, "val", config.size)
-    if lesions is not None and config.method == "medtex":
+    if lesions is not None and config.method in EXPLAINED:
         photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
         maps = predict(model, photos, compute).maps
         found = str(masks or f"column {material.source.options.mask_column}")
@@ -173,7 +164,7 @@ def _write(
     write_json(out / "metrics.json", outcome.metrics)
     write_json(out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
     parts = {"student": model.student.net}
-    if config.method == "medtex":
+    if config.method in EXPLAINED:
         parts["explainer"] = model.explainer
     for name, module in parts.items():
         with atomic_path(out / f"{name}.safetensors") as temporary:
@@ -219,7 +210,7 @@ def _plots(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, 
     plot_history(fit.history, folder / "history.png")
     plot_roc(scores, truth, outcome.point, folder / "roc.png")
     plot_confusion(outcome.metrics["student"]["confusion"], classes, folder / "confusion.png")
-    if config.method != "medtex":
+    if config.method not in EXPLAINED:
         return
     said = probabilities.argmax(1)
     # Failures first, then the rest in order: a sheet of successes would hide what a reader must see.

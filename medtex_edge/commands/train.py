@@ -147,8 +147,8 @@ def train_teacher(
 @click.option("--student-weights", help="auto, none, or a .safetensors file.  [default: auto]")
 @click.option(
     "--method",
-    type=click.Choice(["medtex", "hinton", "supervised"]),
-    help="The last two are baselines.  [default: medtex]",
+    type=click.Choice(["medtex", "masked", "hinton", "vid", "paper", "supervised"]),
+    help="The others are its rivals; masked: the student that judges masks.  [default: medtex]",
 )
 @click.option("--epochs", type=int, help="Of the student under random masks.  [default: 12]")
 @click.option("--explainer-epochs", type=int, help="Of the explainer against that student.  [default: 6]")
@@ -199,7 +199,7 @@ def train(
     Example:
       medtex-edge train --data photos/ --label-column grade --teacher runs/teacher --out runs/mine
     """
-    from medtex_edge.train.config import TrainConfig
+    from medtex_edge.train.config import EXPLAINED, TrainConfig
     from medtex_edge.train.setup import next_folder
     from medtex_edge.train.student_run import train as distil
     from medtex_edge.train.teacher import FileOptions
@@ -225,7 +225,7 @@ def train(
         spec = teacher or str(_own_teacher(config.seed, config.precision, source, synthetic, folder, reporter))
         metrics = distil(config, source, spec, folder, reporter, teacher_options=options, masks=masks, command=command)
     lines = [("run", folder), ("report", folder / "report.html")]
-    if config.method == "medtex":
+    if config.method in EXPLAINED:
         lines.append(("next", f"medtex-edge export {folder} --fp16"))
     _finish(metrics, as_json, lines)
 
