@@ -1,7 +1,5 @@
 """The pictures of a run: loss terms, ROC, confusion, and photographs with their saliency.
 
-Drawn with matplotlib's Agg canvas and no global state, so that a trainer on a server can call them from any
-thread. Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which people with any colour vision tell apart.
 Each function writes one PNG, whole or not at all (`StorageError`).
 """
 
@@ -16,22 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.files import atomic_path
+from medtex_edge.train.plots_canvas import BLUE, GREY, ORANGE, name_axes, new_figure, save, say
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b6f76"
 SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 looks alike anywhere on the scale
 SALIENCY_OPACITY = 0.75  # of a pixel whose saliency is 1
 # Drawn by its root, as on a device (runtime/overlay.py): trained maps peak at 0.1 to 0.4, which on a linear scale
 # nobody sees. The scale is still the same in every picture.
 SALIENCY_POWER = 0.5
-DPI = 130
 NOT_CURVES = frozenset({"phase", "epoch", "step"})
 
 Floats = npt.NDArray[np.floating]
@@ -48,16 +42,16 @@ def plot_history(rows: Sequence[Row], out: Path) -> None:
     curves = {name: values for name in names if np.isfinite(values := _column(rows, name)).any()}
     across = min(4, max(1, len(curves)))
     down = max(1, math.ceil(len(curves) / across))
-    figure = _figure(max(5.0, 2.9 * across), 2.1 * down + 0.5)
+    figure = new_figure(max(5.0, 2.9 * across), 2.1 * down + 0.5)
     if not curves:
-        _say(figure.add_subplot(), "nothing was recorded")
+        say(figure.add_subplot(), "nothing was recorded")
     for index, (name, values) in enumerate(curves.items()):
         axes = figure.add_subplot(down, across, index + 1)
         _draw_curve(axes, values, rows, ORANGE if name.startswith("val_") else BLUE)
-        _title(axes, name)
+        name_axes(axes, name)
         if index >= len(curves) - across:
             axes.set_xlabel("epoch, all phases in order")
-    _save(figure, out)
+    save(figure, out)
 
 
 def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint | None, out: Path) -> None:
@@ -67,17 +61,17 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     picture says so.
     """
     score, positive = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
-    figure = _figure(4.6, 4.6)
+    figure = new_figure(4.6, 4.6)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     if positive.all() or not positive.any():
-        _say(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
+        say(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
     else:
         false_rate, true_rate = roc_curve(score, positive)
         area = float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
         axes.plot(false_rate, true_rate, color=BLUE, linewidth=1.8, label=f"area under the curve {area:.3f}")
         axes.fill_between(false_rate, true_rate, color=BLUE, alpha=0.08, linewidth=0)
-        _title(axes, f"{positive.sum()} referable, {(~positive).sum()} not")
+        name_axes(axes, f"{positive.sum()} referable, {(~positive).sum()} not")
     if point is not None:
         _mark_point(axes, point)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
@@ -85,7 +79,7 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     axes.set_ylabel("sensitivity (fraction of the referable found)")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", frameon=False, fontsize=8)
-    _save(figure, out)
+    save(figure, out)
 
 
 def _draw_curve(axes: Axes, values: Floats, rows: Sequence[Row], colour: str) -> None:
@@ -115,7 +109,7 @@ def plot_confusion(matrix: npt.ArrayLike, classes: Sequence[str], out: Path) -> 
     totals = counts.sum(axis=1, keepdims=True)
     fractions = counts / np.maximum(totals, 1)
     side = 1.9 + 0.62 * len(classes)
-    figure = _figure(side + 0.9, side)
+    figure = new_figure(side + 0.9, side)
     axes = figure.add_subplot()
     picture = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
@@ -129,7 +123,7 @@ def plot_confusion(matrix: npt.ArrayLike, classes: Sequence[str], out: Path) -> 
     axes.set_ylabel("label (photographs)")
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.04)
     bar.set_label("fraction of the label's photographs")
-    _save(figure, out)
+    save(figure, out)
 
 
 def plot_sheet(
@@ -146,7 +140,7 @@ def plot_sheet(
     """
     across = min(3, max(1, len(images)))
     down = max(1, math.ceil(len(images) / across))
-    figure = _figure(4.1 * across + 0.6, 2.25 * down + 0.2)
+    figure = new_figure(4.1 * across + 0.6, 2.25 * down + 0.2)
     grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -154,7 +148,7 @@ def plot_sheet(
         side = image.shape[1]
         pair = np.concatenate([image, np.full_like(image[:, :6], 255), blend(image, map_)], axis=1)
         axes.imshow(pair, interpolation="antialiased")
-        _title(axes, title)
+        name_axes(axes, title)
         if lesions is not None and lesions[index].any():
             for offset, colour in ((0, "white"), (side + 6, ORANGE)):
                 x, y = np.arange(side) + offset, np.arange(image.shape[0])
@@ -162,14 +156,14 @@ def plot_sheet(
     scale = ScalarMappable(PowerNorm(SALIENCY_POWER, 0, 1), SALIENCY_MAP)
     bar = figure.colorbar(scale, ax=grid, fraction=0.02, pad=0.01, ticks=[0, 0.02, 0.1, 0.25, 0.5, 1])
     bar.set_label("saliency: the share of detail that the student sees")
-    _save(figure, out)
+    save(figure, out)
 
 
-def blend(image: npt.NDArray[np.uint8], saliency: Floats) -> npt.NDArray[np.uint8]:
-    """(S, S, 3) uint8, (h, w) in 0..1 -> (S, S, 3) uint8: the photograph greyed, the map in colour on it."""
+def blend(image: npt.NDArray[np.uint8], saliency: Floats, power: float = SALIENCY_POWER) -> npt.NDArray[np.uint8]:
+    """(S, S, 3) uint8, (h, w) in 0..1 -> (S, S, 3) uint8: the photograph greyed, the map ** `power` in colour on it."""
     height, width = image.shape[:2]
     smooth = cv2.resize(np.asarray(saliency, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    level = np.clip(np.nan_to_num(smooth), 0, 1) ** SALIENCY_POWER
+    level = np.clip(np.nan_to_num(smooth), 0, 1) ** power
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     colour = np.asarray(colormaps[SALIENCY_MAP](level), np.float32)[..., :3] * 255
     alpha = SALIENCY_OPACITY * level[..., None]
@@ -220,30 +214,3 @@ def _column(rows: Sequence[Row], name: str) -> Floats:
             return math.nan
 
     return np.array([number(row.get(name, "")) for row in rows])
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _title(axes: Axes, words: str) -> None:
-    # A class or a file may be called "$x": that is a name, not mathematics.
-    axes.set_title(words, loc="left", fontsize=9, parse_math=False)
-
-
-def _say(axes: Axes, words: str) -> None:
-    axes.text(0.5, 0.5, words, ha="center", va="center", color=GREY, transform=axes.transAxes, wrap=True)
-
-
-def _save(figure: Figure, out: Path) -> None:
-    for axes in figure.axes:
-        axes.tick_params(labelsize=8, color=GREY)
-        for item in (axes.xaxis.label, axes.yaxis.label):
-            item.set_fontsize(8)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    with atomic_path(out) as temporary:
-        # Without the version in its metadata the same run draws the same bytes.
-        figure.savefig(temporary, metadata={"Software": None}, bbox_inches="tight", pad_inches=0.08)
