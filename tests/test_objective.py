@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.masks import random_masks
-from medtex_edge.train.objective import LMid, beyond_budget, l_label, l_out, total_variation
+from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_label, l_out, total_variation
 
 
 def test_l_out_is_the_teachers_entropy_where_the_student_agrees() -> None:
@@ -61,6 +62,31 @@ def test_total_variation_knows_flat_from_dusty_and_not_the_resolution() -> None:
     assert float(total_variation(edge)) == pytest.approx(float(total_variation(fine)), rel=0.1)
 
 
+@pytest.mark.parametrize(("classes", "ordered", "channels"), [(5, True, 1), (2, False, 1), (4, False, 3)])
+def test_l_local_is_smallest_where_the_evidence_tells_the_teachers_answer(
+    classes: int, ordered: bool, channels: int
+) -> None:
+    term = LLocal(classes, ordered=ordered)
+    assert term.channels == channels
+    p = torch.eye(classes)[[0, -1]]
+    evidence = torch.full((2, channels, 8, 8), -4.0)
+    evidence[1, -1, :2, :2] = 9.0  # the last class, in one corner
+    told, blank = term(evidence, p), term(torch.zeros_like(evidence), p)
+    assert float(told.detach()) < float(blank.detach())
+    gradient = torch.autograd.grad(term(evidence.requires_grad_(), p), evidence)[0]
+    # A diseased photograph asks for evidence and a healthy one for none.
+    assert float(gradient[0].sum()) > 0
+
+
+def test_l_local_hears_one_strong_lesion_and_many_weak_ones() -> None:
+    term = LLocal(2, ordered=True)
+    nothing = torch.full((1, 1, 16, 16), -3.0)
+    strong, many = nothing.clone(), torch.full_like(nothing, -1.0)
+    strong[..., 5, 7] = 6.0
+    for evidence in (strong, many):
+        assert float((term.answers(evidence) - term.answers(nothing)).detach()) > 1
+
+
 def test_photographs_without_labels_do_not_count_as_labels() -> None:
     logits = torch.randn(3, 4, requires_grad=True)
     some = l_label(torch.tensor([2, -1, -1]), logits)
@@ -87,3 +113,14 @@ def test_random_masks_repeat_with_the_seed() -> None:
     first = random_masks(5, 32)
     torch.manual_seed(7)
     assert torch.equal(first, random_masks(5, 32))
+
+
+def test_the_mask_keeps_the_order_of_the_evidence_and_opens_about_the_budget() -> None:
+    torch.manual_seed(0)
+    explainer = Explainer("test_efficientnet", stages=3, width=8, weights="none").eval()
+    evidence = torch.randn(40, 1, 16, 16) * 3 + 5
+    explainer.open_to(evidence, 0.2)
+    m = torch.sigmoid(explainer.logits(evidence))
+    assert 0.15 < float(m.mean()) < 0.3
+    order = evidence.flatten().argsort()
+    assert bool((m.flatten()[order].diff() >= 0).all())

@@ -29,25 +29,25 @@ class Weights:
     out: float = 1.0  # L_out: the teacher's answer from what is visible
     mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
     label: float = 0.0  # cross-entropy with the photograph's own label, where there is one
-    area: float = 0.5  # L_mask: pays for every open pixel, so that the smallest sufficient region wins
+    local: float = 1.0  # L_local: the teacher's answer from the evidence alone, gathered cell by cell
     budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
-    tv: float = 0.12  # L_mask: total variation, so that regions rather than dust are shown
+    tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
 
 
 # Every rival is the same loop with terms of the objective switched off and on.
 METHOD_WEIGHTS = {
     "medtex": Weights(),
-    "masked": replace(Weights(), area=0.0, budget=0.0, tv=0.0),
-    "hinton": Weights(out=0.9, mid=0.0, label=0.1, area=0.0, budget=0.0, tv=0.0),
-    "vid": Weights(out=0.0, mid=1.0, label=1.0, area=0.0, budget=0.0, tv=0.0),
-    "paper": Weights(out=1.0, mid=0.1, label=0.0, area=0.0, budget=0.0, tv=0.0),
-    "supervised": Weights(out=0.0, mid=0.0, label=1.0, area=0.0, budget=0.0, tv=0.0),
+    "masked": replace(Weights(), local=0.0, budget=0.0, tv=0.0),
+    "hinton": Weights(out=0.9, mid=0.0, label=0.1, local=0.0, budget=0.0, tv=0.0),
+    "vid": Weights(out=0.0, mid=1.0, label=1.0, local=0.0, budget=0.0, tv=0.0),
+    "paper": Weights(out=1.0, mid=0.1, label=0.0, local=0.0, budget=0.0, tv=0.0),
+    "supervised": Weights(out=0.0, mid=0.0, label=1.0, local=0.0, budget=0.0, tv=0.0),
 }
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The distillation: the student under random masks, the explainer against that student, then both together."""
+    """The distillation: the student under random masks, the explainer's evidence, then both together."""
 
     student: str = "tf_efficientnet_lite0"
     student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
@@ -55,22 +55,21 @@ class TrainConfig:
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
-    epochs: int = 12  # phase one, passes over the photographs
-    explainer_epochs: int = 6  # phase two: the explainer against that student, which holds still
-    joint_epochs: int = 12  # phase three: both together
+    epochs: int = 10  # phase one, passes over the photographs
+    explainer_epochs: int = 10  # phase two: the explainer alone, cheap
+    joint_epochs: int = 8  # phase three: both together
     batch: int = 16  # photographs per step
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
     joint_lr: float = 2e-4  # student in phase three: it has learnt already
-    encoder_lr: float = 1e-4  # the explainer's pretrained encoder
+    encoder_lr: float = 4e-4  # the explainer's pretrained encoder, in phase two
     head_lr: float = 3e-3  # its decoder: at the encoder's rate the mask stays where it was initialised
+    settled: float = 0.25  # of both these rates, in phase three
     weight_decay: float = 0.02
     warmup: float = 0.05  # fraction of a phase's steps with a rising rate
     clip: float = 2.0  # largest gradient norm
-    ema: float = 0.99  # per step: about the last 100 steps
-    random_fraction: float = 0.3  # of each batch of phase three under random masks: a mask's shape never becomes a code
-    soft_fraction: float = 0.5  # of the explained photographs under the mask as deployed; the rest by its ranking
-    budget: float = 0.2  # fraction of the picture that may be open free of the budget term
-    closing: float = 0.35  # fraction of phases two and three over which the budget closes from the whole picture
+    ema: float = 0.98  # per step: about the last 50 steps
+    random_fraction: float = 0.4  # of each batch of phase three under random masks: a mask's shape never becomes a code
+    budget: float = 0.25  # fraction of the picture that may be open free of the budget term
     hinton_temperature: float = 4.0  # softens both answers, so that the small probabilities count (Hinton et al. 2015)
     baseline: str = "auto"  # what stands for "nothing to see here": blur, or mean for the paper's own method
     baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
@@ -96,9 +95,8 @@ class TrainConfig:
         if self.epochs + self.explainer_epochs + self.joint_epochs == 0:
             raise SettingsError("epochs, explainer_epochs and joint_epochs are all 0: nothing would be trained")
         _between("random_fraction", self.random_fraction, 0, 0.9)
-        _between("soft_fraction", self.soft_fraction, 0, 1)
         _between("budget", self.budget, 0, 1)
-        _between("closing", self.closing, 0.001, 1)
+        _between("settled", self.settled, 0, 1)
         _between("baseline_grid", self.baseline_grid, 1, self.size)
         _between("target_sensitivity", self.target_sensitivity, 0.01, 1)
         for name, value in dataclasses.asdict(self.weights).items():
@@ -111,7 +109,7 @@ class TeachConfig:
 
     model: str = "tf_efficientnet_lite2"
     model_weights: str = "auto"
-    size: int = 224  # pixels
+    size: int = 256  # pixels: Lite2 was pretrained at 260
     epochs: int = 14
     batch: int = 16
     lr: float = 4e-4

@@ -1,6 +1,6 @@
 """The steps of the distillation and of its rivals: what one batch contributes to each term of the objective.
 
-    medtex      the student under random masks, the explainer against it, then both together (this project)
+    medtex      the student under random masks, the explainer's evidence, then both together (this project)
     masked      its first phase alone: judges masks (the evaluator of REAL-X, Jethani et al., AISTATS 2021)
     paper       student and explainer together from the start, unseen pixels at the mean colour (arXiv 2008.02593)
     hinton      the teacher's softened answer and the labels (Hinton et al. 2015, arXiv 1503.02531)
@@ -12,6 +12,8 @@ All but `masked` take the same number of steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -20,18 +22,18 @@ from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluate import BATCH
 from medtex_edge.train.fit import Batch, Phase, batches
-from medtex_edge.train.masks import random_masks, ranked
+from medtex_edge.train.masks import random_masks
 from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.objective import LMid, area, beyond_budget, l_label, l_out, l_soft, total_variation
+from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_label, l_out, l_soft, total_variation
 from medtex_edge.train.teacher import Answer, Teacher, to_size
 
 
 class Distillation(nn.Module):
-    """All that is trained: student, explainer, and the regressors of L_mid (which stay behind in training)."""
+    """All that is trained: student, explainer, and what L_mid and L_local learn (which stays behind in training)."""
 
-    def __init__(self, model: MedTex, teacher_channels: tuple[int, ...]) -> None:
+    def __init__(self, model: MedTex, teacher_channels: tuple[int, ...], local: LLocal | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.local = model, local
         student = model.student.feature_channels
         count = min(len(student), len(teacher_channels))
         self.mid = LMid(student[-count:], teacher_channels[-count:]) if count else None
@@ -55,7 +57,7 @@ class Steps:
             self._val_answers = [teacher.answer(b.images).probabilities for b in batches(val, BATCH, compute)]
 
     def phases(self) -> list[Phase]:
-        """In the method's order: the student under random masks, the explainer against it, then both together."""
+        """In the method's order: the student under random masks, the explainer's evidence, then both together."""
         c = self.config
         masked = Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked)
         if c.method == "masked":
@@ -65,11 +67,14 @@ class Steps:
             return [Phase("paper", every, self._paper_groups, self._paper_step, self._validate_joint)]
         if c.method != "medtex":
             return [Phase(c.method, every, self._student_groups, self._plain_step, self._validate_plain)]
-        return [
-            masked,
-            Phase("explainer", c.explainer_epochs, self._explainer_groups, self._explainer_step, self._validate_joint),
-            Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint),
-        ]
+        joint = Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint)
+        if not c.weights.local:
+            # Without evidence to gather, the explainer has nothing to learn alone.
+            return [masked, replace(joint, epochs=c.explainer_epochs + c.joint_epochs)]
+        explainer = Phase(
+            "explainer", c.explainer_epochs, self._explainer_groups, self._explainer_step, self._validate_local
+        )
+        return [masked, explainer, joint]
 
     # -- one batch
 
@@ -84,7 +89,7 @@ class Steps:
         x, answer = self._views(d, batch)
         m = d.model.masks(x)
         logits, features = d.model.student.with_features(d.model.masked(x, m))
-        return {**self._terms(d, logits, features, answer, batch), **self._price(m, batch)}
+        return {**self._terms(d, logits, features, answer, batch), **self._price(m)}
 
     def _masked_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
@@ -95,40 +100,33 @@ class Steps:
 
     def _explainer_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
-        # What judges the masks must not move: neither its weights nor the statistics of its batch norms.
-        d.model.student.eval()
         x, answer = self._views(d, batch)
-        m, seen = self._explained(d, x)
-        logits = d.model.student(d.model.masked(x, seen))
-        return {"out": l_out(answer.probabilities, logits), **self._price(m, batch)}
+        return self._local(d, d.model.explainer.evidence(x), answer)
 
     def _joint_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
         x, answer = self._views(d, batch)
+        evidence = d.model.explainer.evidence(x).float()
+        m = torch.sigmoid(d.model.explainer.logits(evidence))
+        # Some of the batch keeps the student honest: its answer on any mask is about what is visible, not about the
+        # mask's shape.
         randoms = round(self.config.random_fraction * len(x))
-        m, seen = self._explained(d, x[: len(x) - randoms])
-        seen = torch.cat([seen, random_masks(randoms, d.model.grid, device=x.device)])
+        seen = torch.cat([m[: len(x) - randoms], random_masks(randoms, d.model.grid, device=x.device)])
         logits, features = d.model.student.with_features(d.model.masked(x, seen))
-        return {**self._terms(d, logits, features, answer, batch), **self._price(m, batch)}
-
-    def _explained(self, d: Distillation, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, S, S) -> m (N, 1, h, w), and what the student sees of it: some as deployed, the rest by rank."""
-        logits = d.model.explainer(x).float()
-        m = torch.sigmoid(logits)
-        soft = round(self.config.soft_fraction * len(x))
-        # The soft mask fixes the scale of the values, the ranked one their order.
-        return m, torch.cat([m[:soft], ranked(logits[soft:])])
-
-    def _price(self, m: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """L_mask. Budget and price tighten over the first part of the phase: at full price from the start the mask
-        shuts before it has learnt where to look, since the price's gradient is steady and the answer's is not."""
-        c, w = self.config, self.config.weights
-        closed = min(batch.progress / c.closing, 1.0)
-        terms = {
-            "area": w.area * closed * area(m),
-            "budget": w.budget * beyond_budget(m, 1.0 - closed * (1.0 - c.budget)),
-            "tv": w.tv * total_variation(m),
+        return {
+            **self._terms(d, logits, features, answer, batch),
+            **self._local(d, evidence, answer),
+            **self._price(m),
         }
+
+    def _local(self, d: Distillation, evidence: Tensor, answer: Answer) -> dict[str, Tensor]:
+        if d.local is None:
+            return {}
+        return {"local": self.config.weights.local * d.local(evidence, answer.probabilities)}
+
+    def _price(self, m: Tensor) -> dict[str, Tensor]:
+        c, w = self.config, self.config.weights
+        terms = {"budget": w.budget * beyond_budget(m, c.budget), "tv": w.tv * total_variation(m)}
         return {name: value for name, value in terms.items() if getattr(w, name)}
 
     def _views(self, d: Distillation, batch: Batch) -> tuple[Tensor, Answer]:
@@ -167,30 +165,44 @@ class Steps:
         return [(list(d.model.student.parameters()) + mid, self.config.lr)]
 
     def _explainer_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
-        d, c = _distillation(module), self.config
+        d = _distillation(module)
         d.requires_grad_(False)
         d.model.explainer.requires_grad_(True)
-        explainer = d.model.explainer
-        return [(list(explainer.encoder.parameters()), c.encoder_lr), (list(explainer.decoder.parameters()), c.head_lr)]
+        assert d.local is not None
+        d.local.requires_grad_(True)
+        return self._explainer_rates(d, 1.0)
 
     def _paper_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
-        c, explainer = self.config, _distillation(module).model.explainer
-        return [
-            *self._student_groups(module),
-            (list(explainer.encoder.parameters()), c.encoder_lr),
-            (list(explainer.decoder.parameters()), c.head_lr),
-        ]
+        return [*self._student_groups(module), *self._explainer_rates(_distillation(module), 1.0)]
 
     def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d, c = _distillation(module), self.config
         d.requires_grad_(True)
+        self._open(d)
         mid = list(d.mid.parameters()) if d.mid is not None else []
-        explainer = d.model.explainer
+        students = list(d.model.student.parameters()) + mid
+        return [(students, c.joint_lr), *self._explainer_rates(d, c.settled if d.local is not None else 1.0)]
+
+    def _explainer_rates(self, d: Distillation, factor: float) -> list[tuple[list[nn.Parameter], float]]:
+        c, explainer = self.config, d.model.explainer
+        local = list(d.local.parameters()) if d.local is not None else []
         return [
-            (list(d.model.student.parameters()) + mid, c.joint_lr),
-            (list(explainer.encoder.parameters()), c.encoder_lr),
-            (list(explainer.decoder.parameters()), c.head_lr * c.joint_lr / c.lr),
+            (list(explainer.encoder.parameters()), factor * c.encoder_lr),
+            (list(explainer.decoder.parameters()) + local, factor * c.head_lr),
+            # Two numbers, on which the area of every mask hangs: they must follow at once.
+            ([explainer.log_scale, explainer.shift], c.head_lr),
         ]
+
+    @torch.no_grad()
+    def _open(self, d: Distillation) -> None:
+        """Phase three starts with masks that open about the budget, whatever scale the evidence has."""
+        explainer = d.model.explainer.eval()
+        found = []
+        for batch in batches(self.val, BATCH, self.compute):
+            x = d.model.normalise(to_size(batch.images, d.model.size))
+            with self.compute.autocast():
+                found.append(explainer.evidence(x).float())
+        explainer.open_to(torch.cat(found), self.config.budget)
 
     # -- validation: the distance to the teacher's answer, so that measures by label stay honest; methods that learn
     # from labels alone have nothing else to be chosen by
@@ -221,17 +233,31 @@ class Steps:
         }
 
     @torch.no_grad()
+    def _validate_local(self, module: nn.Module) -> dict[str, float]:
+        d = _distillation(module)
+        losses = []
+        for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
+            x = d.model.normalise(to_size(batch.images, d.model.size))
+            with self.compute.autocast():
+                evidence = d.model.explainer.evidence(x)
+            assert d.local is not None
+            losses.append((float(d.local(evidence, p)), len(x)))
+        return {"val_loss": _mean(losses)}
+
+    @torch.no_grad()
     def _validate_joint(self, module: nn.Module) -> dict[str, float]:
         d, w = _distillation(module), self.config.weights
         out, size, cost = [], [], []
         for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
             x = d.model.normalise(to_size(batch.images, d.model.size))
             with self.compute.autocast():
-                m = d.model.masks(x)
+                evidence = d.model.explainer.evidence(x).float()
+            m = torch.sigmoid(d.model.explainer.logits(evidence))
             out.append((float(l_out(p, self._student(d, d.model.masked(x, m)))), len(x)))
-            size.append((float(area(m)), len(x)))
-            penalty = w.area * area(m) + w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
-            cost.append((float(penalty), len(x)))
+            size.append((float(m.mean()), len(x)))
+            penalty = w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
+            local = w.local * d.local(evidence, p) if d.local is not None else 0.0
+            cost.append((float(penalty + local), len(x)))
         # The cost counts too: an open mask answers best and explains nothing.
         return {"val_out": _mean(out), "val_area": _mean(size), "val_loss": w.out * _mean(out) + _mean(cost)}
 

@@ -1,13 +1,16 @@
 """The explainer E: which part of the photograph carries the answer, at a quarter of the input's resolution.
 
 An encoder cut from a pretrained backbone (its first stages: lesions are small and local) and a light decoder in
-the manner of a feature pyramid (Lin et al., CVPR 2017) that ends at stride 4 with one channel of logits.
+the manner of a feature pyramid (Lin et al., CVPR 2017) that ends at stride 4 with the local evidence of disease: one
+number a cell where the classes are ordered, else one per class against the first. The mask is that evidence, cut at a
+learnt level: what stands out in the map is what speaks for disease, not merely what lets a student answer.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -15,9 +18,7 @@ from torch import Tensor, nn
 
 from medtex_edge.train.weights import create_model
 
-# On the head's output: Adam moves a weight by about its rate a step, and from 0.5 to a decided value the logit has a
-# long way to go. Without it the map stayed within 0.4..0.65 over a hundred steps, in the right order but pale.
-GAIN = 12.0
+EDGE = 1.8  # how steep the mask starts: its logit per standard deviation of the evidence
 
 
 class Encoder(nn.Module):
@@ -55,26 +56,46 @@ class Encoder(nn.Module):
 
 
 class Explainer(nn.Module):
-    """(N, 3, S, S) normalised -> saliency logits (N, 1, S/4, S/4)."""
+    """(N, 3, S, S) normalised -> mask logits (N, 1, S/4, S/4)."""
 
-    def __init__(self, name: str, *, stages: int = 4, width: int = 32, weights: str = "auto") -> None:
+    def __init__(self, name: str, *, stages: int = 4, width: int = 32, channels: int = 1, weights: str = "auto") -> None:
         super().__init__()
         self.encoder = Encoder(name, stages, weights=weights)
-        self.decoder = Decoder(self.encoder.channels, width)
+        self.decoder = Decoder(self.encoder.channels, width, channels)
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """(N, 3, S, S) normalised -> (N, K, S/4, S/4): the evidence for the later grades, or for each class but the
+        first."""
+        evidence: Tensor = self.decoder(self.encoder(x))
+        return evidence
+
+    def logits(self, evidence: Tensor) -> Tensor:
+        """(N, K, h, w) -> (N, 1, h, w): evidence for any class, cut at the learnt level."""
+        joined = torch.logsumexp(evidence, dim=1, keepdim=True) if evidence.shape[1] > 1 else evidence
+        return self.log_scale.exp() * joined + self.shift
+
+    @torch.no_grad()
+    def open_to(self, evidence: Tensor, budget: float) -> None:
+        """Set the level so that of `evidence` (N, K, h, w) about the fraction `budget` is open."""
+        joined = torch.logsumexp(evidence.float(), dim=1)
+        level = np.quantile(joined.cpu().numpy(), 1 - budget)
+        self.log_scale.copy_((EDGE / joined.std().clamp_min(1e-3)).log())
+        self.shift.copy_(-self.log_scale.exp() * float(level))
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.decoder(self.encoder(x))
-        return logits
+        return self.logits(self.evidence(x))
 
 
 class Decoder(nn.Module):
-    """Features from fine to coarse -> one channel at the finest: laterals, top-down sums, separable 3 x 3."""
+    """Features from fine to coarse -> `out` channels at the finest: laterals, top-down sums, separable 3 x 3."""
 
-    def __init__(self, channels: list[int], width: int) -> None:
+    def __init__(self, channels: list[int], width: int, out: int = 1) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.smooth = nn.ModuleList(_separable(width) for _ in channels)
-        self.head = nn.Conv2d(width, 1, 1)
+        self.head = nn.Conv2d(width, out, 1)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.head.weight, std=0.01)
 
@@ -88,8 +109,8 @@ class Decoder(nn.Module):
                 here = here + F.interpolate(x, here.shape[-2:], mode="bilinear", align_corners=False)
             x = smooth(here)
         assert x is not None
-        logits: Tensor = GAIN * self.head(x)
-        return logits
+        evidence: Tensor = self.head(x)
+        return evidence
 
 
 def _separable(width: int) -> nn.Sequential:

@@ -2,13 +2,18 @@
 
     L_out  = - sum_c p_T(c|x) log q_S(c|x')                                  the variational bound on I(X'; Y_T)
     L_mid  = mean_i,c [ log s_ic + (t_ic - mu_ic(s_i))^2 / (2 s_ic^2) ]      on I(T_i; S_i), Gaussian q
-    L_mask = mean sqrt(m), mean area beyond a budget, total variation
+    L_local = - sum_c p_T(c|x) log q(c | log mean_ij exp e_ij(x))            on I(E; Y_T), E the pooled local evidence
+    L_mask = mean area beyond a budget, total variation
 
 L_mid follows Barber & Agakov (2003) as in VID (Ahn et al., CVPR 2019): a 1 x 1 convolution gives the mean from the
-student's features, a learned scale per channel the width.
+student's features, a learned scale per channel the width. L_local is not in the paper: a mask from which a student can
+answer need not lie on the disease, but evidence gathered cell by cell, with a small receptive field, must
+(bags of local features: Brendel & Bethge, ICLR 2019; pooling: Pinheiro & Collobert, CVPR 2015).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -54,13 +59,40 @@ class LMid(nn.Module):
         return torch.stack(terms).mean()
 
 
-def area(m: Tensor) -> Tensor:
-    """(N, 1, h, w) -> (): the price of what is open, the mean of sqrt(m).
+class LLocal(nn.Module):
+    """L_local: evidence (N, K, h, w), p (N, C) -> (): the teacher's answer from the pooled evidence alone.
 
-    Concave, so that a pixel is cheapest shut or open: with the plain mean a faint veil over everything costs as
-    much as a small window, and a network reads through a veil as well.
+    Ordered classes, K = 1: P(y >= k) = sigmoid(a_k z + b_k), z = log mean exp of the evidence (McCullagh 1980, with a
+    slope per cut). Unordered, K = C - 1: the logit of class k against the first is a_k z_k + b_k. One strong lesion
+    answers, and so do many weak ones.
     """
-    return torch.sqrt(m + 1e-3).mean()
+
+    def __init__(self, classes: int, *, ordered: bool) -> None:
+        super().__init__()
+        self.channels = evidence_channels(classes, ordered)
+        self.ordered = self.channels == 1
+        # softplus(1.85) = 2; the later grades are the rarer ones.
+        self.slope = nn.Parameter(torch.full((classes - 1,), 1.85))
+        self.cut = nn.Parameter(-0.6 * torch.arange(classes - 1.0) if self.ordered else torch.zeros(classes - 1))
+
+    def answers(self, evidence: Tensor) -> Tensor:
+        """(N, K, h, w) -> logits (N, C - 1): of each cut, or of each class against the first."""
+        cells = evidence.shape[-2] * evidence.shape[-1]
+        pooled = torch.logsumexp(evidence.float().flatten(2), dim=2) - math.log(cells)
+        logits: Tensor = F.softplus(self.slope) * pooled + self.cut
+        return logits
+
+    def forward(self, evidence: Tensor, p: Tensor) -> Tensor:
+        logits = self.answers(evidence)
+        if self.ordered:
+            reached = p.flip(1).cumsum(1).flip(1)[:, 1:].clamp(0, 1)
+            return F.binary_cross_entropy_with_logits(logits, reached.float())
+        return l_out(p, F.pad(logits, (1, 0)))
+
+
+def evidence_channels(classes: int, ordered: bool) -> int:
+    """How many numbers of evidence a cell has."""
+    return 1 if ordered or classes == 2 else classes - 1
 
 
 def beyond_budget(m: Tensor, budget: float) -> Tensor:

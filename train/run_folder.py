@@ -16,6 +16,7 @@ from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_c
 from medtex_edge.train.data import DataOptions, load_cohort
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.objective import evidence_channels
 from medtex_edge.train.setup import cache_folder
 from medtex_edge.train.student import Classifier
 from medtex_edge.train.teacher import read_card
@@ -49,7 +50,8 @@ class Run:
                 hint="train with --method medtex to get a model that can be exported",
             )
         c = self.config
-        explainer = Explainer(c.student, stages=c.stages, width=c.width, weights="none")
+        channels = evidence_channels(len(self.classes), self.ordered)
+        explainer = Explainer(c.student, stages=c.stages, width=c.width, channels=channels, weights="none")
         self._load(explainer, "explainer")
         model = MedTex(
             self.load_student(), explainer, size=self.size, baseline_grid=c.baseline_grid, baseline=c.baseline

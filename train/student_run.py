@@ -26,6 +26,7 @@ from medtex_edge.train.fit import Fit, Recipe
 from medtex_edge.train.lesions import load_column, load_lesions
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.metrics import fit_temperature, operating_point
+from medtex_edge.train.objective import LLocal, evidence_channels
 from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc, plot_sheet
 from medtex_edge.train.progress import Reporter, write_history
 from medtex_edge.train.report import write_report
@@ -70,13 +71,23 @@ def train(
     seed_everything(config.seed)
     model = MedTex(
         Classifier(config.student, len(cohort.classes), weights=config.student_weights),
-        Explainer(config.student, stages=config.stages, width=config.width, weights=config.student_weights),
+        Explainer(
+            config.student,
+            stages=config.stages,
+            width=config.width,
+            channels=evidence_channels(len(cohort.classes), cohort.ordered),
+            weights=config.student_weights,
+        ),
         size=config.size,
         baseline_grid=config.baseline_grid,
         baseline=config.baseline,
     )
     speed_up_depthwise(model)
-    distillation = Distillation(model, teacher.feature_channels if config.weights.mid else ())
+    distillation = Distillation(
+        model,
+        teacher.feature_channels if config.weights.mid else (),
+        LLocal(len(cohort.classes), ordered=cohort.ordered) if config.weights.local else None,
+    )
     distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     reporter.say(
         f"student {config.student} at {config.size} px, method {config.method}, "
