@@ -103,10 +103,13 @@ class Cohort:
         return frame_of(self.form, image)
 
 
-def load_cohort(data: Path, *, options: DataOptions, seed: int = 0, progress: Progress = None) -> Cohort:
+def load_cohort(
+    data: Path, *, options: DataOptions, seed: int = 0, progress: Progress = None, to_train: bool = True
+) -> Cohort:
     """Find the form, read, check, and split where no split is given. Equal data, options and seed: equal cohort.
 
-    Raises `DataError` that names the problems one by one, and what accepts those that can be accepted.
+    Without `to_train` a cohort may lack the classes and splits that only training needs. Raises `DataError` that names
+    the problems one by one, and what accepts those that can be accepted.
     """
     table = read_table(Path(data), options)
     problems = Problems(str(data), options.accept)
@@ -119,9 +122,10 @@ def load_cohort(data: Path, *, options: DataOptions, seed: int = 0, progress: Pr
     labelled = [(row, label) for row, label in labelled if row.key in splits]
     check_patients(labelled, splits, problems)
     labelled = check_copies(labelled, splits, contents, problems)
-    # While photographs have problems of their own, a class must not seem rare for lack of them.
-    check_classes(told if problems.blocking else labelled, splits, classes, problems)
-    if not problems.blocking:
+    if to_train:
+        # While photographs have problems of their own, a class must not seem rare for lack of them.
+        check_classes(told if problems.blocking else labelled, splits, classes, problems)
+    if to_train and not problems.blocking:
         check_enough(labelled, splits, problems)
     problems.raise_if_any()
     samples = tuple(
