@@ -1,4 +1,4 @@
-"""The fast gradient of strided depthwise convolutions, held to PyTorch's own."""
+"""The fast gradients of depthwise convolutions, held to PyTorch's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medtex_edge.train.depthwise import speed_up_depthwise
 @settings(max_examples=40, deadline=None)
 @given(
     kernel=st.sampled_from([1, 3, 5, 7]),
-    stride=st.integers(2, 3),
+    stride=st.integers(1, 3),
     padding=st.integers(0, 3),
     height=st.integers(7, 20),
     width=st.integers(7, 20),
@@ -30,7 +30,8 @@ def test_gradients_equal_pytorchs_for_every_geometry(
     padding = min(padding, kernel - 1)
     plain = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, bias=False).double()
     fast = copy.deepcopy(plain)
-    assert speed_up_depthwise(fast) == 1
+    # At stride 1 small kernels have fast gradients already.
+    assert speed_up_depthwise(fast) == (stride > 1 or kernel > 3)
     a = torch.randn(2, channels, height, width, dtype=torch.double, requires_grad=True)
     b = a.detach().clone().requires_grad_()
     out_a, out_b = plain(a), fast(b)
