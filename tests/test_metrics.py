@@ -119,5 +119,5 @@ def test_pointing_allows_its_tolerance_and_not_more() -> None:
     for distance, hit in ((0, True), (8, True), (9, False)):
         saliency = np.zeros((64, 64), np.float32)
         saliency[32, 32 + distance] = 1
-        assert pointing(saliency, lesion, visible, 8) is hit
+        assert pointing(saliency, lesion, visible, 8) == hit
     assert pointing(np.zeros((64, 64), np.float32), np.zeros((64, 64), bool), visible, 8) is None

@@ -2,18 +2,25 @@
 
 A map that ignores the photograph already finds lesions, since lesions have their usual places: every score is
 therefore given beside that of the mean map, of a centred Gaussian and of another photograph's map.
+
+Where a map has ties, as a flat or a saturated one has, scores are the expected ones of a fair draw among them, so
+that no map gains by the order in which pixels are stored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from medtex_edge.train.intervals import measured
+
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float64]
 
 DILATION = 2  # pixels at 224: microaneurysms are 1-3 px and masks are drawn by hand
 POINTING = 8  # pixels at 224: the maximum may lie this far from a lesion
@@ -55,38 +62,109 @@ def pixel_auc(saliency: Floats, lesions: Bools, visible: Bools) -> float | None:
     return float((ranks[inverse][truth].sum() - p * (p + 1) / 2) / (p * n))
 
 
-def pointing(saliency: Floats, lesions: Bools, visible: Bools, tolerance: float) -> bool | None:
-    """Whether the map's maximum lies within `tolerance` pixels of a lesion (Zhang et al., ECCV 2016)."""
+def pointing(saliency: Floats, lesions: Bools, visible: Bools, tolerance: float) -> float | None:
+    """The pointing game (Zhang et al., ECCV 2016): whether the maximum lies within `tolerance` pixels of a lesion.
+
+    1 or 0 where the maximum is one pixel, else the share of hits among the tied ones; None without lesions.
+    """
     if not lesions.any():
         return None
     hidden = np.where(visible, saliency, -np.inf)
-    y, x = np.unravel_index(int(hidden.argmax()), hidden.shape)
-    return bool(dilate(lesions, tolerance)[y, x])
+    return float(dilate(lesions, tolerance)[hidden == hidden.max()].mean())
 
 
-def score_maps(maps: Floats, images: npt.NDArray[np.uint8], lesions: Bools) -> dict[str, float]:
-    """Mean scores of maps (N, h, w) in 0..1 for photographs (N, S, S, 3) with lesion masks (N, S, S)."""
+def dice_at_own_area(saliency: Floats, lesions: Bools, visible: Bools) -> float | None:
+    """Dice of the lesions and the map's k best visible pixels, k being the lesions' own area, () in 0..1.
+
+    With equal areas Dice, precision and recall are one number: the relevance rank accuracy of Arras et al. (2022).
+    """
+    truth = (lesions & visible)[visible]
+    k = int(truth.sum())
+    if k == 0:
+        return None
+    scores = saliency[visible]
+    cut = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above, tied = scores > cut, scores == cut
+    drawn = (k - int(above.sum())) / int(tied.sum())
+    return float((truth[above].sum() + drawn * truth[tied].sum()) / k)
+
+
+def relevance_mass(saliency: Floats, lesions: Bools, visible: Bools) -> float | None:
+    """The share of a map's mass that lies in the lesions, () in 0..1 (Arras et al. 2022; Kohlbrenner et al. 2020).
+
+    For maps of values not below 0. A map without any mass is taken for a uniform one.
+    """
+    truth = (lesions & visible)[visible]
+    if not truth.any():
+        return None
+    scores = saliency[visible].astype(np.float64)
+    total = float(scores.sum())
+    return float(scores[truth].sum() / total) if total > 0 else float(truth.mean())
+
+
+def photograph_scores(
+    maps: Floats, images: npt.NDArray[np.uint8], lesions: Bools, others: Bools | None = None
+) -> dict[str, Scores]:
+    """Scores of maps (N, h, w), not below 0, on photographs (N, S, S, 3) with lesion masks (N, S, S): (N,) each.
+
+    `pixel_auc`, `pointing`, `dice`, `relevance_mass` (a share) and `relevance` (that share over the lesions' share of
+    the fundus: 1 is chance). Lesions are dilated by `DILATION`, and the pointing game allows `POINTING`, pixels at 224.
+    NaN for photographs without such lesions. Pixels of `others`, lesions of other kinds, are neither right nor wrong.
+    """
     side = images.shape[1]
     scale = side / 224
     maps = resize_maps(maps, side)
     visible = field_of_view(images)
-    aucs, hits, relevance = [], [], []
-    for saliency, lesion, seen in zip(maps, lesions, visible, strict=True):
+    keys = ("pixel_auc", "pointing", "dice", "relevance_mass", "relevance")
+    scores = {key: np.full(len(maps), np.nan) for key in keys}
+    for index, (saliency, lesion, seen) in enumerate(zip(maps, lesions, visible, strict=True)):
         wide = dilate(lesion, DILATION * scale)
-        value, hit = pixel_auc(saliency, wide, seen), pointing(saliency, lesion, seen, POINTING * scale)
-        if value is None or hit is None:
+        if others is not None:
+            seen = seen & ~(dilate(others[index], DILATION * scale) & ~wide)
+        auc = pixel_auc(saliency, wide, seen)
+        hit = pointing(saliency, lesion, seen, POINTING * scale)
+        dice, mass = dice_at_own_area(saliency, wide, seen), relevance_mass(saliency, wide, seen)
+        if auc is None or hit is None or dice is None or mass is None:
             continue
-        aucs.append(value)
-        hits.append(hit)
         share = float((wide & seen).sum() / seen.sum())
-        relevance.append(float(saliency[wide & seen].sum() / max(float(saliency[seen].sum()), 1e-9)) / share)
-    if not aucs:
+        for key, value in zip(keys, (auc, hit, dice, mass, mass / share), strict=True):
+            scores[key][index] = value
+    return scores
+
+
+def kind_scores(
+    maps: Floats, images: npt.NDArray[np.uint8], masks: Mapping[str, Bools]
+) -> dict[str, dict[str, Scores]]:
+    """`photograph_scores` for each kind of lesion, the other kinds left out: kind -> measure -> (N,).
+
+    `masks` are those of `load_lesions`: kind -> (N, S, S); the optic disc and the union of all are no kinds.
+    """
+    kinds = [kind for kind in masks if kind not in ("OD", "ALL")]
+    scores = {}
+    for kind in kinds:
+        rest = [masks[other] for other in kinds if other != kind]
+        others: Bools | None = np.logical_or.reduce(rest) if rest else None
+        scores[kind] = photograph_scores(maps, images, masks[kind], others)
+    return scores
+
+
+def summary(scores: Mapping[str, Scores]) -> dict[str, dict[str, Any]]:
+    """Measure -> (N,) values into measure -> {"value", "interval", "n"}, those without any value left out."""
+    found = {key: measured(values) for key, values in scores.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def score_maps(maps: Floats, images: npt.NDArray[np.uint8], lesions: Bools) -> dict[str, float]:
+    """Mean scores of maps (N, h, w) in 0..1 for photographs (N, S, S, 3) with lesion masks (N, S, S)."""
+    scores = photograph_scores(maps, images, lesions)
+    known = ~np.isnan(scores["pixel_auc"])
+    if not known.any():
         return {}
     return {
-        "pixel_auc": float(np.mean(aucs)),
-        "pointing": float(np.mean(hits)),
-        "relevance_over_chance": float(np.mean(relevance)),
-        "n": float(len(aucs)),
+        "pixel_auc": float(scores["pixel_auc"][known].mean()),
+        "pointing": float(scores["pointing"][known].mean()),
+        "relevance_over_chance": float(scores["relevance"][known].mean()),
+        "n": float(known.sum()),
     }
 
 

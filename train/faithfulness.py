@@ -1,0 +1,164 @@
+"""Is the place that a map points at the place that decides the answer: deletion, insertion, ROAD, fidelity.
+
+All are asked of a model that may see masked pictures, `Answers`; an ordinary classifier never saw any and answers
+nonsense there. What has to be explained is always the teacher's answer to the whole photograph, `Told`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import trapezoid
+
+Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+# images (N, S, S, 3) and masks (N, h, w) in 0..1 -> probabilities (N, C) of x' = u(m) x + (1 - u(m)) b.
+Answers = Callable[[Images, Floats], npt.NDArray[np.floating[Any]]]
+
+STRIDE = 4  # pixels of the photograph per pixel of a mask, as in the exported graph
+STEPS = 16
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the teacher said of N whole photographs: its class (N,), whether it calls them referable (N,), and which
+    classes are referable."""
+
+    labels: Ints
+    referable: Bools
+    classes: tuple[int, ...]
+
+
+def told(probabilities: npt.NDArray[np.floating[Any]], classes: tuple[int, ...], threshold: float = 0.5) -> Told:
+    """From the teacher's probabilities (N, C) of the whole photographs and its threshold of the referable classes."""
+    positive = probabilities[:, list(classes)].sum(axis=1) >= threshold
+    return Told(probabilities.argmax(axis=1).astype(np.int64), positive, classes)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Probabilities while detail goes or comes: K+1 fractions of the area, (N, K+1) of the teacher's class, and the
+    referable one, which counts where the teacher calls the photograph referable, (N,)."""
+
+    fractions: Scores
+    label: Scores
+    verdict: Scores
+    referable: Bools
+
+    @property
+    def areas(self) -> Scores:
+        """(N,) areas under the probability of the teacher's class, in 0..1."""
+        return np.asarray(trapezoid(self.label, self.fractions, axis=1), np.float64)
+
+    @property
+    def referable_areas(self) -> Scores:
+        """(N,) areas under the referable probability, in 0..1; NaN where the teacher does not call it referable."""
+        areas = trapezoid(self.verdict, self.fractions, axis=1)
+        return np.where(self.referable, areas, np.nan)
+
+
+def to_stride(maps: Floats, size: int) -> Floats:
+    """(N, h, w) -> (N, size / 4, size / 4): where masks live, so that every method removes pieces of one size."""
+    side = size // STRIDE
+    if maps.shape[1:] == (side, side):
+        return maps
+    how = cv2.INTER_AREA if maps.shape[1] > side else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(m.astype(np.float32), (side, side), interpolation=how) for m in maps])
+
+
+def order(maps: Floats, *, seed: int = 0) -> Ints:
+    """(N, h, w) -> (N, h, w): each pixel's rank in its map, 0 the most salient; ties are drawn."""
+    flat = maps.reshape(len(maps), -1)
+    luck = np.random.default_rng(seed).random(flat.shape)
+    indices = np.lexsort((luck, -flat), axis=1)
+    ranks = np.empty_like(indices)
+    np.put_along_axis(ranks, indices, np.broadcast_to(np.arange(flat.shape[1]), flat.shape), axis=1)
+    return ranks.reshape(maps.shape)
+
+
+def cut(maps: Floats, areas: npt.NDArray[np.floating[Any]] | float, *, seed: int = 0) -> Floats:
+    """The best part of each map (N, h, w), `areas` (N,) or one for all in 0..1, as masks of zeros and ones."""
+    count = np.round(np.broadcast_to(areas, len(maps)) * maps[0].size)[:, None, None]
+    return (order(maps, seed=seed) < count).astype(np.float32)
+
+
+def deletion(answers: Answers, images: Images, maps: Floats, said: Told, *, steps: int = STEPS) -> Curves:
+    """Detail goes, the most salient first (RISE, Petsiuk et al., BMVC 2018): the lower the area, the better.
+
+    images (N, S, S, 3), maps (N, h, w) in any range. What goes is replaced by the photograph's own blur, through
+    `answers`, where RISE had grey: grey is itself a sign to a network.
+    """
+    return _curves(answers, images, maps, said, steps, opening=False)
+
+
+def insertion(answers: Answers, images: Images, maps: Floats, said: Told, *, steps: int = STEPS) -> Curves:
+    """Detail comes back into the blurred photograph, the most salient first: the higher, the better."""
+    return _curves(answers, images, maps, said, steps, opening=True)
+
+
+def _curves(answers: Answers, images: Images, maps: Floats, said: Told, steps: int, *, opening: bool) -> Curves:
+    maps = to_stride(maps, images.shape[1])
+    ranks = order(maps)
+    fractions = np.linspace(0, 1, steps + 1)
+    label, verdict = np.empty((len(maps), steps + 1)), np.empty((len(maps), steps + 1))
+    for step, fraction in enumerate(fractions):
+        chosen = ranks < round(fraction * maps[0].size)
+        p = ask(answers, images, (chosen if opening else ~chosen).astype(np.float32))
+        label[:, step] = p[np.arange(len(p)), said.labels]
+        verdict[:, step] = p[:, list(said.classes)].sum(axis=1)
+    return Curves(fractions, label, verdict, said.referable)
+
+
+def ask(answers: Answers, images: Images, masks: Floats) -> Scores:
+    """`answers` in batches: (N, C)."""
+    starts = range(0, len(images), BATCH)
+    return np.concatenate(
+        [np.asarray(answers(images[i : i + BATCH], masks[i : i + BATCH]), np.float64) for i in starts]
+    )
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Post-hoc fidelity, (N,) each: 1 where the label, the verdict is kept on the masked photograph, else 0; the
+    mask's mean area in 0..1; whether the teacher calls it referable."""
+
+    label: Scores
+    verdict: Scores
+    area: Scores
+    referable: Bools
+
+    @property
+    def verdict_referable(self) -> Scores:
+        """(N,): the verdict kept, NaN where the teacher does not call the photograph referable."""
+        return np.where(self.referable, self.verdict, np.nan)
+
+    @property
+    def area_referable(self) -> Scores:
+        """(N,): the area, NaN where the teacher does not call the photograph referable."""
+        return np.where(self.referable, self.area, np.nan)
+
+
+def fidelity(
+    probabilities: npt.NDArray[np.floating[Any]], masks: Floats, said: Told, threshold: float = 0.5
+) -> Fidelity:
+    """Whether the answer to the masked photograph, probabilities (N, C), is the teacher's to the whole one.
+
+    Post-hoc fidelity of Chen et al. (L2X, ICML 2018). `masks` (N, h, w) in 0..1 as deployed, not cut; `threshold` is
+    that of the model which gave the probabilities, for the referable classes together.
+    """
+    positive = probabilities[:, list(said.classes)].sum(axis=1) >= threshold
+    return Fidelity(
+        label=(probabilities.argmax(axis=1) == said.labels).astype(np.float64),
+        verdict=(positive == said.referable).astype(np.float64),
+        area=masks.mean(axis=(1, 2), dtype=np.float64),
+        referable=said.referable,
+    )
