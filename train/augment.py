@@ -7,7 +7,10 @@ do exposure and colour. No shear, no crop: a lesion at the rim is still a lesion
 from __future__ import annotations
 
 import kornia.augmentation as K
+import torch
 from torch import Tensor, nn
+
+from medtex_edge.train import draws
 
 
 class Augment(nn.Module):
@@ -23,5 +26,28 @@ class Augment(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.steps(x)
-        return result.clamp(0, 1)
+        with draws.common(x.device) as share:
+            for step in self.steps:
+                x = step(x) if share is None else step(x, params=_drawn(step, x, share))
+        return x.clamp(0, 1)
+
+
+def _drawn(step: nn.Module, x: Tensor, share: draws.Share) -> dict[str, Tensor]:
+    """What kornia draws for the photographs of all processes, cut to this one's."""
+    total = len(x) * share.count
+    drawn: dict[str, Tensor] = step.forward_parameters(torch.Size((total, *x.shape[1:])))
+    mine = share.of(torch.arange(total))
+    chosen = drawn["batch_prob"] > 0.5
+    # Before version 0.9 kornia draws only for the photographs that it is going to change.
+    among_chosen = (chosen.cumsum(0) - 1)[mine][chosen[mine]]
+    cut = {}
+    for name, value in drawn.items():
+        if name == "order":  # of the colour changes, one for all
+            cut[name] = value
+        elif name == "forward_input_shape":
+            cut[name] = torch.tensor(x.shape)
+        elif len(value) == total:
+            cut[name] = value[mine.to(value.device)]
+        else:
+            cut[name] = value[among_chosen.to(value.device)]
+    return cut

@@ -1,7 +1,8 @@
 """One loop for every training: cosine rates, clipping, EMA, early stopping, and exact resume.
 
-All randomness of an epoch comes from (seed, phase, epoch), so a run that was killed in mid-epoch repeats that epoch
-from the last checkpoint and ends with the same weights on the same machine.
+All randomness of a step comes from (seed, phase, epoch, step), so a run that was killed in mid-epoch repeats that
+epoch from the last checkpoint and ends with the same weights on the same machine. Several processes share each batch
+(`Recipe.batch` counts the photographs of all of them) and add nothing of their own to it: see `train/draws.py`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.errors import DataError
-from medtex_edge.files import atomic_path
+from medtex_edge.train import draws
+from medtex_edge.train.batch_norm import synchronise_batch_norm
+from medtex_edge.train.batches import Batch as Batch
+from medtex_edge.train.batches import batches as batches
 from medtex_edge.train.cache import Photos
+from medtex_edge.train.checkpoint import read_checkpoint, write_checkpoint
 from medtex_edge.train.device import Compute
+from medtex_edge.train.processes import group, mean_over_processes, on_main, slice_size, start_alike
 from medtex_edge.train.progress import Reporter
 
 Row = dict[str, float | str]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1: none; progress of the phase, 0..1."""
-
-    images: Tensor
-    labels: Tensor
-    progress: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,22 +61,6 @@ class Phase:
     validate: Callable[[nn.Module], dict[str, float]]
 
 
-def batches(
-    photos: Photos, size: int, compute: Compute, *, order: np.random.Generator | None = None
-) -> Iterator[Batch]:
-    """Photographs in batches; shuffled by `order`, which also drops a last batch of one (batch norm needs two)."""
-    count = len(photos.images)
-    index = np.arange(count) if order is None else order.permutation(count)
-    for start in range(0, count, size):
-        chosen = index[start : start + size]
-        if order is not None and len(chosen) == 1 and count > 1:
-            return
-        images = torch.from_numpy(np.ascontiguousarray(photos.images[chosen])).to(compute.device, non_blocking=True)
-        labels = torch.from_numpy(photos.labels[chosen]).to(compute.device)
-        x = images.permute(0, 3, 1, 2).float().div_(255).contiguous(memory_format=torch.channels_last)
-        yield Batch(x, labels)
-
-
 class Fit:
     """Trains `module` through phases; `self.module` holds the best averaged weights of the last phase that ran."""
 
@@ -95,10 +74,17 @@ class Fit:
         checkpoint: Path,
         key: str,
     ) -> None:
+        self._group = group()
+        slice_size(recipe.batch)
+        if self._group.count > 1:
+            module = synchronise_batch_norm(module, compute.device)
         self.module, self._photos, self._recipe, self._compute = module, photos, recipe, compute
         self._reporter, self._checkpoint, self._key = reporter, checkpoint, key
         self.history: list[Row] = []
-        self._state = self._load()
+        self._state = read_checkpoint(checkpoint, key)
+        if self._state is not None:
+            self.history = list(self._state["history"])
+            reporter.resumed(self.history[-1])
 
     def run(self, phases: list[Phase]) -> None:
         """Run the phases in order, from the checkpoint where there is one."""
@@ -109,10 +95,11 @@ class Fit:
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         recipe, module = self._recipe, self.module
+        groups = phase.groups(module)
+        start_alike(module)
         ema = copy.deepcopy(module).eval().requires_grad_(False)
         optimizer = torch.optim.AdamW(
-            [{"params": p, "lr": lr, "peak": lr} for p, lr in phase.groups(module)],
-            weight_decay=recipe.weight_decay,
+            [{"params": p, "lr": lr, "peak": lr} for p, lr in groups], weight_decay=recipe.weight_decay
         )
         scaler = torch.amp.GradScaler(self._compute.device.type, enabled=self._compute.autocast_dtype == torch.float16)
         best, best_epoch, best_state, first = math.inf, -1, copy.deepcopy(ema.state_dict()), 0
@@ -136,7 +123,7 @@ class Fit:
                 break
             started = time.monotonic()
             terms = self._epoch(number, phase, epoch, steps, optimizer, scaler, ema)
-            measures = phase.validate(ema)
+            measures = self._measures(phase, ema)
             self.history.append(
                 {
                     "phase": phase.name,
@@ -166,36 +153,46 @@ class Fit:
         ema: nn.Module,
     ) -> dict[str, float]:
         recipe, module, compute = self._recipe, self.module, self._compute
-        seed = [recipe.seed, number, epoch]
-        torch.manual_seed(zlib.crc32(repr(seed).encode()))
+        seed = (recipe.seed, number, epoch)
         module.train()
         total: dict[str, Tensor] = {}
+        previous: dict[str, Tensor] = {}
+        order = np.random.default_rng(seed)
         done = 0
-        for batch in batches(self._photos, recipe.batch, compute, order=np.random.default_rng(seed)):
+        for batch in batches(self._photos, recipe.batch, compute, order=order, among=self._group):
             step = epoch * steps + done
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * cosine(step, phase.epochs * steps, recipe.warmup)
-            with compute.autocast():
-                terms = phase.step(module, replace(batch, progress=step / (phase.epochs * steps)))
-            loss = torch.stack(list(terms.values())).sum()
-            if not bool(torch.isfinite(loss)):
-                bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
-                raise DataError(
-                    f"the loss became {float(loss.detach())} in {phase.name}, epoch {epoch}, by {', '.join(bad)}",
-                    hint="try --precision fp32 or a smaller learning rate",
-                )
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            for part in optimizer.param_groups:
+                part["lr"] = part["peak"] * cosine(step, phase.epochs * steps, recipe.warmup)
+            with draws.step(self._group.index, self._group.count, *seed, done):
+                with compute.autocast():
+                    terms = phase.step(module, replace(batch, progress=step / (phase.epochs * steps)))
+                loss = torch.stack(list(terms.values())).sum()
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            terms = {name: term.detach().clone() for name, term in terms.items()}
+            # Not DistributedDataParallel: it hooks one module's forward, and a step here calls parts of the module,
+            # other parts in each phase. Slices are of one size, so the mean of their gradients is the batch's.
+            gradients = [p.grad for p in module.parameters() if p.grad is not None]
+            mean_over_processes([*gradients, *terms.values()])
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             average(ema, module, min(recipe.ema, (1 + step) / (10 + step)))
+            # One step late: reading a number waits for the GPU, which has the next step to do by now.
+            _check(previous, phase.name, epoch)
+            previous = terms
             for name, term in terms.items():
-                total[name] = total.get(name, torch.zeros((), device=term.device)) + term.detach()
+                total[name] = total.get(name, torch.zeros((), device=term.device)) + term
             done += 1
             self._reporter.step(phase.name, epoch, phase.epochs, done, steps, total)
+        _check(previous, phase.name, epoch)
         return {name: float(value) / done for name, value in total.items()}
+
+    def _measures(self, phase: Phase, ema: nn.Module) -> dict[str, float]:
+        """Every process validates, since a phase may learn from it; the main one's figures decide for all."""
+        measures = phase.validate(ema)
+        return on_main(lambda: measures)
 
     def _save(
         self,
@@ -222,26 +219,19 @@ class Fit:
             "best_state": best_state,
             "history": self.history,
         }
-        with atomic_path(self._checkpoint) as temporary:
-            torch.save(state, temporary)
+        write_checkpoint(self._checkpoint, state)
 
-    def _load(self) -> dict[str, Any] | None:
-        if not self._checkpoint.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(self._checkpoint, map_location=self._compute.device, weights_only=True)
-        except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
-            raise DataError(
-                f"cannot read the checkpoint {self._checkpoint}: {error}", hint="delete it to start anew"
-            ) from error
-        if state.get("key") != self._key:
-            raise DataError(
-                f"{self._checkpoint.parent} holds an unfinished run with other settings or photographs",
-                hint="choose another --out, repeat that run's own command to resume it, or delete the folder",
-            )
-        self.history = list(state["history"])
-        self._reporter.resumed(self.history[-1])
-        return state
+
+def _check(terms: dict[str, Tensor], phase: str, epoch: int) -> None:
+    """Raise `DataError` that names the terms which are no finite number."""
+    if not terms or bool(torch.isfinite(torch.stack(list(terms.values()))).all()):
+        return
+    bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
+    loss = float(sum(float(term) for term in terms.values()))
+    raise DataError(
+        f"the loss became {loss} in {phase}, epoch {epoch}, by {', '.join(bad)}",
+        hint="try --precision fp32 or a smaller learning rate",
+    )
 
 
 def cosine(step: int, steps: int, warmup: float) -> float:

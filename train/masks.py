@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EDGE = 0.3  # softness of a ranked mask's edge, in standard deviations of the map
+from medtex_edge.train.draws import rows
+
 GRIDS = (3, 5, 8, 14, 28)  # cells across: from half the fundus to single lesions
 
 
@@ -18,8 +19,12 @@ def random_masks(count: int, side: int, *, whole: float = 0.2, device: torch.dev
     """(count, 1, side, side) float in 0..1: smooth noise cut at a random open area.
 
     Areas are uniform in 0..1; a fraction `whole` is fully open. The edge's softness is random too, since an
-    explainer's masks are soft. Randomness is PyTorch's global generator of `device`.
+    explainer's masks are soft. Randomness is PyTorch's global generator of `device`; see `train/draws.py`.
     """
+    return rows(count, lambda n: _random_masks(n, side, whole, device), device)
+
+
+def _random_masks(count: int, side: int, whole: float, device: torch.device | None) -> Tensor:
     noise = torch.zeros(count, 1, side, side, device=device)
     choice = torch.randint(len(GRIDS), (count,), device=device)
     for number, cells in enumerate(GRIDS):
@@ -37,19 +42,3 @@ def random_masks(count: int, side: int, *, whole: float = 0.2, device: torch.dev
     mask = torch.sigmoid((noise - cut) / softness)
     opened = torch.rand(count, 1, 1, 1, device=device) < whole
     return torch.where(opened, torch.ones_like(mask), mask)
-
-
-def ranked(logits: Tensor, *, largest: float = 0.4) -> Tensor:
-    """Open the best part of saliency logits (N, 1, h, w), a random fraction of up to `largest`: (N, 1, h, w) in 0..1.
-
-    The map is taken as a ranking: cut at a quantile, with an edge as soft as a part of its own spread, so that
-    gradients reach the pixels about to enter or leave. A faint veil over everything, through which a network reads
-    as well as through a window, gains nothing here, since only the order of the values counts.
-    """
-    flat = logits.detach().flatten(1)
-    ordered = flat.sort(dim=1).values
-    opened = largest * torch.rand(len(logits), device=logits.device)
-    index = ((1 - opened) * (flat.shape[1] - 1)).long()
-    cut = ordered.gather(1, index[:, None])[:, :, None, None]
-    spread = flat.std(dim=1)[:, None, None, None]
-    return torch.sigmoid((logits - cut) / (EDGE * spread + 1e-3))

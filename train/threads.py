@@ -12,18 +12,22 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def in_order(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """`map(function, items)` by threads. Few results wait at a time, so memory does not grow with the cohort.
+def in_order(
+    function: Callable[[In], Out], items: Iterable[In], *, threads: int = 0, ahead: int = 0
+) -> Iterator[Out]:
+    """`map(function, items)` by threads (0: as many as cores, up to 8). At most `ahead` results (0: two per thread)
+    wait at a time, so memory does not grow with the cohort.
 
     An exception of `function` is raised at its item's turn; what has not begun by then never does.
     """
-    threads = max(1, min(8, os.cpu_count() or 1))
+    threads = threads or max(1, min(8, os.cpu_count() or 1))
+    ahead = ahead or 2 * threads
     waiting: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="photographs") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * threads:
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

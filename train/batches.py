@@ -1,0 +1,57 @@
+"""Photographs in batches, read ahead: the next are copied out of the memory map while this one is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from medtex_edge.train.cache import Photos
+from medtex_edge.train.device import Compute
+from medtex_edge.train.processes import ALONE, Group
+from medtex_edge.train.threads import in_order
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1: none; progress of the phase, 0..1."""
+
+    images: Tensor
+    labels: Tensor
+    progress: float = 1.0
+
+
+def batches(
+    photos: Photos, size: int, compute: Compute, *, order: np.random.Generator | None = None, among: Group = ALONE
+) -> Iterator[Batch]:
+    """Photographs in batches, the next ones read while this one is used.
+
+    `order` shuffles, and drops a last batch of one (batch norm needs two). Of several processes each gets every
+    count-th photograph of a batch; what a last batch has over a multiple of their number is dropped.
+    """
+    count = len(photos.images)
+    index = np.arange(count) if order is None else order.permutation(count)
+    chosen = [index[start : start + size] for start in range(0, count, size)]
+    if order is not None and count:
+        last = chosen[-1][: len(chosen[-1]) // among.count * among.count]
+        chosen[-1:] = [last] if len(last) > 1 or count == 1 else []
+    pinned = compute.device.type == "cuda"
+    mine = (part[among.index :: among.count] for part in chosen)
+    for images, labels in in_order(partial(_read, photos, pinned), mine, threads=2, ahead=4):
+        x = images.to(compute.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+        x = x.contiguous(memory_format=torch.channels_last)
+        yield Batch(x, labels.to(compute.device, non_blocking=True))
+
+
+def _read(photos: Photos, pinned: bool, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Rows of the memory-mapped photographs, copied; into memory that a GPU can fetch by itself where one trains."""
+    images = torch.empty((len(chosen), *photos.images.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+    # Unlike indexing, `take` lets other threads run meanwhile; it may only do without a buffer in this mode.
+    np.take(photos.images, chosen, axis=0, out=images.numpy(), mode="clip")
+    labels = torch.from_numpy(photos.labels[chosen])
+    return images, labels.pin_memory() if pinned else labels
