@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.files import atomic_write, write_json
 from medtex_edge.train import device
-from medtex_edge.train.config import TeachConfig, TrainConfig, Weights, config_from, read_config
+from medtex_edge.train.config import TeachConfig, TrainConfig, config_from, read_config
 from medtex_edge.train.data import DataOptions
 from medtex_edge.train.held_out import held_out_report
 from medtex_edge.train.progress import Reporter
@@ -50,12 +50,11 @@ STUDENT = TrainConfig(
     student="tf_efficientnet_lite0",
     size=64,
     epochs=12,
-    explainer_epochs=4,
+    explainer_epochs=6,
     joint_epochs=8,
     batch=32,
     baseline_grid=7,
     budget=0.4,
-    weights=Weights(area=0.1),
 )
 
 
