@@ -39,6 +39,7 @@ COMMANDS = {
         "train", "train_teacher", "Fine-tune a teacher on labelled photographs.", "training", "train"
     ),
     "train": Lazy("train", "train", "Teach a student and its explainer from a teacher.", "training", "train"),
+    "curve": Lazy("curve", "curve", "Measure methods with fewer and fewer labels.", "training", "train"),
     "export": Lazy("export", "export", "Turn a run into one bundle file, or refuse.", "export", "export"),
     "run": Lazy("run", "run", "Read a camera, a video or photographs with a bundle.", "running a bundle"),
     "inspect": Lazy(

@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from run_kit import STUDENT, write_photographs
+from torch.utils.flop_counter import FlopCounterMode
 
 from medtex_edge.commands.train import train, train_teacher
+from medtex_edge.commands.train_options import SLIM
 from medtex_edge.errors import DataError, SettingsError
-from medtex_edge.train.config import METHOD_WEIGHTS, METHODS, TrainConfig, Weights, config_from
+from medtex_edge.train.config import METHOD_WEIGHTS, METHODS, TeachConfig, TrainConfig, Weights, config_from
 from medtex_edge.train.objective import l_soft
 from medtex_edge.train.run_folder import load_run
+from medtex_edge.train.student import Classifier
 
 TINY = ["--size", "64", "--batch", "8", "--precision", "fp32", "--json"]
 
@@ -60,13 +63,13 @@ def test_every_method_but_the_masked_student_takes_the_same_number_of_steps(runs
 
 
 def test_each_method_is_taught_by_its_own_terms(runs: dict[str, Path]) -> None:
-    terms = {m: {t for t in ("out", "mid", "label", "area") if _history(r)[-1].get(t)} for m, r in runs.items()}
+    terms = {m: {t for t in ("out", "mid", "label", "local") if _history(r)[-1].get(t)} for m, r in runs.items()}
     assert terms["hinton"] == {"out", "label"}
     assert terms["vid"] == {"mid", "label"}
     assert terms["paper"] == {"out", "mid"}
     assert terms["supervised"] == {"label"}
-    assert "area" not in terms["masked"]
-    assert {"out", "area"} <= terms["medtex"]
+    assert "local" not in terms["masked"]
+    assert {"out", "local"} <= terms["medtex"]
 
 
 def test_methods_with_an_explainer_can_be_exported_and_the_others_give_their_student(runs: dict[str, Path]) -> None:
@@ -100,7 +103,7 @@ def test_a_run_read_again_has_the_method_s_weights(runs: dict[str, Path]) -> Non
 
 def test_a_given_weight_changes_that_term_alone() -> None:
     config = config_from(TrainConfig, {"method": "vid", "weights": {"mid": 0.5}})
-    assert config.weights == Weights(out=0, mid=0.5, label=1, area=0, budget=0, tv=0)
+    assert config.weights == Weights(out=0, mid=0.5, label=1, local=0, budget=0, tv=0)
     assert TrainConfig(method="paper").baseline == "mean"
     assert TrainConfig().baseline == "blur"
     with pytest.raises(SettingsError, match="baseline"):
@@ -120,3 +123,38 @@ def test_the_softened_loss_is_hintons_on_the_teachers_logits() -> None:
 def test_a_certain_teacher_gives_a_finite_loss() -> None:
     certain = torch.tensor([[1.0, 0.0, 0.0]])
     assert torch.isfinite(l_soft(certain, torch.tensor([[-200.0, 100.0, 100.0]]), 4.0))
+
+
+@pytest.mark.parametrize(("cut", "channels"), [(2, 24), (4, 80), (6, 192)])
+def test_a_cut_student_keeps_its_pretrained_stages_and_answers_with_features(cut: int, channels: int) -> None:
+    whole = Classifier("tf_efficientnet_lite0", 3, weights="none")
+    torch.manual_seed(3)
+    student = Classifier(f"tf_efficientnet_lite0:stages={cut}", 3, weights="none").eval()
+    assert len(student.net.blocks) == cut
+    assert set(student.net.blocks.state_dict()) < set(whole.net.blocks.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        logits, features = student.with_features(x)
+        assert torch.allclose(student(x), logits, atol=1e-6)
+    assert logits.shape == (2, 3)
+    assert [f.shape[1] for f in features] == list(student.feature_channels)
+    assert student.feature_channels[-1] == channels
+
+
+def test_a_cut_that_makes_no_sense_is_refused() -> None:
+    for wrong in ("tf_efficientnet_lite0:stages=7", "tf_efficientnet_lite0:blocks=2", "resnet18:stages=2"):
+        with pytest.raises(SettingsError, match=wrong.split(":")[0]):
+            Classifier(wrong, 3, weights="none")
+
+
+def test_the_slim_student_costs_at_most_15_percent_of_the_teacher() -> None:
+    teacher = _macs(Classifier("tf_efficientnet_lite2", 5, weights="none"), TeachConfig().size)
+    slim = _macs(Classifier(str(SLIM["student"]), 5, weights="none"), int(str(SLIM["size"])))
+    assert slim <= 0.15 * teacher
+
+
+@torch.no_grad()
+def _macs(net: Classifier, size: int) -> float:
+    with FlopCounterMode(display=False) as counter:
+        net.eval()(torch.zeros(1, 3, size, size))
+    return counter.get_total_flops() / 2

@@ -7,7 +7,7 @@ import torch
 
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.masks import random_masks
-from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_label, l_out, total_variation
+from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_out, total_variation
 
 
 def test_l_out_is_the_teachers_entropy_where_the_student_agrees() -> None:
@@ -85,15 +85,6 @@ def test_l_local_hears_one_strong_lesion_and_many_weak_ones() -> None:
     strong[..., 5, 7] = 6.0
     for evidence in (strong, many):
         assert float((term.answers(evidence) - term.answers(nothing)).detach()) > 1
-
-
-def test_photographs_without_labels_do_not_count_as_labels() -> None:
-    logits = torch.randn(3, 4, requires_grad=True)
-    some = l_label(torch.tensor([2, -1, -1]), logits)
-    torch.testing.assert_close(some, torch.nn.functional.cross_entropy(logits[:1], torch.tensor([2])))
-    nothing = l_label(torch.tensor([-1, -1, -1]), logits)
-    nothing.backward()
-    assert float(nothing.detach()) == 0
 
 
 def test_random_masks_cover_all_areas_and_stay_in_range() -> None:

@@ -20,6 +20,7 @@ else:
 METHODS = ("medtex", "masked", "hinton", "vid", "paper", "supervised")
 EXPLAINED = ("medtex", "paper")  # the methods that train an explainer: these can be exported
 BASELINES = ("blur", "mean")
+LABEL_LOSSES = ("ce", "focal", "ordinal")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Weights:
 
     out: float = 1.0  # L_out: the teacher's answer from what is visible
     mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
-    label: float = 0.0  # cross-entropy with the photograph's own label, where there is one
+    label: float = 0.0  # L_label (`train/label_loss.py`): agreement with the photograph's own label, where there is one
     local: float = 1.0  # L_local: the teacher's answer from the evidence alone, gathered cell by cell
     budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
     tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
@@ -70,6 +71,8 @@ class TrainConfig:
     ema: float = 0.98  # per step: about the last 50 steps
     random_fraction: float = 0.4  # of each batch of phase three under random masks: a mask's shape never becomes a code
     budget: float = 0.25  # fraction of the picture that may be open free of the budget term
+    label_loss: str = "ce"  # ce, focal, ordinal; counts where the weight `label` does
+    class_weights: str = "none"  # of that loss: none, balanced, or a number per class such as "1,1,2,2,2"
     hinton_temperature: float = 4.0  # softens both answers, so that the small probabilities count (Hinton et al. 2015)
     baseline: str = "auto"  # what stands for "nothing to see here": blur, or mean for the paper's own method
     baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
@@ -117,6 +120,8 @@ class TeachConfig:
     warmup: float = 0.05
     clip: float = 2.0
     ema: float = 0.98
+    label_loss: str = "ce"  # ce, focal, ordinal
+    class_weights: str = "none"  # none, balanced, or a number per class; other than none moves all probabilities
     label_smoothing: float = 0.05  # few photographs: an over-sure teacher has no dark knowledge to give
     drop_rate: float = 0.2
     patience: int = 0
@@ -132,6 +137,7 @@ class TeachConfig:
 
 def _check_common(config: TrainConfig | TeachConfig) -> None:
     _one_of("precision", config.precision, ("auto", "fp32", "bf16", "fp16"))
+    _one_of("label_loss", config.label_loss, LABEL_LOSSES)
     _between("batch", config.batch, 2, 65_536)
     _between("ema", config.ema, 0, 0.99999)
     _between("lr", config.lr, 1e-9, 10)

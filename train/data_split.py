@@ -9,6 +9,8 @@ import numpy as np
 
 from medtex_edge.train.data_table import Row
 
+NO_VAL_SPLIT = "no val split given"  # how the note begins that says so
+
 
 def decide_splits(
     labelled: list[tuple[Row, int]], contents: Mapping[str, str], val_fraction: float, seed: int
@@ -40,7 +42,7 @@ def decide_splits(
     splits = {key: split for key, split in splits.items() if key in stay}
     counts = Counter(splits.values())
     by = "patient" if any(row.patient for row, _ in labelled) else "photograph"
-    note = f"no val split given: {counts['val']} of {counts['val'] + counts['train']} photographs cut from train, "
+    note = f"{NO_VAL_SPLIT}: {counts['val']} of {counts['val'] + counts['train']} photographs cut from train, "
     notes = [note + f"stratified by class, by {by}, seed {seed}"]
     if gone := len(labelled) - len(splits):
         notes.append(f"{gone} unlabelled photographs of patients in val are left out")

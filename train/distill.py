@@ -22,9 +22,10 @@ from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluate import BATCH
 from medtex_edge.train.fit import Batch, Phase, batches
+from medtex_edge.train.label_loss import LabelLoss
 from medtex_edge.train.masks import random_masks
 from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_label, l_out, l_soft, total_variation
+from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_out, l_soft, total_variation
 from medtex_edge.train.teacher import Answer, Teacher, to_size
 
 
@@ -44,8 +45,15 @@ class Steps:
     """The phases of a method on one teacher; `notes` says which terms had to be switched off."""
 
     def __init__(
-        self, config: TrainConfig, teacher: Teacher, augment: nn.Module, val: Photos, compute: Compute
+        self,
+        config: TrainConfig,
+        teacher: Teacher,
+        augment: nn.Module,
+        val: Photos,
+        compute: Compute,
+        label: LabelLoss | None = None,
     ) -> None:
+        self.label = label or LabelLoss()
         self.config, self.teacher, self.augment, self.val, self.compute = (
             config,
             teacher,
@@ -154,7 +162,7 @@ class Steps:
         if w.mid and d.mid is not None:
             terms["mid"] = w.mid * d.mid(features[-d.pairs :], answer.features[-d.pairs :])
         if w.label:
-            terms["label"] = w.label * l_label(batch.labels, logits)
+            terms["label"] = w.label * self.label(batch.labels, logits)
         return terms
 
     # -- what is trained at which rate
@@ -213,7 +221,7 @@ class Steps:
         for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
             x = d.model.normalise(to_size(batch.images, d.model.size))
             logits = self._student(d, x)
-            loss = l_label(batch.labels, logits) if not self.config.weights.out else l_out(p, logits)
+            loss = self.label(batch.labels, logits) if not self.config.weights.out else l_out(p, logits)
             losses.append((float(loss), len(x)))
         return {"val_loss": _mean(losses)}
 

@@ -12,8 +12,8 @@ from kornia.losses import focal_loss
 from torch import Tensor, nn
 
 from medtex_edge.errors import SettingsError
+from medtex_edge.train.config import LABEL_LOSSES
 
-LABEL_LOSSES = ("ce", "focal", "ordinal")
 FOCUS = 2.0  # gamma of the focal loss, its authors' choice
 
 
@@ -75,7 +75,7 @@ def label_loss(
 
 
 def parse_class_weights(text: str, labels: npt.NDArray[np.int64], classes: int) -> Tensor | None:
-    """'none' -> None; 'balanced' -> n / (C n_c), so that every class counts as much (King & Zeng 2001); 'a,b,c' -> these.
+    """'none' -> None; 'balanced' -> n / (C n_c), so that classes count alike (King & Zeng 2001); 'a,b,c' -> these.
 
     Returns (C,) float32. Raises `SettingsError`. A class without a labelled photograph gets 1 and is never asked for.
     """

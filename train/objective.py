@@ -104,10 +104,3 @@ def total_variation(m: Tensor) -> Tensor:
     """(N, 1, h, w) -> (): mean absolute step between neighbours, per side length (independent of resolution)."""
     steps = (m[..., 1:, :] - m[..., :-1, :]).abs().mean() + (m[..., 1:] - m[..., :-1]).abs().mean()
     return steps * m.shape[-1] / 10
-
-
-def l_label(labels: Tensor, logits: Tensor) -> Tensor:
-    """Cross-entropy with the labels (N,), -1 where there is none: those do not count."""
-    if bool((labels < 0).all()):
-        return logits.sum() * 0
-    return F.cross_entropy(logits.float(), labels, ignore_index=-1)

@@ -23,6 +23,7 @@ from medtex_edge.train.distill import Distillation, Steps
 from medtex_edge.train.evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.fit import Fit, Recipe
+from medtex_edge.train.label_loss import label_loss
 from medtex_edge.train.lesions import load_column, load_lesions
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.metrics import fit_temperature, operating_point
@@ -34,6 +35,7 @@ from medtex_edge.train.run_folder import data_table
 from medtex_edge.train.saliency_metrics import saliency_report
 from medtex_edge.train.setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
 from medtex_edge.train.student import Classifier
+from medtex_edge.train.subset import Subset
 from medtex_edge.train.teacher import FileOptions, Teacher, load_teacher
 
 SHEET = 12  # photographs on the sheet
@@ -59,8 +61,14 @@ def train(
     teacher_options: FileOptions | None = None,
     masks: Path | None = None,
     command: str = "",
+    subset: Subset | None = None,
+    whole: bool = True,
 ) -> dict[str, Any]:
-    """Distil, or resume, and write the run folder; returns its metrics. `masks`: lesion masks to score against."""
+    """Distil, or resume, and write the run folder; returns its metrics.
+
+    masks: lesion masks to score against; subset: the part of the labels to learn from; whole: False writes neither
+    weights nor pictures, as a point of the less-data curve needs none.
+    """
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
@@ -104,13 +112,23 @@ def train(
         config.patience,
         config.seed,
     )
-    key = repr((config, cohort.fingerprint, teacher_spec))
-    fit = Fit(distillation, material.train, recipe, compute, reporter, out / "checkpoint.pt", key)
-    steps = Steps(config, teacher, Augment().to(compute.device), material.val, compute)
+    photos = subset.of(material.train) if subset else material.train
+    key = repr((config, cohort.fingerprint, teacher_spec, *([subset] if subset else [])))
+    fit = Fit(distillation, photos, recipe, compute, reporter, out / "checkpoint.pt", key)
+    label = label_loss(
+        config.label_loss, config.class_weights, photos.labels, len(cohort.classes), ordered=cohort.ordered
+    )
+    steps = Steps(
+        config, teacher, Augment().to(compute.device), material.val, compute, label.to(compute.device)
+    )
     fit.run(steps.phases())
     outcome = _evaluate(config, model, teacher, material, compute, masks)
     origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
-    _write(config, material, teacher, fit, model, outcome, out, origin)
+    if whole:
+        _write(config, material, teacher, fit, model, outcome, out, origin)
+    else:
+        _write_measures(config, material, fit, outcome, out)
+    (out / "checkpoint.pt").unlink(missing_ok=True)
     return outcome.metrics
 
 
@@ -164,15 +182,7 @@ def _write(
 ) -> None:
     cohort = material.cohort
     _plots(config, material, fit, outcome, out / "plots")
-    write_history(out / "history.csv", fit.history)
-    write_config(
-        out / "config.toml",
-        {
-            "train": asdict(config),
-            "data": data_table(material.source.path, material.source.options, config.seed, cohort.fingerprint),
-        },
-    )
-    write_json(out / "metrics.json", outcome.metrics)
+    _write_measures(config, material, fit, outcome, out)
     write_json(out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
     parts = {"student": model.student.net}
     if config.method in EXPLAINED:
@@ -183,7 +193,19 @@ def _write(
     # Last: its presence says that the run is finished.
     write_json(out / "model.json", _card(config, cohort, material.referable, teacher, outcome, out.name, origin))
     write_report(out)
-    (out / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _write_measures(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, out: Path) -> None:
+    cohort = material.cohort
+    write_history(out / "history.csv", fit.history)
+    write_config(
+        out / "config.toml",
+        {
+            "train": asdict(config),
+            "data": data_table(material.source.path, material.source.options, config.seed, cohort.fingerprint),
+        },
+    )
+    write_json(out / "metrics.json", outcome.metrics)
 
 
 def _card(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from medtex_edge.train.config import TeachConfig, write_config
 from medtex_edge.train.depthwise import speed_up_depthwise
 from medtex_edge.train.evaluate import BATCH, classifier_logits, softmax
 from medtex_edge.train.fit import Batch, Fit, Phase, Recipe, batches
+from medtex_edge.train.label_loss import label_loss
 from medtex_edge.train.metrics import answer_metrics, fit_temperature, operating_point
 from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc
 from medtex_edge.train.progress import Reporter, write_history
@@ -72,15 +72,18 @@ def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Repo
 
 def _phase(config: TeachConfig, material: Material, compute: device.Compute, normalise: Any) -> Phase:
     augment = Augment().to(compute.device)
+    labels, classes, ordered = material.train.labels, len(material.cohort.classes), material.cohort.ordered
+    learn, judge = (
+        label_loss(
+            config.label_loss, config.class_weights, labels, classes, ordered=ordered, smoothing=smoothing
+        ).to(compute.device)
+        for smoothing in (config.label_smoothing, 0.0)
+    )
 
     def step(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         with torch.autocast(batch.images.device.type, enabled=False):
             x = normalise(augment(batch.images))
-        known = batch.labels >= 0
-        logits = module(x).float()
-        if not bool(known.any()):
-            return {"label": logits.sum() * 0}
-        return {"label": F.cross_entropy(logits[known], batch.labels[known], label_smoothing=config.label_smoothing)}
+        return {"label": learn(batch.labels, module(x))}
 
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
@@ -89,7 +92,7 @@ def _phase(config: TeachConfig, material: Material, compute: device.Compute, nor
             with compute.autocast():
                 logits = module(normalise(batch.images)).float()
             known = batch.labels >= 0
-            total += float(F.cross_entropy(logits[known], batch.labels[known], reduction="sum"))
+            total += float(judge(batch.labels, logits)) * int(known.sum())
             right += int((logits.argmax(1) == batch.labels)[known].sum())
             count += int(known.sum())
         return {"val_loss": total / count, "val_accuracy": right / count}

@@ -24,12 +24,18 @@ PACKAGED = {
 }
 
 
+CUT_HEAD = 512  # channels of a cut model's new head: after so few stages the features are linear and narrow
+
+
 def create_model(name: str, classes: int, *, weights: str = "auto", drop_rate: float = 0.0) -> nn.Module:
-    """A timm model with `classes` outputs.
+    """A timm model with `classes` outputs; `NAME:stages=K` keeps the first K stages and puts a new head on them.
 
     `weights`: 'auto' (the package that carries them, else timm's hub), 'none' (random), or a `.safetensors` file.
     Raises `SettingsError` for an unknown name, `TeacherError` where no weights can be had or they do not fit.
     """
+    name, _, cut = name.partition(":")
+    if cut:
+        return _cut(create_model(name, classes, weights=weights, drop_rate=drop_rate), name, cut, classes)
     if not timm.is_model(name.split(".")[0]):
         near = timm.list_models(f"*{name.split('_')[-1]}*")[:5]
         raise SettingsError(
@@ -48,6 +54,33 @@ def create_model(name: str, classes: int, *, weights: str = "auto", drop_rate: f
         _load(model, packaged, name)
     else:
         _load(model, read_safetensors(Path(weights)), weights)
+    return model
+
+
+def _cut(model: nn.Module, name: str, cut: str, classes: int) -> nn.Module:
+    """The model without its last stages, pretrained as far as it goes. Of the EfficientNet family only."""
+    net: Any = model
+    if not all(hasattr(net, part) for part in ("conv_stem", "blocks", "conv_head", "bn2", "stage_ends")):
+        raise SettingsError(
+            f"{name}: cannot be cut, it is none of the EfficientNet family", hint="leave out what follows the colon"
+        )
+    key, _, value = cut.partition("=")
+    if key != "stages" or not value.isdigit() or not 2 <= int(value) < len(net.blocks):
+        raise SettingsError(
+            f"{name}:{cut}: expected {name}:stages=K with K from 2 to {len(net.blocks) - 1}",
+            hint=f"for example {name}:stages=4",
+        )
+    net.blocks = net.blocks[: int(value)]
+    kept = [i for i, end in enumerate(net.stage_ends) if end < int(value)]
+    channels = int(next(m for m in reversed(list(net.blocks.modules())) if isinstance(m, nn.Conv2d)).out_channels)
+    last = {**net.feature_info[len(kept)], "num_chs": channels, "stage": int(value)}
+    net.feature_info = [net.feature_info[i] for i in kept] + [last]
+    net.stage_ends = [info["stage"] for info in net.feature_info]
+    net.conv_head = nn.Conv2d(channels, CUT_HEAD, 1, bias=False)
+    net.bn2 = nn.Sequential(nn.BatchNorm2d(CUT_HEAD), nn.ReLU6())
+    net.num_features = net.head_hidden_size = CUT_HEAD
+    net.reset_classifier(classes)
+    _calm_head(net)
     return model
 
 

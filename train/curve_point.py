@@ -1,0 +1,59 @@
+"""One training of the less-data curve: `python -m medtex_edge.train.curve_point FOLDER THREADS` (see `curve_jobs`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from medtex_edge.errors import MedtexError
+from medtex_edge.train.config import TrainConfig, config_from
+from medtex_edge.train.data import DataOptions
+from medtex_edge.train.progress import Reporter
+from medtex_edge.train.setup import Source
+from medtex_edge.train.student_run import train
+from medtex_edge.train.subset import Subset
+from medtex_edge.train.teacher import FileOptions
+
+
+def main(folder: Path, threads: int) -> int:
+    """Do what FOLDER/task.json says; its measures appear as FOLDER/metrics.json. The status is 0 or an error's."""
+    task = json.loads((folder / "task.json").read_text("utf-8"))
+    torch.set_num_threads(threads)
+    source = Source(
+        Path(task["data"]),
+        DataOptions(**{**task["options"], "accept": frozenset(task["options"]["accept"])}),
+        task["referable"],
+    )
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in task["teacher_options"].items()}
+    try:
+        with Reporter(Console(), folder) as reporter:
+            train(
+                config_from(TrainConfig, task["config"]),
+                source,
+                task["teacher"],
+                folder,
+                reporter,
+                teacher_options=FileOptions(**options),
+                subset=Subset(**task["subset"]),
+                whole=False,
+            )
+    except MedtexError as error:
+        print(error.message, error.hint, sep="\n", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))
