@@ -6,15 +6,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*.cpp runtime/native/*.hpp)
 # One thread per library in tests: they would otherwise fight over the cores, and rounding would depend on them.
+DATA ?= ../shared/data
+RESULTS ?= runs/results
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check install clean
+.PHONY: help demo test check results install clean
 
 help:
 	@echo "make demo     install into $(VENV), then the whole way once on synthetic photographs (about 10 minutes)"
 	@echo "make test     install into $(VENV), then ruff, mypy, import-linter and pytest"
 	@echo "make check    the same without pytest"
+	@echo "make results  docs/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
 	@echo "make install  the environment alone"
 	@echo "make clean    remove the environment, builds and caches; runs and bundles stay"
 
@@ -28,6 +31,9 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+results: $(STAMP)
+	$(BIN)/python benchmarks/results.py --data $(DATA) --out $(RESULTS)
 
 install: $(STAMP)
 

@@ -56,10 +56,10 @@ class TrainConfig:
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
-    epochs: int = 10  # phase one, passes over the photographs
+    epochs: int = 8  # phase one, passes over the photographs
     explainer_epochs: int = 10  # phase two: the explainer alone, cheap
     joint_epochs: int = 8  # phase three: both together
-    batch: int = 16  # photographs per step
+    batch: int = 16  # photographs per step, over all processes together
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
     joint_lr: float = 2e-4  # student in phase three: it has learnt already
     encoder_lr: float = 4e-4  # the explainer's pretrained encoder, in phase two
@@ -79,6 +79,7 @@ class TrainConfig:
     patience: int = 0  # epochs without a better validation before a phase ends early; 0: half of the phase
     target_sensitivity: float = 0.90  # of the operating point, for referable photographs
     precision: str = "auto"  # autocast: auto, fp32, bf16, fp16
+    compiled: bool = False  # torch.compile: pays on GPUs, in long runs
     seed: int = 0
     weights: Weights = field(default_factory=Weights)  # the default ones become the method's own
 
@@ -114,7 +115,7 @@ class TeachConfig:
     model_weights: str = "auto"
     size: int = 256  # pixels: Lite2 was pretrained at 260
     epochs: int = 14
-    batch: int = 16
+    batch: int = 16  # photographs per step, over all processes together
     lr: float = 4e-4
     weight_decay: float = 0.02
     warmup: float = 0.05
@@ -127,6 +128,7 @@ class TeachConfig:
     patience: int = 0
     target_sensitivity: float = 0.90
     precision: str = "auto"
+    compiled: bool = False  # torch.compile: pays on GPUs, in long runs
     seed: int = 0
 
     def __post_init__(self) -> None:

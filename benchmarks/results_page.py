@@ -1,0 +1,274 @@
+"""docs/results.md from what `benchmarks/results.py` left behind: every figure is read from a file, none is typed in."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtex_edge.files import atomic_write
+
+STUDENTS = {
+    "teacher": "teacher (EfficientNet-Lite2)",
+    "medtex": "**ours, under its own mask**",
+    "medtex_whole": "ours, whole picture",
+    "supervised": "supervised student",
+    "hinton": "Hinton distillation",
+    "vid": "VID",
+    "paper": "MED-TEX as published",
+    "slim": "ours, slim",
+}
+ABOUT = """\
+Written by `make results` from what it trained and measured; no figure is typed in. IDRiD, 318 photographs to learn
+from and 80 to validate on (a reconstructed part of the set, so no official IDRiD figure), referable from grade 2;
+explanations on 34 photographs with lesion masks, most of which are also among the 318. Epoch, temperature and
+threshold are chosen on the 80. `mean (a, b, c)`: over the seeds in order. Paired: mean difference over the seeds, with
+its 95 % interval by Student's t."""
+MAPS = ("pixel_auc", "pointing", "relevance", "dice", "deletion", "insertion", "road")
+LESS_IS_BETTER = {"deletion"}
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided, for n values
+
+
+def write_page(out: Path, page: Path, seeds: int, missing: Sequence[str]) -> None:
+    """Write the page whole or not at all; what was not measured is said to be missing."""
+    runs = {path.parent.name: _json(path) for path in out.glob("*/metrics.json")}
+    evaluations = [_json(out / f"evaluation-{seed}" / "evaluation.json") for seed in range(seeds)]
+    lines = [
+        "# Results on real photographs",
+        "",
+        *ABOUT.splitlines(),
+        "",
+        *([f"**Not finished: {', '.join(missing)}.**", ""] if missing else []),
+        *_students(runs, seeds),
+        *_explanations(evaluations),
+        *_checks(evaluations),
+        *_cost(evaluations),
+        *_curve(_json(out / "curve" / "curve.json")),
+        *_retinamnist(_json(out / "retinamnist" / "retinamnist.json")),
+        *_ablation(runs),
+        *_time(out),
+    ]
+    with atomic_write(page, "w") as file:
+        file.write("\n".join(lines).rstrip() + "\n")
+
+
+def _students(runs: dict[str, Any], seeds: int) -> list[str]:
+    found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in STUDENTS}
+    for seed in range(seeds):
+        for name in STUDENTS:
+            run = runs.get(f"{'medtex' if name == 'medtex_whole' else name}-{seed}")
+            if run:
+                key = {"teacher": "teacher", "medtex_whole": "student_whole_picture"}.get(name, "student")
+                found[name][seed] = run[key]
+    ours = {seed: row["auc_referable"] for seed, row in found["medtex"].items()}
+    rows = []
+    for name, title in STUDENTS.items():
+        by_seed = found[name]
+        if not by_seed:
+            continue
+        aucs = {seed: row["auc_referable"] for seed, row in by_seed.items()}
+        both = [ours[seed] - auc for seed, auc in aucs.items() if seed in ours]
+        intervals = [row["auc_referable_interval"] for row in by_seed.values() if row["auc_referable_interval"]]
+        low, high = (np.mean([i[k] for i in intervals]) for k in (0, 1))
+        rows.append([
+            title, _over(aucs.values()), f"{low:.3f}-{high:.3f}", _over((r["accuracy"] for r in by_seed.values()), 2),
+            _over((r["qwk"] for r in by_seed.values()), 2), "" if name.startswith("medtex") else _paired(both),
+        ])  # fmt: skip
+    head = ["", "AUC referable", "mean 95 % interval", "accuracy", "kappa", "ours minus this, paired"]
+    return ["## The answer", "", *_table(head, rows), ""]
+
+
+def _explanations(evaluations: Sequence[Any]) -> list[str]:
+    names: dict[str, dict[str, Any]] = {}
+    scores: dict[str, dict[str, list[float]]] = {}
+    for evaluation in evaluations:
+        for part in ("lesions", "explanation"):
+            for row in (evaluation.get(part) or {}).get("rows", []):
+                names.setdefault(row["name"], row)
+                for key, value in row.get("measures", {}).items():
+                    if key in MAPS and value and value.get("value") is not None:
+                        scores.setdefault(row["name"], {}).setdefault(key, []).append(value["value"])
+    if not scores:
+        return ["## The explanation", "", "Not measured.", ""]
+    order = {"ours": 0, "control": 1, "rival": 2}
+
+    def rank(name: str) -> tuple[int, float]:
+        return order.get(names[name]["kind"], 3), -_mean(scores.get(name, {}).get("pixel_auc", [0.0]))
+
+    shown = sorted(names, key=rank)
+    rows = []
+    for name in shown:
+        row = [f"**{name}**" if names[name]["kind"] == "ours" else name]
+        for key in MAPS:
+            values = scores.get(name, {}).get(key, [])
+            text = f"{_mean(values):.3f}" if values else "-"
+            row.append(text)
+        rows.append(row)
+    best = [f"Best rival, at its best layer on teacher or student: {_best(names, scores)}."]
+    return [
+        "## The explanation", "",
+        "Means over the seeds. Deletion, insertion and ROAD by the independent evaluator; deletion: less is better.", "",
+        *_table(["map", *MAPS], rows), "", *best, "",
+    ]  # fmt: skip
+
+
+def _best(names: dict[str, Any], scores: dict[str, dict[str, list[float]]]) -> str:
+    parts = []
+    for key in MAPS:
+        rivals = {n: _mean(s[key]) for n, s in scores.items() if names[n]["kind"] == "rival" and s.get(key)}
+        if rivals:
+            pick = min if key in LESS_IS_BETTER else max
+            name = pick(rivals, key=lambda n: rivals[n])
+            parts.append(f"{key} {rivals[name]:.3f} ({name})")
+    return "; ".join(parts) or "none measured"
+
+
+def _checks(evaluations: Sequence[Any]) -> list[str]:
+    rows = []
+    for seed, evaluation in enumerate(evaluations):
+        explanation = evaluation.get("explanation")
+        if not explanation:
+            continue
+        ours = next((row for row in explanation["rows"] if row["kind"] == "ours"), {"measures": {}})["measures"]
+        leak = explanation.get("leakage") or {}
+
+        def value(key: str, measures: dict[str, Any] = ours) -> str:
+            found = measures.get(key) or {}
+            return _number(found.get("value"))
+
+        rows.append([
+            str(seed), value("fidelity_verdict_referable"), value("fidelity_verdict"), value("fidelity_label"),
+            value("area_referable"), value("area"), value("max_sensitivity"), value("randomisation"),
+            " / ".join(_number(leak.get(f"auc_{kind}")) for kind in ("map", "area_matched", "shuffled")),
+            {True: "yes", False: "no", None: "-"}[leak.get("readable")],
+        ])  # fmt: skip
+    head = [
+        "seed", "verdict kept, referable", "verdict kept", "label kept", "area, referable", "area", "max-sensitivity",
+        "randomisation", "label from mask / area-matched / shuffled", "leaks",
+    ]  # fmt: skip
+    return ["### Fidelity, by the independent evaluator, and sanity", "", *_table(head, rows), ""] if rows else []
+
+
+def _cost(evaluations: Sequence[Any]) -> list[str]:
+    cost = next((e["cost"] for e in evaluations if e.get("cost")), None)
+    if cost is None:
+        return []
+    rows = [
+        [part, f"{cost[part]['macs'] / 1e6:.0f} M", f"{cost[part]['parameters'] / 1e6:.2f} M"]
+        for part in ("teacher", "student", "explainer", "graph")
+        if cost.get(part)
+    ]
+    said = [
+        f"{title}: {_number(cost.get(key))}."
+        for key, title in (
+            ("student_over_teacher", "Student over teacher"), ("explainer_over_student", "Explainer over student"),
+        )
+    ]  # fmt: skip
+    return ["## Cost", "", *_table(["", "multiply-adds", "parameters"], rows), "", " ".join(said), ""]
+
+
+def _curve(curve: Any) -> list[str]:
+    if not curve:
+        return []
+    fractions = curve["fractions"]
+    points: dict[str, dict[float, dict[int, float]]] = {
+        method: {f: {p["seed"]: p["auc_referable"] for p in found["points"] if p["fraction"] == f} for f in fractions}
+        for method, found in curve["methods"].items()
+    }
+    rows = []
+    for method, found in curve["methods"].items():
+        cells = []
+        for fraction in fractions:
+            values = points[method][fraction]
+            text = _over(values.values())
+            if method != "supervised" and "supervised" in points:
+                against = points["supervised"][fraction]
+                text += f"; {_paired([values[s] - against[s] for s in values if s in against])}"
+            cells.append(text)
+        rows.append([found["title"], *cells])
+    head = ["AUC referable; difference to supervised", *(f"{fraction:.0%}" for fraction in fractions)]
+    return ["## Less data", "", f"`{curve['command']}`", "", *_table(head, rows), ""]
+
+
+def _retinamnist(found: Any) -> list[str]:
+    if not found:
+        return []
+    page = found.get("table")
+    return ["## RetinaMNIST, 28 x 28, official test split", "", *(page if isinstance(page, list) else [str(page)]), ""]
+
+
+def _ablation(runs: dict[str, Any]) -> list[str]:
+    titles = {
+        "medtex": "all terms",
+        "no_local": "without L_local",
+        "no_mid": "without L_mid",
+        "no_budget": "without the budget",
+        "no_tv": "without total variation",
+        "paper": "MED-TEX as published",
+    }
+    rows = []
+    for name, title in titles.items():
+        run = runs.get(f"{name}-0")
+        if run:
+            maps = run.get("saliency") or {}
+            rows.append([
+                title, _number(run["student"]["auc_referable"]), _number(run["student_whole_picture"]["auc_referable"]),
+                _number(maps.get("pixel_auc")), _number(maps.get("pointing")), _number(maps.get("mean_area")),
+            ])  # fmt: skip
+    head = ["seed 0", "AUC under its mask", "whole picture", "pixel AUC", "pointing", "mean area"]
+    return ["## Ablation", "", *_table(head, rows), ""] if len(rows) > 1 else []
+
+
+def _time(out: Path) -> list[str]:
+    seconds = {}
+    for path in out.glob("*/model.json"):
+        origin = _json(path).get("provenance") or {}
+        seconds[path.parent.name] = float(origin.get("seconds", 0))
+    total = sum(seconds.values())
+    return ["## Time", "", f"{len(seconds)} trainings, {total / 60:.0f} min of wall clock in all, two at once.", ""]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def _over(values: Iterable[Any], digits: int = 3) -> str:
+    found = [float(v) for v in values if v is not None]
+    if not found:
+        return "-"
+    each = ", ".join(f"{v:.{digits}f}" for v in found)
+    return f"{np.mean(found):.{digits}f} ({each})" if len(found) > 1 else each
+
+
+def _paired(differences: Sequence[float]) -> str:
+    n = len(differences)
+    if not n:
+        return "-"
+    middle = float(np.mean(differences))
+    if n not in T_95:
+        return f"{middle:+.3f} (n = {n})"
+    reach = T_95[n] * float(np.std(differences, ddof=1)) / math.sqrt(n)
+    return f"{middle:+.3f} ({middle - reach:+.3f} to {middle + reach:+.3f})"
+
+
+def _number(value: Any) -> str:
+    return "-" if value is None else f"{float(value):.3f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
