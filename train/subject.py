@@ -72,22 +72,27 @@ def subject_of_run(run: Run, compute: Compute) -> Subject:
     model = (run.load_model() if explained else masked_model(run)).to(compute.device)
     asked = ask_student(model, compute)
 
-    @torch.no_grad()
-    def read(images: Images) -> tuple[Floats, Floats | None]:
-        if not explained:
-            return asked.whole(images), None
-        parts = [
-            model(torch.from_numpy(np.array(images[i : i + BATCH])).to(compute.device))
-            for i in range(0, len(images), BATCH)
-        ]
-        probabilities, maps = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-        return probabilities, maps
-
+    read = deployed(model, compute) if explained else lambda images: (asked.whole(images), None)
     return Subject(
         "run", run.path, run.name, run.config.student, str(run.card.get("teacher", "")), run.config.method,
         run.classes, run.referable, run.ordered, run.size, run.seed, run.operating_point,
         str(run.card.get("data_fingerprint", "")), run.data, run.data_options, read, model, asked,
     )  # fmt: skip
+
+
+def deployed(model: MedTex, compute: Compute) -> Callable[[Images], tuple[Floats, Floats]]:
+    """The model's own forward pass on numpy arrays, in fp32, as it is exported."""
+
+    @torch.no_grad()
+    def read(images: Images) -> tuple[Floats, Floats]:
+        parts = [
+            model(torch.from_numpy(np.array(images[start : start + BATCH])).to(compute.device))
+            for start in range(0, len(images), BATCH)
+        ]
+        probabilities, maps = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+        return probabilities, maps
+
+    return read
 
 
 @dataclass(frozen=True)

@@ -75,14 +75,14 @@ class TorchTeacher:
         mean, std = normalisation(classifier.net)
         self._mean = torch.tensor(mean, device=compute.device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=compute.device).view(1, 3, 1, 1)
-        self._net = classifier.to(compute.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.classifier = classifier.to(compute.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.feature_channels = classifier.feature_channels
 
     @torch.no_grad()
     def answer(self, x: Tensor) -> Answer:
         x = (to_size(x, self.size) - self._mean) / self._std
         with self._compute.autocast():
-            logits, features = self._net.with_features(x.contiguous(memory_format=torch.channels_last))
+            logits, features = self.classifier.with_features(x.contiguous(memory_format=torch.channels_last))
         return Answer(torch.softmax(logits.float() / self._temperature, dim=1), features)
 
 
@@ -90,14 +90,14 @@ class EnsembleTeacher:
     """The mean of several teachers' probabilities (Hinton et al. 2015, section 2); the first shows its features."""
 
     def __init__(self, members: list[Teacher]) -> None:
-        self._members = members
+        self.members = members
         self.name = "ensemble of " + ", ".join(member.name for member in members)
         self.size = max(member.size for member in members)
         self.feature_channels = members[0].feature_channels
         self.notes: tuple[str, ...] = tuple(note for member in members for note in member.notes)
 
     def answer(self, x: Tensor) -> Answer:
-        answers = [member.answer(x) for member in self._members]
+        answers = [member.answer(x) for member in self.members]
         return Answer(torch.stack([a.probabilities for a in answers]).mean(dim=0), answers[0].features)
 
 

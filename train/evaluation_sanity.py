@@ -1,0 +1,68 @@
+"""Checks that a map may fail although it looks right: is it stable, does it come from what was learnt, does it leak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medtex_edge.train.device import Compute
+from medtex_edge.train.evaluation_maps import Candidate, Source, maker
+from medtex_edge.train.evaluation_rows import add
+from medtex_edge.train.sanity import max_sensitivity, randomisation, sparsity
+from medtex_edge.train.subject import Subject, deployed
+
+Floats = npt.NDArray[np.float32]
+Images = npt.NDArray[np.uint8]
+SOME = 24  # photographs; every one is explained about a dozen times
+
+
+def sanity_rows(
+    rows: Sequence[dict[str, Any]],
+    every: Sequence[Candidate],
+    subject: Subject,
+    found: Sequence[Source],
+    own: Images,
+    images: Images,
+    compute: Compute,
+    tick: Callable[[int], None],
+) -> None:
+    """Sparsity of all maps; stability and the randomisation check of those that can be made again in time.
+
+    `own` and `images` are the same photographs, as the subject takes them and as the rivals do.
+    """
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(SOME, len(images))).round().astype(int))
+    for row, candidate in zip(rows, every, strict=True):
+        values = {"sparsity": sparsity(candidate.maps)}
+        explain, model = _explained(candidate, subject, found, compute)
+        if explain is not None and model is not None:
+            pictures = (own if candidate.kind == "ours" else images)[chosen]
+            values["randomisation"] = randomisation(explain, model, pictures)
+            moved = max_sensitivity(lambda x, e=explain, m=model: e(m, x), pictures)  # type: ignore[misc]
+            # A map that was empty and is not any more has changed without measure: left out, and the count says so.
+            values["max_sensitivity"] = np.where(np.isfinite(moved), moved, np.nan)
+        add(row, values)
+        tick(1)
+
+
+def _explained(
+    candidate: Candidate, subject: Subject, found: Sequence[Source], compute: Compute
+) -> tuple[Callable[[Any, Images], Floats] | None, Any]:
+    """A function of (model, images) that makes such maps, and the model; (None, None) where there is none."""
+    if candidate.kind == "ours":
+        if subject.model is None:
+            return None, None
+        return lambda model, images: deployed(model, compute)(images)[1], subject.model
+    source = next((s for s in found if s.explained.of == candidate.of), None)
+    if source is None or maker(candidate, source) is None:
+        return None, None
+
+    def explain(model: Any, images: Images) -> Floats:
+        make = maker(candidate, replace(source, explained=replace(source.explained, net=model)))
+        assert make is not None
+        return make(images)
+
+    return explain, source.explained.net
