@@ -111,7 +111,7 @@ def _explanations(evaluations: Sequence[Any]) -> list[str]:
     best = [f"Best rival, at its best layer on teacher or student: {_best(names, scores)}."]
     return [
         "## The explanation", "",
-        "Means over the seeds. Deletion, insertion and ROAD by the independent evaluator; deletion: less is better.", "",
+        "Means over the seeds. Deletion (less is better), insertion and ROAD by the independent evaluator.", "",
         *_table(["map", *MAPS], rows), "", *best, "",
     ]  # fmt: skip
 
