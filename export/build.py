@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medtex_edge.bundle import EXTRAS, Bundle, Golden, write_bundle
+from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BundleError, DataError, ParityError
 from medtex_edge.export import parity
@@ -21,6 +22,7 @@ from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.prove import Case, prove_full, prove_half
 from medtex_edge.export.report import report_of
 from medtex_edge.export.steps import Steps
+from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.golden import PROBABILITY_BOUND, SALIENCY_BOUND
 from medtex_edge.train.medtex import MedTex
@@ -125,9 +127,23 @@ def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None,
 
 
 def _extras(folder: Path) -> dict[str, bytes]:
-    """What the run has of a bundle's extras; not its report page, which shows patients' photographs."""
+    """What the run has of a bundle's extras; not its report page, which shows patients' photographs.
+
+    From the texts the folders of absolute paths are taken, and from an evaluation its gallery, which names photographs.
+    """
     names = [name for name in EXTRAS if name != "report.html" and (folder / name).is_file()]
-    return {name: content for name in names if (content := (folder / name).read_bytes())}
+    found = {name: content for name in names if (content := (folder / name).read_bytes())}
+    try:
+        if CARD in found:
+            found[CARD] = str(without_folders(found[CARD].decode("utf-8"))).encode("utf-8")
+        if "evaluation.json" in found:
+            evaluation = json.loads(found["evaluation.json"])
+            kept = {k: v for k, v in evaluation.items() if k != "gallery"} if isinstance(evaluation, dict) else {}
+            found["evaluation.json"] = json.dumps(without_folders(kept), indent=1).encode("utf-8")
+    except ValueError as error:
+        hint = f"{CARD} is UTF-8, evaluation.json is JSON: mend or remove them"
+        raise DataError(f"{folder}: {error}", hint=hint) from error
+    return found
 
 
 def _now() -> str:

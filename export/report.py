@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -12,14 +11,13 @@ from medtex_edge.contract import Contract
 from medtex_edge.export.graph import Cost
 from medtex_edge.export.parity import TIE
 from medtex_edge.export.precision import BOUNDS, half_share
+from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
     from medtex_edge.export.prove import Proof
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
-# The folders of a path that starts at a root, a home or a drive: they name users, projects and patients.
-_FOLDERS = re.compile(r"(?<![\w./\\~-])(?:file://|~[\w.-]*|[A-Za-z]:)?[/\\](?:[^\s'\"/\\:;,=]+[/\\])+")
 
 
 def report_of(run: Run, contract: Contract, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
@@ -38,17 +36,6 @@ def report_of(run: Run, contract: Contract, proofs: Mapping[str, Proof], counted
         "provenance": made,
     }
     return {name: without_folders(value) for name, value in report.items()}
-
-
-def without_folders(value: Any) -> Any:
-    """The same JSON value with the folders taken from every absolute path in its texts; numpy numbers made plain."""
-    if isinstance(value, str):
-        return _FOLDERS.sub("", value)
-    if isinstance(value, Mapping):
-        return {str(name): without_folders(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_folders(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
 
 
 def _of_proof(name: str, proof: Proof) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from .errors import BundleError
 from .files import atomic_write
 from .vectors import MAX_VECTORS_BYTES, Golden, pack, unpack
 
-__all__ = ["EXTRAS", "PRECISIONS", "Bundle", "Golden", "write_bundle"]
+__all__ = ["CARD", "EXTRAS", "PRECISIONS", "Bundle", "Golden", "write_bundle"]
 
 SCHEMA = 1
 PRECISIONS = ("fp32", "fp16", "int8")
-EXTRAS = ("model_card.md", "evaluation.json", "report.html", "LICENSE.txt", "NOTICE.txt")
+CARD = "model_card.md"
+EXTRAS = (CARD, "evaluation.json", "report.html", "LICENSE.txt", "NOTICE.txt")
 _MIB = 1 << 20
 _MODEL_BYTES = 512 * _MIB
 _TOTAL_BYTES = 1024 * _MIB
@@ -37,6 +38,7 @@ _LIMITS: dict[str, int] = {
     "golden.npz": MAX_VECTORS_BYTES,
     **{f"model.{precision}.onnx": _MODEL_BYTES for precision in PRECISIONS},
     **dict.fromkeys(EXTRAS, 32 * _MIB),
+    CARD: _MIB,  # text for people: more than that is no card
 }
 _REQUIRED = ("manifest.json", "contract.json", "report.json", "golden.npz", "model.fp32.onnx")
 _AGAIN = "copy the bundle again, or export it again"
@@ -79,6 +81,8 @@ class Bundle:
             if not isinstance(report, dict):
                 raise BundleError(f"report.json: expected an object, got {type(report).__name__}")
             golden = unpack(archive.read(file, members["golden.npz"]), contract)
+            if CARD in members:
+                _as_text(archive.read(file, members[CARD]))
         precisions = tuple(p for p in PRECISIONS if f"model.{p}.onnx" in members)
         return cls(path, contract, precisions, golden, report, manifest, members)
 
@@ -93,6 +97,11 @@ class Bundle:
     def extra(self, name: str) -> bytes | None:
         """One of `EXTRAS`, or None where this bundle has none of that name."""
         return self._content(name) if name in EXTRAS and name in self.members else None
+
+    def card(self) -> str | None:
+        """The model card, Markdown, or None where this bundle has none. Whoever prints it has to make it inert."""
+        content = self.extra(CARD)
+        return None if content is None else _as_text(content)
 
     def _content(self, name: str) -> bytes:
         with _opened(self.path) as (file, _):
@@ -172,6 +181,13 @@ def _read_contract(content: bytes) -> Contract:
         return Contract.from_json(value)
     except BundleError as error:
         raise BundleError(f"contract.json: {error.message}") from error
+
+
+def _as_text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{CARD}: expected UTF-8, got {content[error.start]:#04x} at byte {error.start}") from error
 
 
 def _check_sum(file: IO[bytes], member: archive.Member, digest: str) -> None:

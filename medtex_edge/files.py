@@ -6,13 +6,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import StorageError
+
+# The folders of a path that starts at a root, a home or a drive: they name users, projects and patients.
+_FOLDERS = re.compile(r"(?<![\w./\\~-])(?:file://|~[\w.-]*|[A-Za-z]:)?[/\\](?:[^\s'\"/\\:;,=]+[/\\])+")
 
 
 @contextmanager
@@ -83,6 +87,17 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def without_folders(value: Any) -> Any:
+    """The same JSON value with the folders taken from every absolute path in its texts; numpy numbers made plain."""
+    if isinstance(value, str):
+        return _FOLDERS.sub("", value)
+    if isinstance(value, Mapping):
+        return {str(name): without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
 
 
 def _umask() -> int:

@@ -31,8 +31,8 @@ from medtex_edge.errors import BackendError, DataError, ParityError
 from medtex_edge.export import build, parity, precision, rounding
 from medtex_edge.export import onnx as export_onnx
 from medtex_edge.export.graph import Deployed, cost
-from medtex_edge.export.report import without_folders
 from medtex_edge.export.steps import Steps
+from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.golden import check_golden
 from medtex_edge.train.run_folder import load_run

@@ -85,12 +85,12 @@ def test_a_strip_shows_the_lesions_outline_and_each_map_and_is_drawn_once(tmp_pa
     assert len(entries) > 4, "a case may be both the worst and drawn by lot"
     picture = cv2.imread(str(tmp_path / entries[0]["file"]))
     assert picture is not None
-    orange = (picture[..., 2].astype(int) - picture[..., 0] > 120).sum()
+    outlined = (picture[..., 1].astype(int) - picture[..., 2] > 150).sum()
     assert picture.shape[1] > 4 * picture.shape[0], "photograph, lesions and three maps stand beside each other"
     plain = write_gallery(tmp_path, images, maps, None, facts(4))[0]["file"]
     unmarked = cv2.imread(str(tmp_path / plain))
     assert unmarked is not None
-    assert orange > 100 + (unmarked[..., 2].astype(int) - unmarked[..., 0] > 120).sum()
+    assert outlined > 50 + (unmarked[..., 1].astype(int) - unmarked[..., 2] > 150).sum()
 
 
 def test_titles_say_what_is_known_and_no_more() -> None:

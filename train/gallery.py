@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 
 from medtex_edge.train.plots import blend
-from medtex_edge.train.plots_canvas import ORANGE, name_axes, new_figure, save
+from medtex_edge.train.plots_canvas import name_axes, new_figure, save
 
 ROLES = ("failure", "worst", "best", "random")  # in the order of the report
 LIMITS = {"failure": 12, "worst": 4, "best": 4, "random": 6}
 OURS = "ours"
+CYAN = "#00f0ff"  # seen on orange photographs and on yellow exudates alike
 NAMES = {OURS: "our saliency", "gradcam": "Grad-CAM"}
 
 Images = npt.NDArray[np.uint8]
@@ -104,25 +104,20 @@ def draw_strip(
     Ours is drawn on the scale 0 to 1 of every picture; a rival's map has no scale of its own, so it is stretched
     from its least to its greatest value, as its users see it. Raises `StorageError`.
     """
-    panels = [("photograph", image, False)]
-    panels += [("lesions marked by hand", image, True)] if lesions is not None else []
+    panels = [("photograph", image, "")]
+    panels += [("lesions marked by hand", image, CYAN)] if lesions is not None else []
     for name, values in maps.items():
         picture = blend(image, values) if name == OURS else blend(image, _stretched(values), power=1.0)
-        panels.append((NAMES.get(name, name), picture, lesions is not None))
+        panels.append((NAMES.get(name, name), picture, "white" if lesions is not None else ""))
     figure = new_figure(2.3 * len(panels), 2.45)
-    for axes, (name, picture, outlined) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (name, picture, line) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.imshow(picture, interpolation="antialiased")
         axes.set_axis_off()
         name_axes(axes, name)
-        if outlined:
-            _outline(axes, lesions)
+        # Thin: a hundred lesions with broad outlines would hide the map that they are there to judge.
+        if line and lesions is not None and lesions.any() and not lesions.all():
+            axes.contour(lesions.astype(float), levels=[0.5], colors=[line], linewidths=0.5)
     save(figure, out)
-
-
-def _outline(axes: Axes, lesions: Any) -> None:
-    if lesions.any() and not lesions.all():
-        axes.contour(lesions.astype(float), levels=[0.5], colors=["white"], linewidths=1.4)
-        axes.contour(lesions.astype(float), levels=[0.5], colors=[ORANGE], linewidths=0.7)
 
 
 def _stretched(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:

@@ -15,15 +15,18 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-ur
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --soft: #5b626d; --page: #fbfbfa; --card: #ffffff;
-  --line: #dfe1e5; --blue: #0072b2; --orange: #b84f00; --warn: #fff4e5; }
+  --line: #dfe1e5; --blue: #0072b2; --orange: #b84f00; --warn: #fff4e5;
+  --mine: #e8f2fa; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e9eb; --soft: #a0a6b0; --page: #15171a;
-  --card: #1d2024; --line: #343941; --blue: #58b4e9; --orange: #f0924c; --warn: #33271a; } }
+  --card: #1d2024; --line: #343941; --blue: #58b4e9; --orange: #f0924c; --warn: #33271a;
+  --mine: #1c3242; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 main { max-width: 64rem; margin: 0 auto; padding: 2.2rem 1.2rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p, li { max-width: 46rem; } li { margin: .3rem 0; }
 .soft, figcaption { color: var(--soft); font-size: .92rem; }
 .warn { background: var(--warn); border-left: 4px solid var(--orange); padding: .6rem 1rem; margin: 1rem 0;
@@ -40,16 +43,34 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 figure { margin: 1.2rem 0; } figure img { display: block; max-width: 100%; height: auto; background: #fff;
   border: 1px solid var(--line); border-radius: 6px; }
 figcaption { max-width: 46rem; margin-top: .4rem; }
+nav { columns: 15rem; font-size: .95rem; margin: 1rem 0; } nav a { display: block; color: var(--blue); }
+tr.ours th, tr.ours td { background: var(--mine); } tr.control th, tr.control td { color: var(--soft); }
+td.best { font-weight: 700; } td.best::before { content: "\\2605  "; color: var(--blue); }
+td small { display: block; color: var(--soft); font-weight: 400; }
+.cases figure { margin: .9rem 0 1.4rem; overflow-x: auto; } .cases img { min-width: 36rem; }
+.compared th[scope="row"] { position: sticky; left: 0; background: var(--page); min-width: 7rem; max-width: 14rem; }
+summary { cursor: pointer; color: var(--blue); margin: .5rem 0; }
 svg { display: block; max-width: 100%; height: auto; margin: .6rem 0; } svg text { fill: var(--ink);
   font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; } svg .soft { fill: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .8rem 1rem;
   overflow-x: auto; font-size: .85rem; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: .8rem; }
-@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --page: #fff; --card: #fff;
-  --line: #bbb; --blue: #0072b2; --orange: #b84f00; --warn: #fff; }
+@media print { nav { display: none; }
+  :root { color-scheme: light; --ink: #000; --soft: #444; --page: #fff; --card: #fff;
+  --line: #bbb; --blue: #0072b2; --orange: #b84f00; --warn: #fff;
+  --mine: #f0f0f0; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  figure, tr, .warn { break-inside: avoid; } h2 { break-after: avoid; } pre { white-space: pre-wrap; } }
+  figure, tr, .warn { break-inside: avoid; } .cases img { min-width: 0; }
+  h2 { break-after: avoid; } pre { white-space: pre-wrap; } }
 """
+
+
+class Cell(NamedTuple):
+    """A cell of `compare`: its text, a small note under it, and a style ("best" or none)."""
+
+    text: str
+    note: str = ""
+    kind: str = ""
 
 
 class Interval(NamedTuple):
@@ -79,9 +100,20 @@ def page(title: str, body: Sequence[str]) -> str:
     )
 
 
-def heading(text: str) -> str:
-    """A section's title."""
-    return f"<h2>{escape(text)}</h2>"
+def heading(text: str, anchor: str = "") -> str:
+    """A section's title; `anchor` is what `contents` points at."""
+    return f'<h2 id="{escape(anchor)}">{escape(text)}</h2>' if anchor else f"<h2>{escape(text)}</h2>"
+
+
+def subheading(text: str) -> str:
+    """A title within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def contents(sections: Sequence[tuple[str, str]]) -> str:
+    """Links to the sections of this page, (anchor, title) each."""
+    links = "".join(f'<a href="#{escape(anchor)}">{escape(title)}</a>' for anchor, title in sections)
+    return f'<nav aria-label="contents">{links}</nav>' if sections else ""
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -113,6 +145,28 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = Tr
     return f'<div class="scroll"><table>{header}<tbody>{lines}</tbody></table></div>'
 
 
+def compare(head: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Cell]]]) -> str:
+    """A table that compares methods: rows are (title, kind, cells); kind is "ours", "rival" or "control"."""
+    if not rows:
+        return ""
+    side = ' class="number"'
+    top = "".join(f'<th scope="col"{side if i else ""}>{escape(cell)}</th>' for i, cell in enumerate(head))
+    lines = ""
+    for title, kind, cells in rows:
+        lines += f'<tr class="{escape(kind)}"><th scope="row">{escape(title)}</th>'
+        for cell in cells:
+            note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
+            lines += f'<td class="number {escape(cell.kind)}">{escape(cell.text)}{note}</td>'
+        lines += "</tr>"
+    inside = f"<thead><tr>{top}</tr></thead><tbody>{lines}</tbody>"
+    return f'<div class="scroll"><table class="compared">{inside}</table></div>'
+
+
+def folded(summary: str, content: str) -> str:
+    """HTML that opens on demand."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>" if content else ""
+
+
 def figure(png: bytes, caption: str, alternative: str) -> str:
     """A picture inside the page."""
     data = base64.b64encode(png).decode("ascii")
@@ -123,6 +177,11 @@ def figure(png: bytes, caption: str, alternative: str) -> str:
 def side_by_side(figures: Sequence[str]) -> str:
     """Small pictures in one row where the window is wide enough."""
     return f'<div class="side">{"".join(figures)}</div>' if figures else ""
+
+
+def cases(figures: Sequence[str]) -> str:
+    """Wide pictures one under another."""
+    return f'<div class="cases">{"".join(figures)}</div>'
 
 
 def details(summary: str, text: str) -> str:

@@ -70,19 +70,26 @@ def verify(file: Path | None, as_json: bool) -> None:
 @click.command()
 @_FILE
 @_JSON
-def inspect(file: Path | None, as_json: bool) -> None:
+@click.option("--card", is_flag=True, help="Print its model card (Markdown) instead.")
+def inspect(file: Path | None, as_json: bool, card: bool) -> None:
     """Show what a bundle (default: the newest here) promises: contract, members, what was measured.
 
     Every sum is checked; the model is not run (that is `medtex-edge verify`).
     """
     bundle = _open(file)
+    text = bundle.card()
+    if card and not as_json:
+        if text is None:
+            raise BundleError(f"{bundle.path}: no model card in it", hint="export the run again: training writes one")
+        click.echo("\n".join(_inert(line) for line in text.splitlines()))
+        return
     if as_json:
         members = {
             name: {"size": member.size, "sha256": bundle.manifest.get(name)} for name, member in bundle.members.items()
         }
         value = {
             "bundle": str(bundle.path), "contract": bundle.contract.to_json(), "precisions": list(bundle.precisions),
-            "members": members, "golden_frames": len(bundle.golden), "report": bundle.report,
+            "members": members, "golden_frames": len(bundle.golden), "report": bundle.report, "model_card": text,
         }  # fmt: skip
         click.echo(json.dumps(value, allow_nan=False))
         return
@@ -99,6 +106,8 @@ def inspect(file: Path | None, as_json: bool) -> None:
     ):
         if table.row_count:
             console.print(table)
+    if text is not None:
+        console.print("a model card is in it: medtex-edge inspect --card", highlight=False)
 
 
 def _open(file: Path | None) -> Bundle:
@@ -211,4 +220,8 @@ def _plain(value: object) -> str:
     """Text of a file that nobody vouches for: no terminal commands, no markup."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value)))
+    return escape(_inert(value))
+
+
+def _inert(value: object) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(value))
