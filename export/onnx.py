@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -22,7 +23,7 @@ BATCH = "N"
 _EXAMPLES = 2  # a batch of one would be taken for a constant
 
 
-def to_onnx(module: nn.Module, size: int) -> bytes:
+def to_onnx(module: nn.Module, size: int, outputs: Sequence[str] = OUTPUT_NAMES) -> bytes:
     """Export `module` (image (N, size, size, 3) uint8 -> probabilities, saliency) for any batch N.
 
     Raises `BackendError` where the exporter fails or the checker refuses what it made.
@@ -34,7 +35,7 @@ def to_onnx(module: nn.Module, size: int) -> bytes:
             warnings.simplefilter("ignore")  # of the exporter's own making; what matters is checked below
             program = torch.onnx.export(
                 module, (example,), dynamo=True, opset_version=OPSET, input_names=[INPUT_NAME],
-                output_names=list(OUTPUT_NAMES), dynamic_shapes=({0: batch},), external_data=False, verbose=False,
+                output_names=list(outputs), dynamic_shapes=({0: batch},), external_data=False, verbose=False,
             )  # fmt: skip
     except torch.onnx.OnnxExporterError as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
