@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from medtex_edge.train.processes import group
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -29,12 +31,16 @@ class Compute:
             if self.device.type == "cuda"
             else f"CPU, {torch.get_num_threads()} threads"
         )
-        return f"{name}, {'fp32' if self.autocast_dtype is None else str(self.autocast_dtype).removeprefix('torch.')}"
+        count = group().count
+        many = f"{count} processes, each on " if count > 1 else ""
+        kind = "fp32" if self.autocast_dtype is None else str(self.autocast_dtype).removeprefix("torch.")
+        return f"{many}{name}, {kind}"
 
 
 def choose(precision: str = "auto") -> Compute:
-    """The GPU where there is one. `auto`: bf16 where the hardware multiplies in it, else fp16 on GPUs, fp32 on CPUs."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU where there is one, of several processes each its own. `auto`: bf16 where the hardware multiplies in it,
+    else fp16 on GPUs, fp32 on CPUs."""
+    device = group().device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         if device.type == "cuda":
             precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

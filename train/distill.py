@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medtex_edge.train.cache import Photos
 from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
+from medtex_edge.train.draws import last
 from medtex_edge.train.evaluate import BATCH
 from medtex_edge.train.fit import Batch, Phase, batches
 from medtex_edge.train.label_loss import LabelLoss
@@ -118,8 +119,8 @@ class Steps:
         m = torch.sigmoid(d.model.explainer.logits(evidence))
         # Some of the batch keeps the student honest: its answer on any mask is about what is visible, not about the
         # mask's shape.
-        randoms = round(self.config.random_fraction * len(x))
-        seen = torch.cat([m[: len(x) - randoms], random_masks(randoms, d.model.grid, device=x.device)])
+        explained = len(x) - last(self.config.random_fraction, len(x))
+        seen = torch.cat([m[:explained], random_masks(len(x), d.model.grid, device=x.device)[explained:]])
         logits, features = d.model.student.with_features(d.model.masked(x, seen))
         return {
             **self._terms(d, logits, features, answer, batch),

@@ -66,5 +66,13 @@ def rows(count: int, draw: Callable[[int], Tensor], device: torch.device | None 
         return draw(count) if share is None else share.of(draw(count * share.count))
 
 
+def last(fraction: float, count: int) -> int:
+    """How many of this process's `count` photographs are among the last `fraction` of the whole batch."""
+    share = _share.get() or Share()
+    total = count * share.count
+    first = total - round(fraction * total)
+    return sum(place >= first for place in range(share.index, total, share.count))
+
+
 def _hash(*numbers: int) -> int:
     return zlib.crc32(repr(numbers).encode())

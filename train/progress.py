@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +16,12 @@ from torch import Tensor
 from medtex_edge.files import atomic_write
 
 Row = dict[str, float | str]
+PAUSE = 0.2  # seconds between two pictures of the bar
 
 
 class Reporter:
-    """A context manager: the bar lives inside. On a dumb terminal or in a log only the epochs' lines appear."""
+    """A context manager: the bar lives inside. On a dumb terminal or in a log only the epochs' lines appear, and on
+    a quiet console, as all but one of several processes have, nothing."""
 
     def __init__(self, console: Console, folder: Path) -> None:
         self.console = console
@@ -30,15 +33,16 @@ class Reporter:
             TextColumn("{task.fields[losses]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
         )
         self._task: TaskID | None = None
         self._phase = ""
+        self._shown = 0.0
         self._folder = folder
         self._board: Any = None
 
     def __enter__(self) -> Reporter:
-        if importlib.util.find_spec("tensorboard") is not None:
+        if not self.console.quiet and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(self._folder / "tensorboard"))
@@ -54,7 +58,7 @@ class Reporter:
     @property
     def counter(self) -> Console | None:
         """Where reading and cropping may draw a bar of their own, before the training's begins."""
-        return self.console if self.console.is_terminal else None
+        return self.console if self.console.is_terminal and not self.console.quiet else None
 
     def say(self, text: str) -> None:
         """A line above the bar."""
@@ -66,7 +70,10 @@ class Reporter:
             self._progress.start()
             self._task = self._progress.add_task(phase, total=epochs * steps, losses="")
             self._phase = phase
-        if not self._progress.disable:
+        # Each number that is shown waits for the GPU to have computed it.
+        now = time.monotonic()
+        if not self._progress.disable and (now - self._shown > PAUSE or done == steps):
+            self._shown = now
             losses = "  ".join(f"{name} {float(value) / done:.3f}" for name, value in sums.items())
             self._progress.update(
                 self._task,

@@ -16,6 +16,7 @@ from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import storage
 from medtex_edge.train.cache import Photos, load_photos
 from medtex_edge.train.data import Cohort, DataOptions, load_cohort
+from medtex_edge.train.processes import main_first, on_main
 from medtex_edge.train.progress import Reporter
 
 MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
@@ -44,7 +45,20 @@ class Material:
 def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
     """Find and check the photographs. Raises `DataError` with every problem named."""
     reporter.say(f"reading photographs from {source.path}")
-    cohort = load_cohort(source.path, options=source.options, seed=seed, progress=reporter.counter)
+    opened: list[Cohort] = []
+
+    def check() -> str:
+        opened.append(load_cohort(source.path, options=source.options, seed=seed, progress=reporter.counter))
+        return opened[0].fingerprint
+
+    # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
+    fingerprint = on_main(check)
+    cohort = opened[0] if opened else load_cohort(source.path, options=source.options, seed=seed)
+    if cohort.fingerprint != fingerprint:
+        raise DataError(
+            f"{source.path} holds other photographs on {platform.node()} than on the main machine",
+            hint="every machine of a training needs the same photographs under the same path",
+        )
     for note in cohort.notes:
         reporter.say(f"  {note}")
     return cohort
@@ -53,10 +67,11 @@ def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
 def prepare(source: Source, cohort: Cohort, size: int, out: Path, reporter: Reporter) -> Material:
     """Crop the photographs to `size` pixels, once. Raises `DataError` where there are too few."""
     referable = referable_classes(cohort.classes, cohort.ordered, source.referable)
-    train, val = (
-        load_photos(cohort, split, size, cache=cache_folder(out), progress=reporter.counter)
-        for split in ("train", "val")
-    )
+    with main_first():
+        train, val = (
+            load_photos(cohort, split, size, cache=cache_folder(out), progress=reporter.counter)
+            for split in ("train", "val")
+        )
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(
@@ -105,6 +120,10 @@ def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> t
 
 def open_folder(out: Path) -> None:
     """Make the run folder; a finished run is never overwritten."""
+    on_main(lambda: _open_folder(out))
+
+
+def _open_folder(out: Path) -> None:
     if (out / "model.json").exists():
         raise SettingsError(f"{out} holds a finished run", hint="choose another --out, or delete that folder")
     with storage(out, "make"):
@@ -112,7 +131,11 @@ def open_folder(out: Path) -> None:
 
 
 def next_folder(kind: str, root: Path = Path("runs")) -> Path:
-    """runs/KIND-001, or the next number that is free."""
+    """runs/KIND-001, or the next number that is free; the same for every process."""
+    return on_main(lambda: _next_folder(kind, root))
+
+
+def _next_folder(kind: str, root: Path) -> Path:
     taken = {path.name for path in root.glob(f"{kind}-*")}
     number = 1
     while f"{kind}-{number:03d}" in taken:

@@ -25,14 +25,17 @@ class Classifier(nn.Module):
         able = hasattr(self.net, "forward_intermediates") and len(stages) >= 2
         self.feature_channels: tuple[int, ...] = tuple(int(s["num_chs"]) for s in stages[-2:]) if able else ()
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits
+    def forward(self, x: Tensor, *, features: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
+        if not features:
+            logits: Tensor = self.net(x)
+            return logits
+        final, found = self.net.forward_intermediates(x, indices=len(self.feature_channels))
+        return self.net.forward_head(final), found
 
     def with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(N, 3, S, S) -> logits (N, C) and features [(N, c, h, w), ...], in one pass."""
         if not self.feature_channels:
             return self(x), []
-        final, features = self.net.forward_intermediates(x, indices=len(self.feature_channels))
-        logits: Tensor = self.net.forward_head(final)
-        return logits, features
+        # Through __call__, as torch.compile and hooks need it.
+        both: tuple[Tensor, list[Tensor]] = self(x, features=True)
+        return both

@@ -16,6 +16,7 @@ from medtex_edge.files import atomic_path, write_json
 from medtex_edge.train import device
 from medtex_edge.train.augment import Augment
 from medtex_edge.train.cache import Photos
+from medtex_edge.train.compiling import compile_networks
 from medtex_edge.train.config import EXPLAINED, TrainConfig, write_config
 from medtex_edge.train.data import Cohort
 from medtex_edge.train.depthwise import speed_up_depthwise
@@ -27,8 +28,10 @@ from medtex_edge.train.label_loss import label_loss
 from medtex_edge.train.lesions import load_column, load_lesions
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.metrics import fit_temperature, operating_point
+from medtex_edge.train.model_card import run_facts, write_model_card
 from medtex_edge.train.objective import LLocal, evidence_channels
 from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc, plot_sheet
+from medtex_edge.train.processes import on_main
 from medtex_edge.train.progress import Reporter, write_history
 from medtex_edge.train.report import write_report
 from medtex_edge.train.run_folder import data_table
@@ -97,6 +100,8 @@ def train(
         LLocal(len(cohort.classes), ordered=cohort.ordered) if config.weights.local else None,
     )
     distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compiled:
+        compile_networks(distillation, teacher, compute.device, reporter.say)
     reporter.say(
         f"student {config.student} at {config.size} px, method {config.method}, "
         f"taught by {teacher.name}, on {compute.words}"
@@ -122,14 +127,18 @@ def train(
         config, teacher, Augment().to(compute.device), material.val, compute, label.to(compute.device)
     )
     fit.run(steps.phases())
-    outcome = _evaluate(config, model, teacher, material, compute, masks)
-    origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
-    if whole:
-        _write(config, material, teacher, fit, model, outcome, out, origin)
-    else:
-        _write_measures(config, material, fit, outcome, out)
-    (out / "checkpoint.pt").unlink(missing_ok=True)
-    return outcome.metrics
+
+    def finish() -> dict[str, Any]:
+        outcome = _evaluate(config, model, teacher, material, compute, masks)
+        origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
+        if whole:
+            _write(config, material, teacher, fit, model, outcome, out, origin)
+        else:
+            _write_measures(config, material, fit, outcome, out)
+        (out / "checkpoint.pt").unlink(missing_ok=True)
+        return outcome.metrics
+
+    return on_main(finish)
 
 
 def _evaluate(
@@ -193,6 +202,7 @@ def _write(
     # Last: its presence says that the run is finished.
     write_json(out / "model.json", _card(config, cohort, material.referable, teacher, outcome, out.name, origin))
     write_report(out)
+    write_model_card(run_facts(out), out / "model_card.md")
 
 
 def _write_measures(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, out: Path) -> None:

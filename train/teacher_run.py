@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medtex_edge.files import atomic_path, write_json
 from medtex_edge.train import device
 from medtex_edge.train.augment import Augment
+from medtex_edge.train.compiling import compile_networks
 from medtex_edge.train.config import TeachConfig, write_config
 from medtex_edge.train.depthwise import speed_up_depthwise
 from medtex_edge.train.evaluate import BATCH, classifier_logits, softmax
@@ -21,6 +22,7 @@ from medtex_edge.train.fit import Batch, Fit, Phase, Recipe, batches
 from medtex_edge.train.label_loss import label_loss
 from medtex_edge.train.metrics import answer_metrics, fit_temperature, operating_point
 from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc
+from medtex_edge.train.processes import on_main
 from medtex_edge.train.progress import Reporter, write_history
 from medtex_edge.train.run_folder import data_table
 from medtex_edge.train.setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
@@ -42,6 +44,8 @@ def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Repo
     )
     speed_up_depthwise(net)
     net.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compiled:
+        compile_networks(net, None, compute.device, reporter.say)
     mean, std = (torch.tensor(v, device=compute.device).view(1, 3, 1, 1) for v in normalisation(net.net))
 
     def normalise(x: Tensor) -> Tensor:
@@ -59,15 +63,13 @@ def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Repo
     key = repr((config, material.cohort.fingerprint))
     fit = Fit(net, material.train, recipe, compute, reporter, out / "checkpoint.pt", key)
     fit.run([_phase(config, material, compute, normalise)])
-    logits = classifier_logits(fit.module, normalise, material.val, compute)
-    return _write(
-        config,
-        material,
-        fit,
-        logits,
-        out,
-        provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}"},
-    )
+
+    def finish() -> dict[str, Any]:
+        logits = classifier_logits(fit.module, normalise, material.val, compute)
+        origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}"}
+        return _write(config, material, fit, logits, out, origin)
+
+    return on_main(finish)
 
 
 def _phase(config: TeachConfig, material: Material, compute: device.Compute, normalise: Any) -> Phase:
