@@ -110,6 +110,24 @@ def test_a_given_weight_changes_that_term_alone() -> None:
         TrainConfig(baseline="black")
 
 
+def test_a_loss_of_labels_that_would_change_nothing_is_refused(folder: Path) -> None:
+    arguments = ["--teacher", str(folder / "teacher"), "--label-loss", "ordinal", "--out", str(folder / "refused")]
+    with pytest.raises(SettingsError, match="looks at no labels"):
+        _call(train, folder, *arguments)
+
+
+def test_labels_are_learnt_by_the_chosen_loss_in_teacher_and_student(folder: Path) -> None:
+    labels = ["--label-loss", "ordinal", "--class-weights", "balanced", "--epochs", "1"]
+    weightless = ["--model", STUDENT, "--model-weights", "none"]
+    _call(train_teacher, folder, *weightless, *labels, "--out", str(folder / "ordinal-teacher"))
+    _call(
+        train, folder, "--teacher", str(folder / "ordinal-teacher"), "--student", STUDENT, "--student-weights", "none",
+        "--method", "supervised", *labels, "--explainer-epochs", "0", "--joint-epochs", "0",
+        "--out", str(folder / "ordinal"),
+    )  # fmt: skip
+    assert load_run(folder / "ordinal").config.label_loss == "ordinal"
+
+
 def test_the_softened_loss_is_hintons_on_the_teachers_logits() -> None:
     torch.manual_seed(0)
     teacher, student = torch.randn(6, 5), torch.randn(6, 5)

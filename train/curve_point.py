@@ -50,7 +50,8 @@ def main(folder: Path, threads: int) -> int:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin: its lock, held by this thread, would break the interpreter's own end.
+    os.read(0, 1)
     os._exit(1)
 
 

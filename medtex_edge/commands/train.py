@@ -11,6 +11,7 @@ import click
 
 from medtex_edge.commands import train_options as options
 from medtex_edge.commands.train_options import label_options, shared_options, student_options, teacher_options
+from medtex_edge.errors import SettingsError
 
 
 @click.command("train-teacher")
@@ -117,6 +118,11 @@ def train(
     with options.reporter(as_json, out or next_folder("student"), shared) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TrainConfig, options.preset(synthetic, slim) | given)
+        if not config.weights.label and (config.label_loss, config.class_weights) != ("ce", "none"):
+            raise SettingsError(
+                f"--label-loss and --class-weights change nothing: the method {config.method} looks at no labels",
+                hint="give their term a weight: --weight label=0.5",
+            )
         masks = source.path if synthetic and masks is None else masks
         spec = teacher or str(options.own_teacher(config.seed, config.precision, source, synthetic, folder, reporter))
         metrics = distil(
