@@ -103,7 +103,7 @@ class _GradCam:
             with torch.inference_mode():
                 return self._student(self._x)
 
-        return {"gradcam_torch student": alone, "gradcam_torch both": lambda: cam(self._x)}
+        return {"gradcam_torch student": alone, "gradcam_torch both": lambda: cam(self._x, None)}
 
 
 def _interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
