@@ -57,7 +57,7 @@ class TrainConfig:
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
     epochs: int = 8  # phase one, passes over the photographs
-    explainer_epochs: int = 10  # phase two: the explainer alone, cheap
+    explainer_epochs: int = 12  # phase two: the explainer alone, cheap
     joint_epochs: int = 8  # phase three: both together
     batch: int = 16  # photographs per step, over all processes together
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
@@ -65,6 +65,7 @@ class TrainConfig:
     encoder_lr: float = 4e-4  # the explainer's pretrained encoder, in phase two
     head_lr: float = 3e-3  # its decoder: at the encoder's rate the mask stays where it was initialised
     settled: float = 0.25  # of both these rates, in phase three
+    level_lr: float = 1e-2  # the level at which the evidence is cut: two numbers, which must follow at once
     weight_decay: float = 0.02
     warmup: float = 0.05  # fraction of a phase's steps with a rising rate
     clip: float = 2.0  # largest gradient norm

@@ -98,7 +98,7 @@ class Steps:
         x, answer = self._views(d, batch)
         m = d.model.masks(x)
         logits, features = d.model.student.with_features(d.model.masked(x, m))
-        return {**self._terms(d, logits, features, answer, batch), **self._price(m)}
+        return {**self._terms(d, logits, features, answer, batch), **self._price(m, m)}
 
     def _masked_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
@@ -125,7 +125,8 @@ class Steps:
         return {
             **self._terms(d, logits, features, answer, batch),
             **self._local(d, evidence, answer),
-            **self._price(m),
+            # The budget moves the level alone: a severe photograph may hold evidence all over, and should say so.
+            **self._price(m, torch.sigmoid(d.model.explainer.logits(evidence.detach()))),
         }
 
     def _local(self, d: Distillation, evidence: Tensor, answer: Answer) -> dict[str, Tensor]:
@@ -133,9 +134,9 @@ class Steps:
             return {}
         return {"local": self.config.weights.local * d.local(evidence, answer.probabilities)}
 
-    def _price(self, m: Tensor) -> dict[str, Tensor]:
+    def _price(self, m: Tensor, levelled: Tensor) -> dict[str, Tensor]:
         c, w = self.config, self.config.weights
-        terms = {"budget": w.budget * beyond_budget(m, c.budget), "tv": w.tv * total_variation(m)}
+        terms = {"budget": w.budget * beyond_budget(levelled, c.budget), "tv": w.tv * total_variation(m)}
         return {name: value for name, value in terms.items() if getattr(w, name)}
 
     def _views(self, d: Distillation, batch: Batch) -> tuple[Tensor, Answer]:
@@ -199,7 +200,7 @@ class Steps:
             (list(explainer.encoder.parameters()), factor * c.encoder_lr),
             (list(explainer.decoder.parameters()) + local, factor * c.head_lr),
             # Two numbers, on which the area of every mask hangs: they must follow at once.
-            ([explainer.log_scale, explainer.shift], c.head_lr),
+            ([explainer.log_scale, explainer.shift], c.level_lr),
         ]
 
     @torch.no_grad()
