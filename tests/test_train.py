@@ -71,7 +71,7 @@ def test_a_run_folder_holds_all_that_was_promised(run: Path) -> None:
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["phase"] for row in rows] == ["masked student", "explainer", "joint"]
-    assert {"out", "mid", "area", "tv", "val_loss"} <= set(rows[2])
+    assert {"out", "mid", "local", "tv", "val_loss"} <= set(rows[2])
 
 
 def test_the_metrics_hold_teacher_student_agreement_and_saliency(run: Path) -> None:
