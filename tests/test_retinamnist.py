@@ -53,7 +53,8 @@ def _plan(module: Any) -> Any:
         student="test_efficientnet", student_weights="none", size=32, stages=3, width=8, batch=8, epochs=1,
         explainer_epochs=1, joint_epochs=1, precision="fp32",
     )  # fmt: skip
-    return module.Plan(TeachConfig(**SMALL, precision="fp32"), (0, 1), student, (0, 1))
+    teachers = tuple(TeachConfig(**SMALL, precision="fp32", seed=seed) for seed in (0, 1))
+    return module.Plan(teachers, student, (0, 1))
 
 
 @pytest.fixture(scope="module")
