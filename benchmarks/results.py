@@ -3,7 +3,9 @@
     python benchmarks/results.py --data ../shared/data --out runs/results
 
 Resumable: what is finished is kept, what was cut short goes on. Every job is a `medtex-edge` command that a user could
-have typed; its output lies beside it in OUT/logs. `--table-only` writes the page from whatever is there.
+have typed; its output lies in OUT/logs. The figures of a finished job go to docs/figures, with the commit that made
+them; a job whose figures lie there is not run again unless another needs its weights, or `--fresh` is given.
+`--table-only` writes the page from whatever is there.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
-from results_page import write_page
+from results_page import keep_figures, write_page
 from rich.console import Console
 
 EVALUATOR_SEED = 100  # added to the seed: the judge shares neither seed nor backbone with the student
@@ -102,7 +104,17 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
     return planned
 
 
-def run(planned: list[Job], out: Path, jobs: int, console: Console) -> list[str]:
+def wanted(planned: list[Job], out: Path, figures: Path) -> list[Job]:
+    """Those without figures, and what these need and OUT does not hold."""
+    by_name = {job.name: job for job in planned}
+    chosen = {job.name for job in planned if not (figures / f"{job.name}.json").exists()}
+    for job in reversed(planned):
+        if job.name in chosen and not (out / job.name / job.proof).exists():
+            chosen.update(need for need in job.needs if not (out / need / by_name[need].proof).exists())
+    return [job for job in planned if job.name in chosen]
+
+
+def run(planned: list[Job], out: Path, figures: Path, jobs: int, console: Console) -> list[str]:
     """Run what is not finished, `jobs` at once; returns the names of those that failed."""
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -114,7 +126,13 @@ def run(planned: list[Job], out: Path, jobs: int, console: Console) -> list[str]
     def finished(job: Job) -> bool:
         return job.name not in running and (out / job.name / job.proof).exists()
 
+    def ready(job: Job) -> bool:
+        return all((out / need).is_dir() and (need not in by_name or finished(by_name[need])) for need in job.needs)
+
     by_name: dict[str, Job] = {job.name: job for job in planned}
+    for job in planned:
+        if finished(job):
+            keep_figures(out / job.name, figures)
     try:
         while True:
             for name, (process, started) in list(running.items()):
@@ -125,10 +143,10 @@ def run(planned: list[Job], out: Path, jobs: int, console: Console) -> list[str]
                     failed.append(name)
                     console.print(f"[red]{name} failed[/], exit code {process.returncode}: {logs / name}.log")
                 else:
+                    keep_figures(out / name, figures)
                     console.print(f"{name} done in {(time.monotonic() - started) / 60:.1f} min")
             waiting = [job for job in planned if not (finished(job) or job.name in failed or job.name in running)]
-            ready = [job for job in waiting if all(finished(by_name[need]) for need in job.needs)]
-            for job in ready[: jobs - len(running)]:
+            for job in [job for job in waiting if ready(job)][: jobs - len(running)]:
                 with (logs / f"{job.name}.log").open("ab") as log:
                     process = subprocess.Popen(_words(job), stdout=log, stderr=subprocess.STDOUT, env=environment)
                 running[job.name] = (process, time.monotonic())
@@ -155,9 +173,12 @@ def _words(job: Job) -> list[str]:
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="At once; they share the cores.")
 @click.option("--page", type=click.Path(path_type=Path), default=Path("docs/results.md"), show_default=True)
+@click.option("--fresh", is_flag=True, help="Measure again what docs/figures holds.")
 @click.option("--table-only", is_flag=True, help="Write the page from what is there.")
 @click.option("--list", "list_only", is_flag=True, help="Print the commands and stop.")
-def main(data: Path, out: Path, seeds: int, jobs: int, page: Path, table_only: bool, list_only: bool) -> None:
+def main(
+    data: Path, out: Path, seeds: int, jobs: int, page: Path, fresh: bool, table_only: bool, list_only: bool
+) -> None:
     """Train, evaluate and write docs/results.md.
 
     \b
@@ -172,8 +193,11 @@ def main(data: Path, out: Path, seeds: int, jobs: int, page: Path, table_only: b
         for job in planned:
             say(shlex.join(["medtex-edge", *job.command]))
         return
-    missing = [] if table_only else run(planned, out, jobs, console)
-    write_page(out, page, seeds, missing)
+    figures = page.parent / "figures"
+    missing = []
+    if not table_only:
+        missing = run(planned if fresh else wanted(planned, out, figures), out, figures, jobs, console)
+    write_page(figures, page, seeds, [job.name for job in planned if not (figures / f"{job.name}.json").exists()])
     console.print(f"results  {page}")
     if missing:
         console.print(f"[yellow]not finished: {', '.join(missing)}[/]; the same command goes on with them")

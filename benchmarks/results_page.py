@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,52 @@ LESS_IS_BETTER = {"deletion"}
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided, for n values
 
 
-def write_page(out: Path, page: Path, seeds: int, missing: Sequence[str]) -> None:
+DROPPED = {"roc", "gallery", "kinds", "bins"}  # of an evaluation: pictures and curves, long and not on the page
+
+
+def keep_figures(folder: Path, figures: Path) -> None:
+    """Copy what a finished job measured to FIGURES/NAME.json, with when, where and by which commit."""
+    target = figures / f"{folder.name}.json"
+    found: dict[str, Any] = {}
+    for name in ("metrics.json", "evaluation.json", "curve.json", "retinamnist.json"):
+        found.update(_without(_json(folder / name)))
+    origin = found.pop("provenance", None) or _json(folder / "model.json").get("provenance", {})
+    found["origin"] = {k: v for k, v in origin.items() if k != "command"} | {"commit": _commit()}
+    found.pop("command", None)
+    if target.exists():
+        old = _json(target)
+        # Measured once, kept as it was: only the commit of another day would differ.
+        if {k: v for k, v in old.items() if k != "origin"} == {k: v for k, v in found.items() if k != "origin"}:
+            return
+    figures.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target, "w") as file:
+        file.write(json.dumps(_rounded(found), indent=1, sort_keys=True) + "\n")
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, dict):
+        # A path is the machine's own business.
+        return {k: _without(v) for k, v in value.items() if k not in DROPPED and k not in ("path", "folder", "masks")}
+    return [_without(v) for v in value] if isinstance(value, list) else value
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) -> None:
     """Write the page whole or not at all; what was not measured is said to be missing."""
-    runs = {path.parent.name: _json(path) for path in out.glob("*/metrics.json")}
-    evaluations = [_json(out / f"evaluation-{seed}" / "evaluation.json") for seed in range(seeds)]
+    runs = {path.stem: _json(path) for path in figures.glob("*.json")}
+    evaluations = [runs.get(f"evaluation-{seed}", {}) for seed in range(seeds)]
     lines = [
         "# Results on real photographs",
         "",
@@ -47,10 +90,10 @@ def write_page(out: Path, page: Path, seeds: int, missing: Sequence[str]) -> Non
         *_explanations(evaluations),
         *_checks(evaluations),
         *_cost(evaluations),
-        *_curve(_json(out / "curve" / "curve.json")),
-        *_retinamnist(_json(out / "retinamnist" / "retinamnist.json")),
+        *_curve(runs.get("curve")),
+        *_retinamnist(runs.get("retinamnist")),
         *_ablation(runs),
-        *_time(out),
+        *_time(runs),
     ]
     with atomic_write(page, "w") as file:
         file.write("\n".join(lines).rstrip() + "\n")
@@ -191,7 +234,7 @@ def _curve(curve: Any) -> list[str]:
             cells.append(text)
         rows.append([found["title"], *cells])
     head = ["AUC referable; difference to supervised", *(f"{fraction:.0%}" for fraction in fractions)]
-    return ["## Less data", "", f"`{curve['command']}`", "", *_table(head, rows), ""]
+    return ["## Less data", "", *_table(head, rows), ""]
 
 
 def _retinamnist(found: Any) -> list[str]:
@@ -223,13 +266,11 @@ def _ablation(runs: dict[str, Any]) -> list[str]:
     return ["## Ablation", "", *_table(head, rows), ""] if len(rows) > 1 else []
 
 
-def _time(out: Path) -> list[str]:
-    seconds = {}
-    for path in out.glob("*/model.json"):
-        origin = _json(path).get("provenance") or {}
-        seconds[path.parent.name] = float(origin.get("seconds", 0))
-    total = sum(seconds.values())
-    return ["## Time", "", f"{len(seconds)} trainings, {total / 60:.0f} min of wall clock in all, two at once.", ""]
+def _time(runs: dict[str, Any]) -> list[str]:
+    seconds = [float(run["origin"]["seconds"]) for run in runs.values() if (run.get("origin") or {}).get("seconds")]
+    commits = sorted({run["origin"]["commit"] for run in runs.values() if run.get("origin")})
+    said = f"{len(seconds)} trainings, {sum(seconds) / 60:.0f} min of wall clock in all, two at once on two cores."
+    return ["## Time", "", said, f"Commits: {', '.join(commits)}.", ""]
 
 
 def _json(path: Path) -> Any:
