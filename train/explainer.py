@@ -58,7 +58,9 @@ class Encoder(nn.Module):
 class Explainer(nn.Module):
     """(N, 3, S, S) normalised -> mask logits (N, 1, S/4, S/4)."""
 
-    def __init__(self, name: str, *, stages: int = 4, width: int = 32, channels: int = 1, weights: str = "auto") -> None:
+    def __init__(
+        self, name: str, *, stages: int = 4, width: int = 32, channels: int = 1, weights: str = "auto"
+    ) -> None:
         super().__init__()
         self.encoder = Encoder(name, stages, weights=weights)
         self.decoder = Decoder(self.encoder.channels, width, channels)
