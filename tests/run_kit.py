@@ -56,7 +56,9 @@ def model(config: TrainConfig = CONFIG, seed: int = 0) -> MedTex:
     return made.eval()
 
 
-def write_run(folder: Path, photographs: Path, made: MedTex | None = None, **card: Any) -> Path:
+def write_run(
+    folder: Path, photographs: Path, made: MedTex | None = None, *, config: TrainConfig = CONFIG, **card: Any
+) -> Path:
     """A finished run of `made` in `folder`; `card` changes what its model.json says."""
     made = made or model()
     folder.mkdir(parents=True)
@@ -64,18 +66,31 @@ def write_run(folder: Path, photographs: Path, made: MedTex | None = None, **car
     cohort = load_cohort(photographs, options=options, seed=0)
     point = OperatingPoint(0.6, 0.9, 0.92, (0.8, 0.98), 0.75, (0.6, 0.85), 20, 10)
     whole = {
-        "kind": "student", "name": folder.name, "student": CONFIG.student, "method": "medtex", "teacher": "toy",
-        "classes": list(cohort.classes), "referable": [1, 2], "ordered": cohort.ordered, "size": CONFIG.size,
+        "kind": "student", "name": folder.name, "student": config.student, "method": config.method, "teacher": "toy",
+        "classes": list(cohort.classes), "referable": [1, 2], "ordered": cohort.ordered, "size": config.size,
         "temperature": 1.25, "operating_point": asdict(point), "data_fingerprint": cohort.fingerprint, "seed": 0,
     }  # fmt: skip
     save_file(made.student.net.state_dict(), folder / "student.safetensors")
     save_file(made.explainer.state_dict(), folder / "explainer.safetensors")
     write_config(
         folder / "config.toml",
-        {"train": asdict(CONFIG), "data": data_table(photographs, options, 0, cohort.fingerprint)},
+        {"train": asdict(config), "data": data_table(photographs, options, 0, cohort.fingerprint)},
     )
     write_json(
         folder / "metrics.json", {"student": {"auc_referable": 0.91, "n": 6}, "saliency": {"masks": "/home/ann/x"}}
     )
     write_json(folder / "model.json", {**whole, **card})
+    return folder
+
+
+def write_teacher(folder: Path, seed: int = 5, classes: tuple[str, ...] = ("0", "1", "2")) -> Path:
+    """A finished run of `medtex-edge train-teacher`, of random weights, at the students' size."""
+    folder.mkdir(parents=True)
+    point = OperatingPoint(0.4, 0.9, 0.92, (0.8, 0.98), 0.75, (0.6, 0.85), 20, 10)
+    save_file(model(seed=seed).student.net.state_dict(), folder / "teacher.safetensors")
+    card = {
+        "kind": "teacher", "model": STUDENT, "classes": list(classes), "ordered": True, "size": CONFIG.size,
+        "referable": [1, 2], "temperature": 1.0, "operating_point": asdict(point),
+    }  # fmt: skip
+    write_json(folder / "model.json", card)
     return folder

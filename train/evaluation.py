@@ -25,7 +25,7 @@ from medtex_edge.train.evaluation_rows import (
     meanings,
     teacher_rows,
 )
-from medtex_edge.train.evaluation_sanity import sanity_rows
+from medtex_edge.train.evaluation_sanity import leakage_part, sanity_rows
 from medtex_edge.train.evaluator import Asked, ask_teacher, evaluator_facts
 from medtex_edge.train.faithfulness import Told, told
 from medtex_edge.train.lesions import Lesions
@@ -176,9 +176,11 @@ def _explanation(
         warnings.append(TEACHER_BLIND)
         with steps.step("the same by the teacher", len(rows)) as step:
             teacher_rows(rows, every, ask_teacher(request.teacher, request.compute), shown, plan, step.tick)
-    part: dict[str, Any] = {"n": len(seen.images), "n_referable": int(said.referable.sum())}
+    part: dict[str, Any] = {"n": len(seen.images), "n_referable": int(said.referable.sum()), "leakage": None}
     if seen.maps is not None:
         fidelity_row(rows[0], answers.student, seen.maps, said, subject.point.threshold)
+        with steps.step("leakage"):
+            part["leakage"] = leakage_part(seen.maps, said, every, subject, seen.own)
     with steps.step("sanity", len(rows)) as step:
         sanity_rows(rows, every, subject, found, seen.own, seen.images, request.compute, step.tick)
     if judge is not None:

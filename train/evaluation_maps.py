@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from medtex_edge.train.depthwise import speed_up_depthwise
 from medtex_edge.train.device import Compute
-from medtex_edge.train.evaluator import Asked, ask_teacher
+from medtex_edge.train.evaluator import Asked
 from medtex_edge.train.faithfulness import Told, deletion, insertion
 from medtex_edge.train.rivals import SLOW, Answers, Explained, cams, rivals
 from medtex_edge.train.saliency_metrics import controls
@@ -21,7 +21,7 @@ from medtex_edge.train.teacher import Teacher, TorchTeacher
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 STRIDE = 4  # pixels per cell of a map
-SCREENED = 24  # photographs on which the layers of a rival are tried
+SCREENED = 12  # photographs on which the layers of a rival are tried
 SCREEN_STEPS = 4
 
 
@@ -31,8 +31,7 @@ class Plan:
 
     against: tuple[str, ...]
     quick: bool = False
-    steps: int = 16  # of deletion and insertion, by the independent judge
-    teacher_steps: int = 8  # the teacher's figures are there for the doubters: it never saw masked photographs
+    steps: int = 8  # of deletion and insertion
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -66,10 +65,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Source:
-    """A classifier to be explained after the fact, and how it answers under masks, which RISE needs."""
+    """A classifier to be explained after the fact, and how it answers under masks, which RISE needs; None: it never
+    saw masked photographs, and RISE of it would explain its nonsense."""
 
     explained: Explained
-    answers: Answers
+    answers: Answers | None
 
 
 def sources(subject: Subject, teacher: Teacher | None, compute: Compute) -> list[Source]:
@@ -78,11 +78,11 @@ def sources(subject: Subject, teacher: Teacher | None, compute: Compute) -> list
     if subject.model is not None and subject.asked is not None:
         student = subject.model.student
         found.append(
-            Source(Explained("student", student, subject.size, subject.referable, compute.device), subject.asked)
+            Source(Explained("student", student, subject.size, subject.referable, compute), subject.asked)
         )
     if isinstance(teacher, TorchTeacher):
-        explained = Explained("teacher", teacher.classifier, teacher.size, subject.referable, compute.device)
-        found.append(Source(explained, ask_teacher(teacher, compute)))
+        explained = Explained("teacher", teacher.classifier, teacher.size, subject.referable, compute)
+        found.append(Source(explained, None))
     for source in found:
         speed_up_depthwise(source.explained.net)
     return found

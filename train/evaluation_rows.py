@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.train.evaluation_maps import Candidate, Plan, best_layers
-from medtex_edge.train.evaluator import Asked
+from medtex_edge.train.evaluator import Asked, remembering
 from medtex_edge.train.faithfulness import Told, deletion, fidelity, insertion
 from medtex_edge.train.intervals import measured
 from medtex_edge.train.lesions import LESIONS, Lesions
@@ -19,9 +19,13 @@ from medtex_edge.train.saliency_metrics import DILATION, POINTING, kind_scores, 
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
 Tick = Callable[[int], None]
 
-ROAD_MOST = 40  # photographs; every imputed picture is a linear system of its own
+# Photographs, evenly over all of them, where all would take too long.
+MOST_QUICK = 40
+MOST_ROAD = 20  # every imputed picture is a linear system of its own
+MOST_TEACHER = 20  # the teacher's figures are there for comparison only: it never saw masked photographs
 
 # key -> title, which way is better, what it says
 MEASURES = {
@@ -66,6 +70,13 @@ class Shown:
     images: Images
     said: Told
 
+    def some(self, most: int) -> tuple[Shown, Ints]:
+        """At most so many of them, evenly over all, and which: cohorts are often sorted by class."""
+        count = len(self.images)
+        chosen: Ints = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+        said = Told(self.said.labels[chosen], self.said.referable[chosen], self.said.classes)
+        return Shown(self.images[chosen], said), chosen
+
 
 def meanings(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """The table `measures` for the keys that occur in `rows`."""
@@ -81,17 +92,18 @@ def judge_rows(
     rows: Sequence[dict[str, Any]], every: Sequence[Candidate], judge: Asked, shown: Shown, plan: Plan, tick: Tick
 ) -> None:
     """Deletion, insertion and ROAD by the independent judge into `rows`, one per candidate."""
-    some = np.unique(np.linspace(0, len(shown.images) - 1, min(ROAD_MOST, len(shown.images))).round().astype(int))
-    fewer = Told(shown.said.labels[some], shown.said.referable[some], shown.said.classes)
+    few, chosen = shown.some(MOST_QUICK if plan.quick else len(shown.images))
+    fewer, picked = shown.some(MOST_ROAD)
+    judge = remembering(judge)
     for row, candidate in zip(rows, every, strict=True):
-        out = deletion(judge, shown.images, candidate.maps, shown.said, steps=plan.steps)
-        into = insertion(judge, shown.images, candidate.maps, shown.said, steps=plan.steps)
+        out = deletion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
+        into = insertion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
         values = {
             "deletion": out.areas, "insertion": into.areas,
             "deletion_referable": out.referable_areas, "insertion_referable": into.referable_areas,
         }  # fmt: skip
         if not plan.quick:
-            values["road"] = road(judge.whole, shown.images[some], candidate.maps[some], fewer)
+            values["road"] = road(judge.whole, fewer.images, candidate.maps[picked], fewer.said)
         add(row, values)
         tick(1)
 
@@ -100,9 +112,11 @@ def teacher_rows(
     rows: Sequence[dict[str, Any]], every: Sequence[Candidate], judge: Asked, shown: Shown, plan: Plan, tick: Tick
 ) -> None:
     """Deletion and insertion by the teacher itself: beside the judge's, never instead of them."""
+    few, chosen = shown.some(MOST_TEACHER)
+    judge = remembering(judge)
     for row, candidate in zip(rows, every, strict=True):
-        out = deletion(judge, shown.images, candidate.maps, shown.said, steps=plan.teacher_steps)
-        into = insertion(judge, shown.images, candidate.maps, shown.said, steps=plan.teacher_steps)
+        out = deletion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
+        into = insertion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
         add(row, {"deletion_teacher": out.areas, "insertion_teacher": into.areas})
         tick(1)
 

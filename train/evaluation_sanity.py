@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluation_maps import Candidate, Source, maker
 from medtex_edge.train.evaluation_rows import add
+from medtex_edge.train.faithfulness import Told
+from medtex_edge.train.leakage import leakage, obeys_mask
 from medtex_edge.train.sanity import max_sensitivity, randomisation, sparsity
 from medtex_edge.train.subject import Subject, deployed
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
-SOME = 24  # photographs; every one is explained about a dozen times
+MOST = {"ours": 40, "rival": 12}  # photographs; every one is explained about a dozen times
 
 
 def sanity_rows(
@@ -34,11 +36,12 @@ def sanity_rows(
 
     `own` and `images` are the same photographs, as the subject takes them and as the rivals do.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(SOME, len(images))).round().astype(int))
     for row, candidate in zip(rows, every, strict=True):
         values = {"sparsity": sparsity(candidate.maps)}
         explain, model = _explained(candidate, subject, found, compute)
         if explain is not None and model is not None:
+            most = min(MOST[candidate.kind], len(images))
+            chosen = np.unique(np.linspace(0, len(images) - 1, most).round().astype(int))
             pictures = (own if candidate.kind == "ours" else images)[chosen]
             values["randomisation"] = randomisation(explain, model, pictures)
             moved = max_sensitivity(lambda x, e=explain, m=model: e(m, x), pictures)  # type: ignore[misc]
@@ -66,3 +69,18 @@ def _explained(
         return make(images)
 
     return explain, source.explained.net
+
+
+def leakage_part(
+    maps: Floats, said: Told, every: Sequence[Candidate], subject: Subject, own: Images
+) -> dict[str, Any] | None:
+    """The table `leakage` of evaluation.json: what of the teacher's verdict can be read from the mask alone, and
+    whether the student reads it there. None with too few photographs of either kind."""
+    places = next((c.maps for c in every if c.of == "teacher" and c.name == "gradcam"), None)
+    found = leakage(maps, said.referable, places=places)
+    if found is None:
+        return None
+    table = asdict(found) | {"interval_difference": list(found.interval_difference)}
+    if subject.asked is not None:
+        table["obeys_mask"] = obeys_mask(subject.asked, own, maps, said.referable, subject.referable)
+    return table

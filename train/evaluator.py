@@ -7,6 +7,7 @@ under random masks alone, here with another backbone and another seed than the s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,21 @@ def ask_teacher(teacher: Teacher, compute: Compute, *, grid: int = 14) -> Asked:
         return teacher.answer(x).probabilities
 
     return Asked(answer, compute)
+
+
+def remembering(asked: Asked) -> Asked:
+    """The same, asked only once about a batch that is wholly hidden or wholly shown: the ends of every curve."""
+    known: dict[tuple[float, bytes], Tensor] = {}
+
+    def answer(x: Tensor, m: Tensor | None) -> Tensor:
+        if m is None or (value := float(m.min())) != float(m.max()) or value not in (0.0, 1.0):
+            return asked.answer(x, m)
+        key = (value, hashlib.blake2b(x.cpu().contiguous().numpy()).digest())
+        if key not in known:
+            known[key] = asked.answer(x, m)
+        return known[key]
+
+    return Asked(answer, asked.compute)
 
 
 def load_evaluator(path: Path, classes: tuple[str, ...]) -> tuple[Run, MedTex]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.errors import SettingsError
+from medtex_edge.train.device import Compute
 from medtex_edge.train.teacher import to_size
 from medtex_edge.train.weights import normalisation
 
@@ -37,8 +38,8 @@ TITLES = {
     "rise": "RISE",
 }
 BATCH = 8  # a CAM of every stage keeps every stage's features and gradients
-IG_STEPS = 16  # points on the path from the blurred photograph
-RISE_MASKS = 256  # the paper takes thousands; each costs a forward pass per photograph
+IG_STEPS = 10  # points on the path from the blurred photograph; each costs a forward and a backward pass
+RISE_MASKS = 128  # the paper takes thousands; each costs a forward pass per photograph
 RISE_CELLS = 7
 RISE_OPEN = 0.5
 
@@ -51,12 +52,12 @@ class Explained:
     net: nn.Module  # (N, 3, S, S) normalised -> logits (N, C)
     size: int
     referable: tuple[int, ...]
-    device: torch.device
+    compute: Compute
 
     def tensor(self, images: Images) -> Tensor:
         """(N, S', S', 3) uint8 -> (N, 3, S, S) in the classifier's range."""
-        x = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in self._range())
+        x = torch.from_numpy(np.array(images)).to(self.compute.device).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(v, device=self.compute.device).view(1, 3, 1, 1) for v in self._range())
         return (to_size(x, self.size) - mean) / std
 
     def _range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -165,13 +166,14 @@ def integrated_gradients(explained: Explained, images: Images, *, grid: int) -> 
     sum over the colours, averaged over each cell: (N, grid, grid)."""
     from captum.attr import IntegratedGradients
 
-    method = IntegratedGradients(lambda x: evidence(explained.net(x), explained.referable))
+    method = IntegratedGradients(lambda x: evidence(explained.net(x).float(), explained.referable))
     parts = []
     for start in range(0, len(images), BATCH):
         x = explained.tensor(images[start : start + BATCH])
         small = nn.functional.adaptive_avg_pool2d(x, 14)
         blurred = nn.functional.interpolate(small, x.shape[-2:], mode="bilinear", align_corners=False)
-        found = method.attribute(x, baselines=blurred, n_steps=IG_STEPS, internal_batch_size=2 * BATCH)
+        with explained.compute.autocast():
+            found = method.attribute(x, baselines=blurred, n_steps=IG_STEPS, internal_batch_size=2 * BATCH)
         parts.append(found.detach().sum(1).abs().cpu().numpy().astype(np.float32))
     return to_grid(np.concatenate(parts), grid)
 

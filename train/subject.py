@@ -56,6 +56,7 @@ class Subject:
     read: Callable[[Images], tuple[Floats, Floats | None]]
     model: MedTex | None = None
     asked: Asked | None = None
+    cost: dict[str, Any] | None = None  # as counted at its export
 
     def facts(self) -> dict[str, Any]:
         """The table `subject` of evaluation.json."""

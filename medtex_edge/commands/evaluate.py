@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
     from medtex_edge.train.device import Compute
     from medtex_edge.train.subject import Floats, Images, Subject
+    from medtex_edge.train.teacher import Teacher
 
 SPLITS = ("train", "val", "test", "all")
 BATCH = 32  # photographs that a bundle is asked about at once
@@ -69,12 +70,13 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     # Only now: these take seconds, and a typing mistake should not.
     import torch
 
-    from medtex_edge.export.report import without_folders
     from medtex_edge.export.steps import Steps
+    from medtex_edge.files import without_folders
     from medtex_edge.train import device
     from medtex_edge.train.evaluation import evaluate as measure
     from medtex_edge.train.evaluation_report import write_evaluation_report
     from medtex_edge.train.evaluation_request import Asking, prepare
+    from medtex_edge.train.model_card import write_model_card
     from medtex_edge.train.setup import provenance
 
     if threads:
@@ -84,11 +86,14 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     asking = Asking(out=out, **options)
     request = prepare(asking, opened, compute, console)
     command = without_folders("medtex-edge " + shlex.join(sys.argv[1:]))
-    made = {"name": opened.name, "command": command, "provenance": provenance(compute.words)}
+    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.words)}
     with Steps(console) as steps:
+        with steps.step("cost"):
+            made["cost"] = _cost(opened, request.teacher, timed=not options["quick"])
         found = measure(request, out, steps, made)
         with steps.step("report"):
             write_evaluation_report(out)
+            write_model_card(found, out / "model_card.md")
     if as_json:
         import json
 
@@ -135,8 +140,37 @@ def subject_of_bundle(bundle: Bundle) -> Subject:
         "bundle", bundle.path, contract.name, str(made.get("student", "")), str(made.get("teacher", "")),
         str(made.get("method", "")), contract.classes, contract.referable, contract.ordered, contract.height,
         seed if isinstance(seed, int) else 0, contract.operating_point, str(made.get("data_fingerprint", "")), None,
-        DataOptions(), read,
+        DataOptions(), read, cost=_counted(bundle.report),
     )  # fmt: skip
+
+
+def _cost(subject: Subject, teacher: Teacher | None, *, timed: bool) -> dict[str, Any] | None:
+    """The table `cost` of evaluation.json: counted, and timed on the CPU. A bundle tells what its export counted."""
+    import copy
+
+    from medtex_edge.export.speed import explanation_times
+    from medtex_edge.train.config import EXPLAINED
+    from medtex_edge.train.cost import costs
+
+    if subject.model is None:
+        return subject.cost
+    if subject.method not in EXPLAINED:
+        return None
+    counted = costs(subject.model, teacher)
+    return counted | (explanation_times(copy.deepcopy(subject.model).cpu()) if timed else {})
+
+
+def _counted(report: Any) -> dict[str, Any] | None:
+    """The same from a bundle's report, which nobody vouches for; None where it is not what an export writes."""
+    parts = ("student", "explainer")
+    counts = report.get("cost") if isinstance(report, dict) else None
+    if not isinstance(counts, dict):
+        return None
+    table = {p: {"macs": counts.get(f"{p}_multiply_adds"), "parameters": counts.get(f"{p}_parameters")} for p in parts}
+    macs = [table[part]["macs"] for part in parts]
+    if not all(isinstance(value, int) and value > 0 for value in macs):
+        return None
+    return {"teacher": None, **table, "explainer_over_student": macs[1] / macs[0], "student_over_teacher": None}
 
 
 def _show(console: Console, found: dict[str, Any], out: Path) -> None:
