@@ -103,14 +103,25 @@ def test_where_ours_loses_the_page_says_so_at_its_head_and_in_the_summary(tmp_pa
     assert sentence(doubts, "deletion", "a rival")
     assert sentence(doubts, "deletion", "a control")
     assert sentence(doubts, "sensitivity of 90 %", "finds 70 %")
-    assert sentence(doubts, "shape of the mask")
+    assert sentence(doubts, "from the mask alone")
     assert not [line for line in doubts if "pointing" in line]
     said = summary(changed)
     assert "ours loses" in sentence(said, "pixel AUC of our maps")
     assert "hardly depend on what was learned" in sentence(said, "shuffled, the rank")
-    assert "may read a code in it" in sentence(said, "From the mask alone")
+    assert "or as a code" in sentence(said, "From the mask alone")
     text = page_of(tmp_path, changed).text
     assert text.index("lose to a rival") < text.index("In plain words")
+
+
+def test_a_student_that_obeys_the_mask_of_another_photograph_is_found_out() -> None:
+    changed = full()
+    assert "no sign that place or shape" in sentence(summary(changed), "From the mask alone")
+    changed["explanation"]["leakage"]["obeys_mask"] = value(0.52)
+    assert "does not obey" in sentence(summary(changed), "From the mask alone")
+    assert not [line for line in warnings(changed) if "follows the mask" in line]
+    changed["explanation"]["leakage"]["obeys_mask"] = value(0.8)
+    assert "it follows the mask" in sentence(summary(changed), "From the mask alone")
+    assert sentence(warnings(changed), "follows the mask")
 
 
 def test_equal_figures_are_no_victory() -> None:
@@ -209,6 +220,12 @@ def test_a_gallery_cannot_show_files_from_elsewhere(file: str | None, tmp_path: 
     page = Page(write_evaluation_report(tmp_path / "report").read_text(encoding="utf-8"))
     assert "a: b (its picture is missing)" in page.text
     assert sum(tag == "img" for tag, _ in page.tags) == 5
+
+
+def test_the_rows_by_kind_of_lesion_are_named_as_in_the_other_tables(tmp_path: Path) -> None:
+    changed = full()
+    changed["lesions"]["kinds"]["MA"]["gradcam teacher blocks.3"] = {"pixel_auc": value(0.65)}
+    assert "Grad-CAM of the teacher, blocks.3" in page_of(tmp_path, changed).text
 
 
 def test_figures_are_numbers_and_nothing_else() -> None:

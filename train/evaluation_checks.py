@@ -10,6 +10,7 @@ import numpy as np
 from medtex_edge.train.evaluation_facts import (
     Figure,
     bounds,
+    figure,
     is_number,
     listed,
     rows_of,
@@ -37,23 +38,38 @@ def kept(explanation: Facts) -> str:
 
 
 def leakage(explanation: Facts) -> str:
-    """How well the answer can be read from the mask alone, in words."""
+    """What of the answer can be read from the mask alone, and whether the student reads it there."""
     found = table(explanation.get("leakage"))
-    mask, matched = found.get("auc_map"), found.get("auc_area_matched")
-    if not is_number(mask):
-        return ""
-    sentence = f"From the mask alone a small classifier tells referable from not with AUC {mask:.2f}"
-    if is_number(matched):
-        sentence += f", from masks matched in area with {matched:.2f}"
-    if is_number(found.get("auc_shuffled")):
-        sentence += f", from masks with their places shuffled with {found['auc_shuffled']:.2f}"
+    said = []
+    if is_number(found.get("auc_map")):
+        controls = {
+            "auc_area_matched": "its values arranged as another photograph's mask",
+            "auc_place_matched": "its values placed by a method that was not trained with the student",
+            "auc_shuffled": "its values scattered",
+        }
+        others = [f"{found[key]:.2f} from {words}" for key, words in controls.items() if is_number(found.get(key))]
+        said.append(
+            "From the mask alone a small classifier tells referable from not with AUC "
+            + ", against ".join([f"{found['auc_map']:.2f}", *([" and ".join(others)] if others else [])])
+        )
     interval = bounds(found.get("interval_difference"))
-    reach = f" (difference to the area-matched ones {interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
-    if found.get("readable") is True:
-        return sentence + f"{reach}: the shape of the mask tells the answer, so the student may read a code in it."
-    if found.get("readable") is False:
-        return sentence + f"{reach}: no sign that the mask's shape carries the answer as a code."
-    return sentence + f"{reach}."
+    reach = f" (difference to another's arrangement {interval[0]:+.2f} to {interval[1]:+.2f})" if interval else ""
+    if said and found.get("readable") is True:
+        said[0] += (
+            f"{reach}: place and shape of the mask tell the answer beyond its area, be it honestly, since lesions have "
+            "their places, or as a code"
+        )
+    elif said and found.get("readable") is False:
+        said[0] += f"{reach}: no sign that place or shape of the mask tell more than its area"
+    obeyed = figure(found.get("obeys_mask"))
+    if obeyed:
+        follows = obeyed.low is not None and obeyed.low > 0.5
+        verdict = "it follows the mask, so a part of the answer is in it" if follows else "it does not obey the mask"
+        said.append(
+            "Under the mask of another photograph the student's answer tells the label of that other one with AUC "
+            f"{shown(obeyed)}: {verdict}"
+        )
+    return "".join(f"{sentence}. " for sentence in said).rstrip()
 
 
 def randomisation(explanation: Facts) -> str:

@@ -49,7 +49,9 @@ MEASURES = {
     "insertion": Measure(
         "insertion", HIGHER, "how much of the answer is there on average while the brightest parts come first", True
     ),
-    "road": Measure("ROAD", LOWER, "as deletion, but the holes are filled in from around them", True),
+    "deletion_referable": Measure("deletion, referable", LOWER, "the same for the referable probability", True),
+    "insertion_referable": Measure("insertion, referable", HIGHER, "the same for the referable probability", True),
+    "road": Measure("ROAD", HIGHER, "the gap between filling in the least and the most salient part", True),
     "fidelity_label": Measure("class kept", HIGHER, "the class stays the teacher's when only the mask is seen"),
     "fidelity_verdict": Measure("verdict kept", HIGHER, "the verdict stays the teacher's when only the mask is seen"),
     "fidelity_verdict_referable": Measure(
@@ -159,6 +161,14 @@ def rows_of(part: Mapping[str, Any]) -> list[Row]:
             rows.append(Row(title, kind, layer, found, float(seconds) if is_number(seconds) else None))
     order = {"ours": 0, "rival": 1, "control": 2}
     return sorted(rows, key=lambda row: order.get(row.kind, 1))
+
+
+def row_title(key: str) -> str:
+    """The title of a row that is named by method, model and layer in one word: "gradcam teacher blocks.3"."""
+    name, *rest = key.split(" ")
+    of, layer = (rest[0] if rest else ""), " ".join(rest[1:])
+    title = ROW_NAMES.get(name, name.replace("_", " ")) + (f" of the {of}" if of else "")
+    return f"{title}, {layer}" if layer else title
 
 
 def contenders(rows: Sequence[Row], measures: Mapping[str, Measure]) -> list[Contender]:

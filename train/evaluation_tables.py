@@ -18,6 +18,7 @@ from medtex_edge.train.evaluation_facts import (
     is_number,
     listed,
     measures_of,
+    row_title,
     rows_of,
     table,
 )
@@ -112,7 +113,7 @@ def kinds_tables(lesions: Facts) -> str:
         across = [kind for kind in kinds if any(kind in row for row in found.values())]
         best = {kind: _best([row[kind] for row in found.values() if kind in row], measure) for kind in across}
         rows = [
-            (ROW_NAMES.get(name, name), _kind(name), [_cell(row.get(kind), best[kind]) for kind in across])
+            (row_title(name), _kind(name), [_cell(row.get(kind), best[kind]) for kind in across])
             for name, row in found.items()
         ]
         head = [f"{measure.title} {_arrow(measure)}", *(KIND_NAMES.get(kind, kind) for kind in across)]

@@ -27,8 +27,12 @@ def warnings(evaluation: Facts) -> list[str]:
         *_of_samples(answer, lesions),
         *_of_judge(table(explanation.get("evaluator"))),
     ]
-    if table(explanation.get("leakage")).get("readable") is True:
-        derived.append("The answer can be read from the shape of the mask alone: see under leakage.")
+    leak = table(explanation.get("leakage"))
+    obeyed = figure(leak.get("obeys_mask"))
+    if obeyed and obeyed.low is not None and obeyed.low > 0.5:
+        derived.append("The student's answer follows the mask even over another photograph: see under leakage.")
+    elif leak.get("readable") is True:
+        derived.append("More of the answer can be read from the mask alone than its area tells: see under leakage.")
     return list(dict.fromkeys(given + derived))
 
 
