@@ -71,7 +71,7 @@ class TrainConfig:
     clip: float = 2.0  # largest gradient norm
     ema: float = 0.98  # per step: about the last 50 steps
     random_fraction: float = 0.4  # of each batch of phase three under random masks: a mask's shape never becomes a code
-    budget: float = 0.25  # fraction of the picture that may be open free of the budget term
+    budget: float = 0.2  # fraction of the picture that may be open free of the budget term
     label_loss: str = "ce"  # ce, focal, ordinal; counts where the weight `label` does
     class_weights: str = "none"  # of that loss: none, balanced, or a number per class such as "1,1,2,2,2"
     hinton_temperature: float = 4.0  # softens both answers, so that the small probabilities count (Hinton et al. 2015)

@@ -77,8 +77,9 @@ def train(
     compute = device.choose(config.precision)
     cohort = open_cohort(source, config.seed, reporter)
     teacher = load_teacher(teacher_spec, cohort.classes, compute, teacher_options)
-    # Kept at the larger of the two inputs, so that neither model sees an enlarged picture.
-    material = prepare(source, cohort, max(config.size, teacher.size), out, reporter)
+    # At the student's size, as a device will crop them: pictures shrunk a second time are softer than those that it will
+    # see. A larger teacher gets them enlarged, and answers what can be answered from them.
+    material = prepare(source, cohort, config.size, out, reporter)
     seed_everything(config.seed)
     model = MedTex(
         Classifier(config.student, len(cohort.classes), weights=config.student_weights),

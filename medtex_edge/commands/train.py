@@ -72,7 +72,7 @@ def train_teacher(
     help="The others are its rivals; masked: the student that judges masks.  [default: medtex]",
 )
 @label_options
-@click.option("--budget", type=float, help="Fraction of the picture that may be open.  [default: 0.25]")
+@click.option("--budget", type=float, help="Fraction of the picture that may be open.  [default: 0.2]")
 @click.option(
     "--weight",
     "weights",
