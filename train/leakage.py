@@ -29,7 +29,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from medtex_edge.train.faithfulness import Answers, Bools, Floats, Images, Ints, Scores, ask, order
+from medtex_edge.train.faithfulness import STRIDE, Answers, Bools, Floats, Images, Ints, Scores, ask, order, to_stride
 
 GRID = 7  # cells a side that a mask is pooled to
 FOLDS = 5
@@ -58,10 +58,10 @@ def leakage(
 ) -> Leakage | None:
     """How well `truth` (N,) can be read from masks (N, h, w) in 0..1 alone; None with too few of either class.
 
-    `truth` is whether a photograph is referable, by its label or by the teacher. `places` (N, h, w), in any range, are
-    maps of the same photographs by a method that was not trained with the student. The classifier is the mean of a
-    logistic regression and of extremely randomised trees on the mask pooled to `GRID` x `GRID` cells and on its area,
-    values, position and edges; answers are out of fold, repeated with new folds and new controls.
+    `truth` is whether a photograph is referable, by its label or by the teacher. `places`, maps (N, h', w') in any
+    range, are of the same photographs by a method that was not trained with the student. The classifier is the mean
+    of a logistic regression and of extremely randomised trees on the mask pooled to `GRID` x `GRID` cells and on its
+    area, values, position and edges; answers are out of fold, repeated with new folds and new controls.
 
     Not distinguishable is no proof of absence: read the interval's width with it.
     """
@@ -73,7 +73,7 @@ def leakage(
     for repeat in range(repeats):
         variants = {"map": masks, "shuffled": scattered(masks, rng), "area": arranged(masks, _others(masks, rng))}
         if places is not None:
-            variants["place"] = arranged(masks, places)
+            variants["place"] = arranged(masks, to_stride(places, STRIDE * masks.shape[1]))
         for name, variant in variants.items():
             read[name].append(_guesses(features(variant), truth, seed=seed + repeat))
     auc = {name: float(np.mean([roc_auc_score(truth, s) for s in scores])) for name, scores in read.items() if scores}
@@ -159,7 +159,7 @@ def features(masks: Floats) -> Scores:
 def _guesses(x: Scores, truth: Bools, *, seed: int) -> Scores:
     """Out-of-fold probabilities (N,) of `truth` from features (N, F)."""
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    trees = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=seed)
+    trees = ExtraTreesClassifier(50, min_samples_leaf=2, random_state=seed)
     reader = VotingClassifier([("linear", linear), ("trees", trees)], voting="soft")
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     return np.asarray(cross_val_predict(reader, x, truth, cv=folds, method="predict_proba")[:, 1], np.float64)
