@@ -89,6 +89,7 @@ def test_where_ours_wins_the_summary_says_by_how_much_and_whether_the_intervals_
     changed["lesions"]["rows"][0]["measures"]["pixel_auc"] = value(0.75)
     assert "ours is better (intervals overlap)" in sentence(summary(changed), "pixel AUC of our maps")
     assert not [line for line in warnings(FULL) if "lose to" in line]
+    assert "in 93 % (88 % to 98 %)" in sentence(summary(FULL), "keeps the teacher's verdict", "opens 15 %")
 
 
 def test_where_ours_loses_the_page_says_so_at_its_head_and_in_the_summary(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ Facts = Mapping[str, Any]
 
 
 def kept(explanation: Facts) -> str:
-    """Post-hoc fidelity beside the area that it costs."""
+    """Whether the answer under the deployed mask is the teacher's to the whole photograph, beside what it costs."""
     ours = ours_of(explanation)
     verdict, area = ours.get("fidelity_verdict_referable"), ours.get("area_referable")
     where = "on the photographs that the teacher calls referable"
@@ -31,10 +31,8 @@ def kept(explanation: Facts) -> str:
         verdict, area, where = ours.get("fidelity_verdict"), ours.get("area"), "over all photographs"
     if not verdict:
         return ""
-    opened = f" while the mask opens {percent(area.value)} of the detail" if area else ""
-    judge = table(explanation.get("evaluator")).get("backbone")
-    by = f", by the independent evaluator ({judge})" if judge else ""
-    return f"The teacher's verdict is kept in {percents(verdict)} {where}{opened}{by}."
+    opened = f", of which the mask opens {percent(area.value)} of the detail" if area else ""
+    return f"Under its mask alone the student keeps the teacher's verdict in {percents(verdict)} {where}{opened}."
 
 
 def leakage(explanation: Facts) -> str:

@@ -33,7 +33,7 @@ from medtex_edge.train.evaluation_facts import (
 )
 
 Facts = Mapping[str, Any]
-UNDECIDED = "Where intervals overlap, these photographs do not decide who is better."
+UNDECIDED = "Where intervals overlap, these figures do not decide who is better."
 
 
 def summary(evaluation: Facts) -> list[str]:

@@ -49,6 +49,7 @@ td.best { font-weight: 700; } td.best::before { content: "\\2605  "; color: var(
 td small { display: block; color: var(--soft); font-weight: 400; }
 .cases figure { margin: .9rem 0 1.4rem; overflow-x: auto; } .cases img { min-width: 36rem; }
 .compared th[scope="row"] { position: sticky; left: 0; background: var(--page); min-width: 7rem; max-width: 14rem; }
+.compared tr.ours th[scope="row"] { background: var(--mine); }
 summary { cursor: pointer; color: var(--blue); margin: .5rem 0; }
 svg { display: block; max-width: 100%; height: auto; margin: .6rem 0; } svg text { fill: var(--ink);
   font: 13px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; } svg .soft { fill: var(--soft); }
