@@ -34,7 +34,7 @@ def _launch(arguments: list[str], count: int = 2) -> subprocess.CompletedProcess
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(
-        [*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=600, check=False
+        [*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=1800, check=False
     )
 
 
