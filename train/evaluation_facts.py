@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 LOWER, HIGHER = "lower", "higher"
 
@@ -196,7 +196,7 @@ def better_than(one: float, other: float, measure: Measure) -> bool:
     return one < other if measure.better == LOWER else one > other if measure.better == HIGHER else False
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """A finite number; True and False are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

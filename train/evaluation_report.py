@@ -60,7 +60,7 @@ def write_evaluation_report(folder: Path) -> Path:
         ("missing", "What was not measured", [html.bullets(not_measured(evaluation) or [_NOTHING_MISSING])]),
         ("origin", "Where it came from", _provenance(evaluation)),
     ]
-    kept = [(anchor, title, body) for anchor, title, parts in sections if (body := "".join(parts))]
+    kept = [(anchor, title, content) for anchor, title, parts in sections if (content := "".join(parts))]
     synthetic = table(evaluation.get("data")).get("synthetic") is True
     body = [
         f"<h1>{html.escape(name)}</h1>",

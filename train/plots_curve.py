@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,5 +86,5 @@ def _draw_teacher(axes: Axes, curve: Mapping[str, Any]) -> None:
         axes.axhspan(min(values), max(values), color=GREY, alpha=0.1, linewidth=0)
 
 
-def _number(value: Any) -> bool:
+def _number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
