@@ -79,6 +79,7 @@ def write_run(
     write_json(
         folder / "metrics.json", {"student": {"auc_referable": 0.91, "n": 6}, "saliency": {"masks": "/home/ann/x"}}
     )
+    write_json(folder / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
     write_json(folder / "model.json", {**whole, **card})
     return folder
 

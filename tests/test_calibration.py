@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtex_edge.contract import OperatingPoint
@@ -42,6 +42,7 @@ def test_a_known_gap_is_found_with_its_bins() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 1000))
+@settings(max_examples=15)
 def test_every_photograph_is_in_one_bin_and_the_value_in_its_interval(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(3), n)

@@ -137,7 +137,7 @@ def _look(
         start = time.perf_counter()
         probabilities, maps = subject.read(own)
         seconds = (time.perf_counter() - start) / max(len(own), 1)
-        whole = subject.asked.whole(own) if subject.asked is not None else None
+        whole = subject.whole(own) if subject.whole is not None else None
         theirs = ask_teacher(request.teacher, request.compute).whole(images) if request.teacher is not None else None
         step.note = f"{seconds * 1000:.0f} ms each" if maps is not None else ""
     answers = Answers(probabilities, whole, theirs, point_of_teacher(request.teacher_spec))
@@ -198,9 +198,7 @@ def _judge_facts(judge: Judge, request: Request, seen: Seen, said: Told) -> dict
 
 def _judge_warnings(judge: Judge, request: Request) -> list[str]:
     shared = len(judge.trained_on & set(request.pictures.keys))
-    if not shared or judge.run.card.get("data_fingerprint") != request.pictures.cohort.fingerprint:
-        return []
-    return [f"The independent evaluator was taught on {shared} of these {len(request.pictures.keys)} photographs."]
+    return [f"The independent evaluator was taught on {shared} photographs of these names."] if shared else []
 
 
 def _write_maps(path: Path, photographs: Sequence[Candidate], lesions: Sequence[Candidate]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from medtex_edge.train.progress import Reporter
 from medtex_edge.train.rivals import check_names
 from medtex_edge.train.setup import Source
 from medtex_edge.train.student_run import train
-from medtex_edge.train.subject import Pictures, Subject, group_values, open_pictures
+from medtex_edge.train.subject import Pictures, Subject, group_values, open_pictures, trained_on
 from medtex_edge.train.teacher import Teacher, load_teacher
 
 
@@ -83,13 +82,19 @@ def _options(asking: Asking, subject: Subject) -> DataOptions:
 
 def _trained_on(subject: Subject, pictures: Pictures) -> list[str]:
     own = bool(subject.fingerprint) and subject.fingerprint == pictures.cohort.fingerprint
+    shared = len(subject.trained_on & set(pictures.keys))
     words = []
     if own and "train" in pictures.splits:
         words.append("Some of these photographs were trained on: the answers look better than they are.")
-    if own and pictures.splits == ("val",):
+    elif shared:
         words.append(
-            "Temperature, threshold and epochs were chosen on these validation photographs, so the figures of the "
-            "answer lean to the good side."
+            f"{shared} of these photographs have the names of photographs that were trained on: if they are the same, "
+            "the answers look better than they are."
+        )
+    if own and "val" in pictures.splits:
+        words.append(
+            "Temperature, threshold and epochs were chosen on the validation photographs, so the figures of the answer "
+            "lean to the good side."
         )
     return words
 
@@ -119,7 +124,7 @@ def _judge(asking: Asking, subject: Subject, teacher: str, compute: Compute, con
                 return None
             _train_judge(subject, subject.data, teacher, path, epochs, console)
     run, model = load_evaluator(path, subject.classes)
-    return Judge(run, ask_student(model, compute), _taught_on(path))
+    return Judge(run, ask_student(model, compute), trained_on(path))
 
 
 def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs: int, console: Console) -> None:
@@ -128,13 +133,6 @@ def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs:
     with Reporter(console, path) as reporter:
         reporter.say(f"no --evaluator was given: training one into {path}")
         train(config, Source(data, subject.options, referable), teacher, path, reporter)
-
-
-def _taught_on(path: Path) -> frozenset[str]:
-    try:
-        return frozenset(json.loads((path / "splits.json").read_text("utf-8"))["train"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
 
 
 def _need_extra(names: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,9 @@ class Subject:
     options: DataOptions
     read: Callable[[Images], tuple[Floats, Floats | None]]
     model: MedTex | None = None
-    asked: Asked | None = None
+    asked: Asked | None = None  # under any mask, in the fast precision
+    whole: Callable[[Images], Floats] | None = None  # on whole photographs, in fp32
+    trained_on: frozenset[str] = frozenset()  # keys of photographs, as far as known
     cost: dict[str, Any] | None = None  # as counted at its export
 
     def facts(self) -> dict[str, Any]:
@@ -71,14 +74,23 @@ def subject_of_run(run: Run, compute: Compute) -> Subject:
     """A run of any method; one without explainer answers on whole photographs. Raises `DataError`."""
     explained = run.config.method in EXPLAINED
     model = (run.load_model() if explained else masked_model(run)).to(compute.device)
-    asked = ask_student(model, compute)
-
-    read = deployed(model, compute) if explained else lambda images: (asked.whole(images), None)
+    # What is answered is measured in the precision that is exported; thousands of masked pictures need not be.
+    whole = ask_student(model, Compute(compute.device, None)).whole
+    read = deployed(model, compute) if explained else lambda images: (whole(images), None)
     return Subject(
         "run", run.path, run.name, run.config.student, str(run.card.get("teacher", "")), run.config.method,
         run.classes, run.referable, run.ordered, run.size, run.seed, run.operating_point,
-        str(run.card.get("data_fingerprint", "")), run.data, run.data_options, read, model, asked,
+        str(run.card.get("data_fingerprint", "")), run.data, run.data_options, read, model,
+        ask_student(model, compute), whole, trained_on(run.path),
     )  # fmt: skip
+
+
+def trained_on(run: Path) -> frozenset[str]:
+    """The keys of the photographs that a run was trained on; none where it does not say."""
+    try:
+        return frozenset(json.loads((run / "splits.json").read_text("utf-8"))["train"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def deployed(model: MedTex, compute: Compute) -> Callable[[Images], tuple[Floats, Floats]]:
