@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ class Request:
     judge: Judge | None = None
     lesions: Callable[[int], Lesions] | None = None  # at so many pixels a side
     lesions_folder: str = ""
-    groups: dict[str, Sequence[str]] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -204,6 +204,6 @@ def _judge_warnings(judge: Judge, request: Request) -> list[str]:
 def _write_maps(path: Path, photographs: Sequence[Candidate], lesions: Sequence[Candidate]) -> None:
     """The maps that were measured, in half precision: a reader may want to measure them in another way."""
     sets = (("photographs", photographs), ("lesions", lesions))
-    arrays = {f"{name}/{c.key()}": c.maps.astype(np.float16) for name, of in sets for c in of if c.kind != "control"}
+    arrays: dict[str, Any] = {f"{name}/{c.key()}": c.maps.astype(np.float16) for name, of in sets for c in of if c.kind != "control"}
     with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)

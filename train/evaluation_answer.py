@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def point_of_teacher(spec: str) -> OperatingPoint | None:
         return None
 
 
-def answer_part(subject: Subject, answers: Answers, labels: Ints, groups: dict[str, Sequence[str]]) -> dict[str, Any]:
+def answer_part(subject: Subject, answers: Answers, labels: Ints, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The table `answer` of evaluation.json. labels (N,), -1: none; groups: column -> N values."""
     known = labels >= 0
 

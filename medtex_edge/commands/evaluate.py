@@ -167,8 +167,8 @@ def _counted(report: Any) -> dict[str, Any] | None:
     if not isinstance(counts, dict):
         return None
     table = {p: {"macs": counts.get(f"{p}_multiply_adds"), "parameters": counts.get(f"{p}_parameters")} for p in parts}
-    macs = [table[part]["macs"] for part in parts]
-    if not all(isinstance(value, int) and value > 0 for value in macs):
+    macs = [value for part in parts if isinstance(value := table[part]["macs"], int) and value > 0]
+    if len(macs) < len(parts):
         return None
     return {"teacher": None, **table, "explainer_over_student": macs[1] / macs[0], "student_over_teacher": None}
 
