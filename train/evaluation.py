@@ -204,6 +204,7 @@ def _judge_warnings(judge: Judge, request: Request) -> list[str]:
 def _write_maps(path: Path, photographs: Sequence[Candidate], lesions: Sequence[Candidate]) -> None:
     """The maps that were measured, in half precision: a reader may want to measure them in another way."""
     sets = (("photographs", photographs), ("lesions", lesions))
-    arrays: dict[str, Any] = {f"{name}/{c.key()}": c.maps.astype(np.float16) for name, of in sets for c in of if c.kind != "control"}
+    made = [(f"{name}/{c.key()}", c.maps) for name, of in sets for c in of if c.kind != "control"]
+    arrays: dict[str, Any] = {name: maps.astype(np.float16) for name, maps in made}
     with atomic_write(path) as file:
         np.savez_compressed(file, **arrays)

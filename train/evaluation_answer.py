@@ -46,7 +46,9 @@ def point_of_teacher(spec: str) -> OperatingPoint | None:
         return None
 
 
-def answer_part(subject: Subject, answers: Answers, labels: Ints, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def answer_part(
+    subject: Subject, answers: Answers, labels: Ints, groups: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """The table `answer` of evaluation.json. labels (N,), -1: none; groups: column -> N values."""
     known = labels >= 0
 
