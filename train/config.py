@@ -57,7 +57,7 @@ class TrainConfig:
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
     epochs: int = 8  # phase one, passes over the photographs
-    explainer_epochs: int = 12  # phase two: the explainer alone, cheap
+    explainer_epochs: int = 16  # phase two: the explainer alone, cheap
     joint_epochs: int = 8  # phase three: both together
     batch: int = 16  # photographs per step, over all processes together
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one

@@ -124,7 +124,7 @@ def student_options(command: Command) -> Command:
         ),
         click.option("--student-weights", help="auto, none, or a .safetensors file.  [default: auto]"),
         click.option("--epochs", type=int, help="Of the student under random masks.  [default: 8]"),
-        click.option("--explainer-epochs", type=int, help="Of the explainer alone.  [default: 12]"),
+        click.option("--explainer-epochs", type=int, help="Of the explainer alone.  [default: 16]"),
         click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 8]"),
         click.option(
             "--slim",
