@@ -32,10 +32,15 @@ class Augment(nn.Module):
         return x.clamp(0, 1)
 
 
+def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
+    assert isinstance(step, K.AugmentationBase2D)
+    return step
+
+
 def _drawn(step: nn.Module, x: Tensor, share: draws.Share) -> dict[str, Tensor]:
     """What kornia draws for the photographs of all processes, cut to this one's."""
     total = len(x) * share.count
-    drawn: dict[str, Tensor] = step.forward_parameters(torch.Size((total, *x.shape[1:])))
+    drawn: dict[str, Tensor] = _augmentation(step).forward_parameters(torch.Size((total, *x.shape[1:])))
     mine = share.of(torch.arange(total))
     chosen = drawn["batch_prob"] > 0.5
     # Before version 0.9 kornia draws only for the photographs that it is going to change.

@@ -48,7 +48,7 @@ def _normalised(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
     # float64: a variance out of a mean of squares cancels otherwise.
     mean64, square64 = mean.double(), variance.double() + mean.double().square()
     weight = torch.full_like(mean64[:1], count)
-    total: Tensor = _Sum.apply(torch.cat([count * mean64, count * square64, weight]))  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(torch.cat([count * mean64, count * square64, weight]))
     n = total[-1]
     mean64, square64 = (total[:-1] / n).chunk(2)
     variance64 = square64 - mean64.square()

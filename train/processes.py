@@ -92,7 +92,7 @@ def mean_over_processes(tensors: Sequence[Tensor]) -> None:
     dist.all_reduce(flat)
     flat /= count
     with torch.no_grad():
-        for tensor, piece in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, piece in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(piece.view(tensor.shape))
 
 
