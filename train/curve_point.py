@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -30,7 +31,7 @@ def main(folder: Path, threads: int) -> int:
         DataOptions(**{**task["options"], "accept": frozenset(task["options"]["accept"])}),
         task["referable"],
     )
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in task["teacher_options"].items()}
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in task["teacher_options"].items()}
     try:
         with Reporter(Console(), folder) as reporter:
             train(

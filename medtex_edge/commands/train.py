@@ -128,7 +128,7 @@ def train(
         metrics = distil(
             config, source, spec, folder, reporter, teacher_options=file_options, masks=masks, command=command
         )
-    lines = [("run", folder), ("report", folder / "report.html")]
+    lines: list[tuple[str, Any]] = [("run", folder), ("report", folder / "report.html")]
     if config.method in EXPLAINED:
         lines.append(("next", f"medtex-edge export {folder} --fp16"))
     _finish(metrics, as_json, lines)
