@@ -78,7 +78,8 @@ class _GradCam:
     def __init__(self, model: MedTex, image: Any) -> None:
         with torch.no_grad():
             self._x = model.normalise(torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255)
-        self._student, self._cam = model.student, None
+        self._student = model.student
+        self._cam: Any = None
 
     def __enter__(self) -> _GradCam:
         try:

@@ -88,7 +88,8 @@ def order(maps: Floats, *, seed: int = 0) -> Ints:
 def cut(maps: Floats, areas: npt.NDArray[np.floating[Any]] | float, *, seed: int = 0) -> Floats:
     """The best part of each map (N, h, w), `areas` (N,) or one for all in 0..1, as masks of zeros and ones."""
     count = np.round(np.broadcast_to(areas, len(maps)) * maps[0].size)[:, None, None]
-    return (order(maps, seed=seed) < count).astype(np.float32)
+    masks: Floats = (order(maps, seed=seed) < count).astype(np.float32)
+    return masks
 
 
 def deletion(answers: Answers, images: Images, maps: Floats, said: Told, *, steps: int = STEPS) -> Curves:

@@ -129,7 +129,8 @@ def sparsity(maps: Floats) -> Scores:
     n = values.shape[1]
     weights = 2 * np.arange(1, n + 1) - n - 1
     total = values.sum(axis=1)
-    return (values @ weights) / np.where(total > 0, n * total, 1.0)
+    index: Scores = (values @ weights) / np.where(total > 0, n * total, 1.0)
+    return index
 
 
 def _visible(images: Images) -> npt.NDArray[np.bool_]:
