@@ -44,7 +44,13 @@ STEPS = (
         "A student and its explainer, taught by it",
         "runs/student/report.html",
         ("train", *_DATA, "--teacher", "runs/teacher", "--masks", "photographs", "--size", f"{SIDE}",
-         "--epochs", "6", "--explainer-epochs", "5", "--joint-epochs", "7", "--out", "runs/student"),
+         "--epochs", "6", "--explainer-epochs", "10", "--joint-epochs", "5", "--out", "runs/student"),
+    ),
+    Step(
+        "Are answers and maps worth anything? An independent judge, a rival, and the exact masks",
+        "evaluation/report.html",
+        ("evaluate", "runs/student", "--masks", "photographs", "--against", "gradcam", "--quick",
+         "--evaluator-epochs", "5", "--out", "evaluation"),
     ),
     Step(
         "One file of the pair, compared with PyTorch",
@@ -63,7 +69,7 @@ PRODUCTS = (
     ("photographs", "photographs/", "240 drawn ones, their grades and lesion masks"),
     ("teacher", "runs/teacher/", ""),
     ("student and explainer", "runs/student/", ""),
-    ("report", "runs/student/report.html", "open it in a browser"),
+    ("report", "evaluation/report.html", "open it in a browser"),
     ("bundle", "demo.medtex", "all that a device needs"),
     ("video with overlay", "overlay.mp4", "play it"),
     ("readings", "readings.jsonl", "one JSON object per frame"),
