@@ -31,8 +31,9 @@ def test_every_step_and_every_line_of_advice_names_a_command_that_exists() -> No
 def test_it_ends_by_saying_where_each_thing_is_and_how_to_use_own_photographs(
     drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _, name, _ in PRODUCTS:
+    for name in [name for _, name, _ in PRODUCTS] + [step.product for step in STEPS if step.product]:
         path = drawn / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(parents=True, exist_ok=True) if name.endswith("/") else path.write_bytes(b"")
     assert main(["demo"]) == 0
     shown = capsys.readouterr().out
