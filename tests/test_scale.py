@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
@@ -204,6 +205,28 @@ def test_a_machine_without_a_compiler_trains_without_and_says_so(monkeypatch: py
     assert not compile_networks(classifier, None, torch.device("cpu"), said.append)
     assert said == ["  not compiled: RuntimeError: no working C++ compiler"]
     assert classifier(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
+
+
+@pytest.mark.slow
+def test_compiled_networks_answer_and_learn_as_before_and_their_copies_are_plain() -> None:
+    from medtex_edge.train.compiling import compile_networks
+    from medtex_edge.train.student import Classifier
+
+    torch.manual_seed(0)
+    plain = Classifier("test_efficientnet", 3, weights="none").train()
+    compiled, said = copy.deepcopy(plain), []
+    if not compile_networks(compiled, None, torch.device("cpu"), said.append):
+        pytest.skip(f"no compiler here:{said[0]}")
+    x, gradients = torch.rand(4, 3, 64, 64), []
+    for classifier in (plain, compiled):
+        logits, features = classifier.with_features(x)
+        (logits.square().sum() + features[0].mean()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in classifier.parameters() if p.grad is not None]))
+    assert float((gradients[1] - gradients[0]).norm()) < 1e-4 * float(gradients[0].norm())
+    # The averaged weights are a copy: one that ran the original's code would answer with the original's weights.
+    double = copy.deepcopy(compiled).eval()
+    torch.nn.init.zeros_(double.net.classifier.weight)
+    assert float((double(x) - double.net.classifier.bias).detach().abs().max()) == 0
 
 
 @pytest.mark.gpu
