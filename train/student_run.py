@@ -77,8 +77,8 @@ def train(
     compute = device.choose(config.precision)
     cohort = open_cohort(source, config.seed, reporter)
     teacher = load_teacher(teacher_spec, cohort.classes, compute, teacher_options)
-    # At the student's size, as a device will crop them: pictures shrunk a second time are softer than those that it will
-    # see. A larger teacher gets them enlarged, and answers what can be answered from them.
+    # At the student's size, as a device will crop them: pictures shrunk a second time are softer than those that it
+    # will see. A larger teacher gets them enlarged, and answers what can be answered from them.
     material = prepare(source, cohort, config.size, out, reporter)
     seed_everything(config.seed)
     model = MedTex(
