@@ -180,7 +180,7 @@ def _explanation(
     if seen.maps is not None:
         fidelity_row(rows[0], answers.student, seen.maps, said, subject.point.threshold)
         with steps.step("leakage"):
-            part["leakage"] = leakage_part(seen.maps, said, every, subject, seen.own)
+            part["leakage"] = leakage_part(seen.maps, said, seen.every, subject, seen.own)
     with steps.step("sanity", len(rows)) as step:
         sanity_rows(rows, every, subject, found, seen.own, seen.images, request.compute, step.tick)
     if judge is not None:

@@ -75,8 +75,10 @@ def leakage_part(
     maps: Floats, said: Told, every: Sequence[Candidate], subject: Subject, own: Images
 ) -> dict[str, Any] | None:
     """The table `leakage` of evaluation.json: what of the teacher's verdict can be read from the mask alone, and
-    whether the student reads it there. None with too few photographs of either kind."""
-    places = next((c.maps for c in every if c.of == "teacher" and c.name == "gradcam"), None)
+    whether the student reads it there. `every` are the candidates, layers in their order, of which Grad-CAM of the
+    teacher shows how much place tells honestly. None with too few photographs of either kind."""
+    # The deepest layer: the first ones see edges, not disease.
+    places = next((c.maps for c in reversed(every) if c.of == "teacher" and c.name == "gradcam"), None)
     found = leakage(maps, said.referable, places=places)
     if found is None:
         return None
