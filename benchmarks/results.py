@@ -61,9 +61,7 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
         judge = f"evaluator-{seed}"
         command = ["evaluate", str(out / f"medtex-{seed}"), "--masks", str(lesions), "--evaluator", str(out / judge)]
         name = f"evaluation-{seed}"
-        planned.append(
-            Job(name, [*command, "--out", str(out / name)], "evaluation.json", [f"medtex-{seed}", judge])
-        )
+        planned.append(Job(name, [*command, "--out", str(out / name)], "evaluation.json", [f"medtex-{seed}", judge]))
 
     for seed in range(seeds):
         name = f"teacher-{seed}"
@@ -83,6 +81,20 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
             train(f"{method}-{seed}", seed, "--method", method)
     for seed in range(seeds):
         train(f"slim-{seed}", seed, "--slim", masks=True)
+    command = [
+        "evaluate",
+        str(out / "slim-0"),
+        "--masks",
+        str(lesions),
+        "--against",
+        "",
+        "--evaluator-epochs",
+        "0",
+        "--quick",
+    ]
+    planned.append(
+        Job("evaluation-slim", [*command, "--out", str(out / "evaluation-slim")], "evaluation.json", ["slim-0"])
+    )
     planned.append(
         Job(
             "curve",

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_claims import MapKey, best_layer, claims, explained
+from retinamnist_table import table
 
 from medtex_edge.files import atomic_write
 
@@ -29,8 +31,10 @@ from and 80 to validate on (a reconstructed part of the set, so no official IDRi
 explanations on 34 photographs with lesion masks, most of which are also among the 318. Epoch, temperature and
 threshold are chosen on the 80. `mean (a, b, c)`: over the seeds in order. Paired: mean difference over the seeds, with
 its 95 % interval by Student's t."""
-MAPS = ("pixel_auc", "pointing", "relevance", "dice", "deletion", "insertion", "road")
-LESS_IS_BETTER = {"deletion"}
+MAPS = (
+    "pixel_auc", "pointing", "relevance", "dice", "deletion_referable", "insertion_referable", "deletion", "insertion",
+    "road",
+)  # fmt: skip
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided, for n values
 
 
@@ -86,6 +90,7 @@ def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) ->
         *ABOUT.splitlines(),
         "",
         *([f"**Not finished: {', '.join(missing)}.**", ""] if missing else []),
+        *_asked(runs, evaluations, seeds),
         *_students(runs, seeds),
         *_explanations(evaluations),
         *_checks(evaluations),
@@ -97,6 +102,13 @@ def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) ->
     ]
     with atomic_write(page, "w") as file:
         file.write("\n".join(lines).rstrip() + "\n")
+
+
+def _asked(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list[str]:
+    rows = [
+        [c.asked, c.reached, {True: "yes", False: "**no**", None: "-"}[c.met]] for c in claims(runs, evaluations, seeds)
+    ]
+    return ["## Asked, and reached", "", *_table(["asked", "reached", "met"], rows), ""] if rows else []
 
 
 def _students(runs: dict[str, Any], seeds: int) -> list[str]:
@@ -126,48 +138,32 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
 
 
 def _explanations(evaluations: Sequence[Any]) -> list[str]:
-    names: dict[str, dict[str, Any]] = {}
-    scores: dict[str, dict[str, list[float]]] = {}
-    for evaluation in evaluations:
-        for part in ("lesions", "explanation"):
-            for row in (evaluation.get(part) or {}).get("rows", []):
-                names.setdefault(row["name"], row)
-                for key, value in row.get("measures", {}).items():
-                    if key in MAPS and value and value.get("value") is not None:
-                        scores.setdefault(row["name"], {}).setdefault(key, []).append(value["value"])
+    scores = explained(evaluations)
     if not scores:
         return ["## The explanation", "", "Not measured.", ""]
     order = {"ours": 0, "control": 1, "rival": 2}
 
-    def rank(name: str) -> tuple[int, float]:
-        return order.get(names[name]["kind"], 3), -_mean(scores.get(name, {}).get("pixel_auc", [0.0]))
+    def rank(key: MapKey) -> tuple[int, float]:
+        best = best_layer(scores[key], "pixel_auc")
+        return order[key[0]], -(best[0] if best else 0.0)
 
-    shown = sorted(names, key=rank)
     rows = []
-    for name in shown:
-        row = [f"**{name}**" if names[name]["kind"] == "ours" else name]
-        for key in MAPS:
-            values = scores.get(name, {}).get(key, [])
-            text = f"{_mean(values):.3f}" if values else "-"
-            row.append(text)
-        rows.append(row)
-    best = [f"Best rival, at its best layer on teacher or student: {_best(names, scores)}."]
+    for key in sorted(scores, key=rank):
+        kind, name, of = key
+        title = f"{name} of the {of}" if kind == "rival" else name.replace("_", " ")
+        cells = []
+        for measure in MAPS:
+            best = best_layer(scores[key], measure)
+            cells.append("-" if best is None else f"{best[0]:.3f}" + (f" ({best[1]})" if best[1] else ""))
+        rows.append([f"**{title}**" if kind == "ours" else title, *cells])
     return [
         "## The explanation", "",
-        "Means over the seeds. Deletion (less is better), insertion and ROAD by the independent evaluator.", "",
-        *_table(["map", *MAPS], rows), "", *best, "",
+        "Means over the seeds; of every rival and measure the layer that does best, in brackets. Deletion (less is "
+        "better), insertion and ROAD by the independent evaluator; *referable*: its probability of the referable "
+        "classes, on the photographs that the teacher calls referable. A map of disease has little to say on why a "
+        "photograph is healthy, so over all photographs these two measure something else.", "",
+        *_table(["map", *(m.replace("_", " ") for m in MAPS)], rows), "",
     ]  # fmt: skip
-
-
-def _best(names: dict[str, Any], scores: dict[str, dict[str, list[float]]]) -> str:
-    parts = []
-    for key in MAPS:
-        rivals = {n: _mean(s[key]) for n, s in scores.items() if names[n]["kind"] == "rival" and s.get(key)}
-        if rivals:
-            pick = min if key in LESS_IS_BETTER else max
-            name = pick(rivals, key=lambda n: rivals[n])
-            parts.append(f"{key} {rivals[name]:.3f} ({name})")
-    return "; ".join(parts) or "none measured"
 
 
 def _checks(evaluations: Sequence[Any]) -> list[str]:
@@ -238,10 +234,7 @@ def _curve(curve: Any) -> list[str]:
 
 
 def _retinamnist(found: Any) -> list[str]:
-    if not found:
-        return []
-    page = found.get("table")
-    return ["## RetinaMNIST, 28 x 28, official test split", "", *(page if isinstance(page, list) else [str(page)]), ""]
+    return ["## RetinaMNIST", "", *table(found).splitlines(), ""] if found else []
 
 
 def _ablation(runs: dict[str, Any]) -> list[str]:

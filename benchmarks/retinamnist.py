@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import timm
 import torch
+from retinamnist_table import PUBLISHED, table
 from rich.console import Console
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.files import atomic_write, write_json
 from medtex_edge.train import device
 from medtex_edge.train.config import TeachConfig, TrainConfig, config_from, read_config
+from medtex_edge.train.cost import count
 from medtex_edge.train.data import DataOptions
 from medtex_edge.train.held_out import held_out_report
 from medtex_edge.train.progress import Reporter
@@ -34,14 +35,6 @@ from medtex_edge.train.setup import Source, provenance
 from medtex_edge.train.student_run import train
 from medtex_edge.train.teacher import load_teacher
 from medtex_edge.train.teacher_run import train_teacher
-
-PUBLISHED = {
-    "ResNet-18 (28)": {"auc": 0.717, "accuracy": 0.524},
-    "ResNet-50 (28)": {"auc": 0.726, "accuracy": 0.528},
-    "Google AutoML Vision": {"auc": 0.750, "accuracy": 0.531},
-    "best tuned ResNet-18 found": {"auc": 0.759, "accuracy": 0.545},
-}
-
 
 # Different in size and input rather than in seed alone; what was tried: docs/measurements.md.
 TEACHERS = (
@@ -106,9 +99,7 @@ def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool =
     return result
 
 
-def _trained(
-    config: TeachConfig | TrainConfig, source: Source, out: Path, console: Console, teacher: str = ""
-) -> Path:
+def _trained(config: TeachConfig | TrainConfig, source: Source, out: Path, console: Console, teacher: str = "") -> Path:
     if (out / "model.json").exists():
         tables = read_config(out / "config.toml")
         name = "train-teacher" if isinstance(config, TeachConfig) else "train"
@@ -141,43 +132,10 @@ def _costs(model: Any, size: int) -> dict[str, Any]:
     resnet = timm.create_model("resnet18", num_classes=5)
     resnet.conv1, resnet.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return {
-        "student": _cost(model.student, x),
-        "explainer": _cost(model.explainer, x),
-        "resnet18_28px": _cost(resnet, torch.zeros(1, 3, 28, 28)),
+        "student": asdict(count(model.student, x)),
+        "explainer": asdict(count(model.explainer, x)),
+        "resnet18_28px": asdict(count(resnet.eval(), torch.zeros(1, 3, 28, 28))),
     }
-
-
-@torch.no_grad()
-def _cost(module: nn.Module, x: torch.Tensor) -> dict[str, int]:
-    with FlopCounterMode(display=False) as counter:
-        module.eval()(x)
-    # The counter counts a multiply-add as two.
-    return {"macs": counter.get_total_flops() // 2, "parameters": sum(p.numel() for p in module.parameters())}
-
-
-def table(result: dict[str, Any]) -> str:
-    """The published figures and ours, as Markdown."""
-    split = "test" if "test" in result["mean"] else "val"
-    lines = [f"RetinaMNIST, 28 x 28, official {split} split.", "", "| | AUC | accuracy |", "|---|---|---|"]
-    if split == "test":
-        lines += [f"| {name} | {row['auc']:.3f} | {row['accuracy']:.3f} |" for name, row in PUBLISHED.items()]
-    for row in result["students"]:
-        for who, words in (("student", "as deployed"), ("student_whole_picture", "on the whole picture")):
-            shown = " | ".join(_figure(row[split][who], key) for key in ("auc_macro", "accuracy"))
-            lines.append(f"| ours, seed {row['seed']}, {words} | {shown} |")
-    for who, words in (("student", "ours, mean, as deployed"), ("teacher", "its teacher")):
-        mean = result["mean"][split][who]
-        lines.append(f"| {words} | {mean['auc_macro']['mean']:.3f} | {mean['accuracy']['mean']:.3f} |")
-    cost = result["cost"]
-    lines += ["", "| | parameters | multiply-adds |", "|---|---|---|"]
-    for key, words in (("student", "student"), ("explainer", "explainer"), ("resnet18_28px", "ResNet-18 at 28 px")):
-        lines.append(f"| {words} | {cost[key]['parameters'] / 1e6:.2f} M | {cost[key]['macs'] / 1e6:.0f} M |")
-    return "\n".join(lines) + "\n"
-
-
-def _figure(metrics: dict[str, Any], key: str) -> str:
-    low, high = metrics[f"{key}_interval"]
-    return f"{metrics[key]:.3f} ({low:.3f}-{high:.3f})"
 
 
 @click.command(help=__doc__)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from medtex_edge.train.cost import count
 from medtex_edge.train.medtex import MedTex
 
 
@@ -48,25 +49,7 @@ class Cost:
 
 
 def cost(model: MedTex) -> Cost:
-    """Count by running one black photograph through the model."""
-    counts = {"student": 0, "explainer": 0}
-    parts: dict[str, nn.Module] = {"student": model.student, "explainer": model.explainer}
-    handles = []
-    for part, root in parts.items():
-        for module in root.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-
-                def count(layer: nn.Module, _: object, result: Tensor, part: str = part) -> None:
-                    weight = layer.weight
-                    assert isinstance(weight, Tensor)
-                    counts[part] += result.numel() * weight[0].numel()
-
-                handles.append(module.register_forward_hook(count))
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8))
-    finally:
-        for handle in handles:
-            handle.remove()
-    sizes = {part: sum(p.numel() for p in root.parameters()) for part, root in parts.items()}
-    return Cost(counts["student"], counts["explainer"], sizes["student"], sizes["explainer"])
+    """Count by running one black photograph through each part."""
+    x = torch.zeros(1, 3, model.size, model.size)
+    student, explainer = count(model.student, x), count(model.explainer, x)
+    return Cost(student.macs, explainer.macs, student.parameters, explainer.parameters)

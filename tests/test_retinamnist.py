@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -26,14 +26,8 @@ SMALL = {"model": "test_efficientnet", "model_weights": "none", "size": 32, "epo
 
 
 def _benchmark() -> Any:
-    path = Path(__file__).parents[1] / "benchmarks" / "retinamnist.py"
-    spec = importlib.util.spec_from_file_location("retinamnist", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["retinamnist"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module("retinamnist")
 
 
 def _npz(path: Path, *, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:

@@ -1,0 +1,188 @@
+"""What the project promises of its method, beside what was measured: means over the seeds, nothing typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MapKey = tuple[str, str, str]  # kind (ours, rival, control), name of the method, of which model
+LESS_IS_BETTER = {"deletion", "deletion_referable"}
+SLIM_LOSS, SLIM_SHARE, SHARE, EXPLAINER_SHARE = 0.03, 0.15, 0.60, 0.60
+PIXEL_AUC, POINTING, ABOVE_CONTROLS = 0.75, 0.90, 0.12
+FIDELITY, AREA = 0.90, 0.25
+RETINAMNIST_AUC, RETINAMNIST_ACCURACY = 0.750, 0.531  # Google AutoML Vision, Yang et al. 2023 (MedMNIST v2)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One promise; `met` is None where nothing was measured."""
+
+    asked: str
+    reached: str
+    met: bool | None
+
+
+def explained(evaluations: Sequence[Any]) -> dict[MapKey, dict[str, dict[str, list[float]]]]:
+    """{map: {measure: {layer: one value per seed}}} of all evaluations."""
+    found: dict[MapKey, dict[str, dict[str, list[float]]]] = {}
+    for evaluation in evaluations:
+        for part in ("lesions", "explanation"):
+            for row in (evaluation.get(part) or {}).get("rows", []):
+                measures = found.setdefault((row["kind"], row["name"], row["of"]), {})
+                for measure, score in row.get("measures", {}).items():
+                    if score and score.get("value") is not None:
+                        measures.setdefault(measure, {}).setdefault(row["layer"], []).append(score["value"])
+    return found
+
+
+def best_layer(measures: dict[str, dict[str, list[float]]], measure: str) -> tuple[float, str] | None:
+    """The mean over seeds at the layer where it is best, and that layer."""
+    means = [(float(np.mean(values)), layer) for layer, values in measures.get(measure, {}).items()]
+    if not means:
+        return None
+    return min(means) if measure in LESS_IS_BETTER else max(means)
+
+
+def claims(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list[Claim]:
+    """All promises in the order of the page."""
+    return [
+        *_student(runs, seeds),
+        *_curve(runs.get("curve")),
+        *_cost(evaluations, runs.get("evaluation-slim")),
+        *_maps(evaluations),
+        *_masks(evaluations),
+        *_retinamnist(runs.get("retinamnist")),
+    ]
+
+
+def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
+    def auc(name: str, part: str = "student") -> dict[int, float]:
+        return {s: runs[f"{name}-{s}"][part]["auc_referable"] for s in range(seeds) if f"{name}-{s}" in runs}
+
+    ours = auc("medtex")
+    found = []
+    for title, rival in (
+        ("the teacher's", auc("teacher", "teacher")),
+        ("Hinton distillation's", auc("hinton")),
+        ("the supervised student's", auc("supervised")),
+    ):
+        both = sorted(ours.keys() & rival.keys())
+        if both:
+            a, b = (float(np.mean([of[s] for s in both])) for of in (ours, rival))
+            met = a >= b if title == "the teacher's" else a > b
+            word = "not below" if title == "the teacher's" else "above"
+            found.append(Claim(f"student's AUC {word} {title}", f"{a:.3f} against {b:.3f} ({len(both)} seeds)", met))
+    slim = auc("slim")
+    if slim and ours:
+        a, b = float(np.mean(list(slim.values()))), float(np.mean(list(ours.values())))
+        found.append(Claim(f"slim student within {SLIM_LOSS}", f"{a:.3f} against {b:.3f}", b - a <= SLIM_LOSS))
+    return found
+
+
+def _curve(curve: Any) -> list[Claim]:
+    if not curve:
+        return []
+    means: dict[str, dict[float, float]] = {}
+    for method, found in curve["methods"].items():
+        for fraction in curve["fractions"]:
+            values = [p["auc_referable"] for p in found["points"] if p["fraction"] == fraction]
+            if values:
+                means.setdefault(method, {})[fraction] = float(np.mean(values))
+    pairs = {f: (means["medtex"][f], low) for f, low in means["supervised"].items() if f in means.get("medtex", {})}
+    said = "; ".join(f"{f:.0%}: {a:.3f} against {b:.3f}" for f, (a, b) in pairs.items())
+    return [Claim("above supervised at every fraction of the data", said, all(a > b for a, b in pairs.values()))]
+
+
+def _cost(evaluations: Sequence[Any], slim: Any) -> list[Claim]:
+    cost = next((e["cost"] for e in evaluations if e.get("cost")), None)
+    if cost is None:
+        return []
+    found = []
+    share = cost.get("student_over_teacher")
+    if share is not None:
+        found.append(
+            Claim(f"student at most {SHARE:.0%} of the teacher's multiply-adds", f"{share:.0%}", share <= SHARE)
+        )
+    small = ((slim or {}).get("cost") or {}).get("student_over_teacher")
+    if small is not None:
+        found.append(Claim(f"slim student at most {SLIM_SHARE:.0%}", f"{small:.0%}", small <= SLIM_SHARE))
+    part = cost["explainer_over_student"]
+    found.append(
+        Claim(f"explainer at most {EXPLAINER_SHARE:.0%} of the student", f"{part:.0%}", part <= EXPLAINER_SHARE)
+    )
+    return found
+
+
+def _maps(evaluations: Sequence[Any]) -> list[Claim]:
+    scores = explained(evaluations)
+    ours = next((measures for (kind, _, _), measures in scores.items() if kind == "ours"), None)
+    if ours is None:
+        return []
+    found = []
+    for measure, least in (("pixel_auc", PIXEL_AUC), ("pointing", POINTING)):
+        mine = best_layer(ours, measure)
+        if mine is not None:
+            found.append(Claim(f"{_words(measure)} at least {least:.2f}", f"{mine[0]:.3f}", mine[0] >= least))
+    for measure in ("pixel_auc", "pointing", "deletion_referable", "insertion_referable", "deletion", "insertion"):
+        mine = best_layer(ours, measure)
+        rivals = [
+            (best[0], f"{name} of the {of}, {best[1]}" if best[1] else f"{name} of the {of}")
+            for (kind, name, of), measures in scores.items()
+            if kind == "rival" and (best := best_layer(measures, measure))
+        ]
+        if mine is not None and rivals:
+            less = measure in LESS_IS_BETTER
+            best = min(rivals) if less else max(rivals)
+            met = mine[0] < best[0] if less else mine[0] > best[0]
+            side = "below" if less else "above"
+            found.append(Claim(f"{_words(measure)} {side} every rival", f"{mine[0]:.3f}; {best[0]:.3f} {best[1]}", met))
+    mine = best_layer(ours, "pixel_auc")
+    for name in ("mean_map", "other_photograph"):
+        control = best_layer(scores.get(("control", name, ""), {}), "pixel_auc")
+        if mine is not None and control is not None:
+            gap = mine[0] - control[0]
+            asked = f"pixel AUC {ABOVE_CONTROLS} above the {_words(name)}"
+            found.append(Claim(asked, f"{gap:.3f} (control {control[0]:.3f})", gap >= ABOVE_CONTROLS))
+    return found
+
+
+def _masks(evaluations: Sequence[Any]) -> list[Claim]:
+    scores = explained(evaluations)
+    ours = next((measures for (kind, _, _), measures in scores.items() if kind == "ours"), {})
+    kept, area = best_layer(ours, "fidelity_verdict_referable"), best_layer(ours, "area_referable")
+    found = []
+    if kept is not None and area is not None:
+        asked = (
+            f"verdict kept from the mask on at least {FIDELITY:.0%} of referable photographs, open at most {AREA:.0%}"
+        )
+        found.append(Claim(asked, f"{kept[0]:.3f} at {area[0]:.3f}", kept[0] >= FIDELITY and area[0] <= AREA))
+    leaks = [(e.get("explanation") or {}).get("leakage") or {} for e in evaluations]
+    differences = [leak["difference"] for leak in leaks if leak.get("difference") is not None]
+    if differences:
+        readable = sum(bool(leak.get("readable")) for leak in leaks)
+        said = (
+            f"{_signed(differences)} AUC more than from the control; readable in {readable} of {len(differences)} seeds"
+        )
+        found.append(Claim("no label to be read from the mask beyond the area-matched control", said, readable == 0))
+    return found
+
+
+def _retinamnist(found: Any) -> list[Claim]:
+    test = (found or {}).get("mean", {}).get("test")
+    if test is None:
+        return []
+    auc, accuracy = (test["student"][key]["mean"] for key in ("auc_macro", "accuracy"))
+    asked = f"RetinaMNIST test: AUC above {RETINAMNIST_AUC}, accuracy above {RETINAMNIST_ACCURACY}"
+    met = auc > RETINAMNIST_AUC and accuracy > RETINAMNIST_ACCURACY
+    return [Claim(asked, f"{auc:.3f}, {accuracy:.3f}", met)]
+
+
+def _words(name: str) -> str:
+    return name.replace("pixel_auc", "pixel AUC").replace("_", " ")
+
+
+def _signed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:+.3f}" for value in values)

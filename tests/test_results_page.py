@@ -1,0 +1,106 @@
+"""The page of results: no claim without a figure, rivals at their best layer, misses said."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def claims_module() -> Any:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module("results_claims")
+
+
+@pytest.fixture(scope="module")
+def page_module() -> Any:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module("results_page")
+
+
+def _row(kind: str, name: str, layer: str = "", of: str = "", **measures: float) -> dict[str, Any]:
+    found = {key: {"value": value, "interval": [0, 1], "n": 3} for key, value in measures.items()}
+    return {"kind": kind, "name": name, "of": of, "layer": layer, "measures": found}
+
+
+def _evaluation(ours: float = 0.8, best_rival: float = 0.7) -> dict[str, Any]:
+    rows = [
+        _row("ours", "ours", of="student", pixel_auc=ours, pointing=0.95),
+        _row("rival", "gradcam", "stage 1", "teacher", pixel_auc=0.5, pointing=0.2),
+        _row("rival", "gradcam", "stage 4", "teacher", pixel_auc=best_rival, pointing=0.6),
+        _row("control", "mean_map", pixel_auc=0.6, pointing=0.6),
+    ]
+    judged = [
+        _row("ours", "ours", of="student", deletion_referable=0.4, fidelity_verdict_referable=0.95, area_referable=0.3),
+        _row("rival", "gradcam", "stage 1", "teacher", deletion_referable=0.9),
+        _row("rival", "gradcam", "stage 4", "teacher", deletion_referable=0.3),
+    ]
+    return {"lesions": {"rows": rows}, "explanation": {"rows": judged, "leakage": {"difference": 0.01}}}
+
+
+def _said(claims: list[Any]) -> dict[str, Any]:
+    return {claim.asked: claim for claim in claims}
+
+
+def test_a_rival_is_taken_at_its_best_layer_and_never_as_the_mean_over_layers(claims_module: Any) -> None:
+    scores = claims_module.explained([_evaluation(best_rival=0.7), _evaluation(best_rival=0.72)])
+    value, layer = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "pixel_auc")
+    assert value == pytest.approx(0.71)
+    assert layer == "stage 4"
+    value, _ = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "deletion_referable")
+    assert value == pytest.approx(0.3)  # less is better
+
+
+@pytest.mark.parametrize(("ours", "met"), [(0.8, True), (0.71, False), (0.65, False)])
+def test_the_gap_to_the_controls_decides(claims_module: Any, ours: float, met: bool) -> None:
+    said = _said(claims_module.claims({}, [_evaluation(ours)], 3))
+    assert said["pixel AUC 0.12 above the mean map"].met is met
+
+
+def test_a_rival_that_is_better_is_said_to_be(claims_module: Any) -> None:
+    said = _said(claims_module.claims({}, [_evaluation()], 3))
+    assert said["deletion referable below every rival"].met is False
+    assert "stage 4" in said["deletion referable below every rival"].reached
+    assert said["pixel AUC above every rival"].met is True
+
+
+def test_a_mask_that_keeps_the_verdict_by_opening_too_much_does_not_pass(claims_module: Any) -> None:
+    claim = next(c for c in claims_module.claims({}, [_evaluation()], 3) if c.asked.startswith("verdict kept"))
+    assert claim.reached == "0.950 at 0.300"
+    assert claim.met is False
+
+
+def test_students_are_compared_over_the_seeds_that_both_have(claims_module: Any) -> None:
+    runs: dict[str, Any] = {}
+    for seed, (teacher, mine) in enumerate(((0.95, 0.96), (0.97, 0.96), (0.99, None))):
+        runs[f"teacher-{seed}"] = {"teacher": {"auc_referable": teacher}}
+        if mine is not None:
+            runs[f"medtex-{seed}"] = {"student": {"auc_referable": mine}}
+    said = _said(claims_module.claims(runs, [], 3))
+    assert said["student's AUC not below the teacher's"].reached == "0.960 against 0.960 (2 seeds)"
+    assert said["student's AUC not below the teacher's"].met is True
+
+
+def test_nothing_measured_claims_nothing_and_says_so(claims_module: Any, page_module: Any, tmp_path: Path) -> None:
+    assert claims_module.claims({}, [{}, {}], 3) == []
+    page_module.write_page(tmp_path / "none", tmp_path / "page.md", 3, ["medtex-0"])
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert "**Not finished: medtex-0.**" in text
+    assert "Not measured." in text
+
+
+def test_figures_leave_out_paths_and_the_page_shows_misses_in_bold(page_module: Any, tmp_path: Path) -> None:
+    run = tmp_path / "evaluation-0"
+    run.mkdir()
+    (run / "evaluation.json").write_text(json.dumps({**_evaluation(0.65), "data": {"path": "/home/someone/x"}}))
+    page_module.keep_figures(run, tmp_path / "figures")
+    assert "someone" not in (tmp_path / "figures" / "evaluation-0.json").read_text("utf-8")
+    page_module.write_page(tmp_path / "figures", tmp_path / "page.md", 1, [])
+    text = (tmp_path / "page.md").read_text("utf-8")
+    assert "| pixel AUC at least 0.75 | 0.650 | **no** |" in text
+    assert "| gradcam of the teacher | 0.700 (stage 4) |" in text
