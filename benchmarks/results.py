@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -187,9 +189,18 @@ def _words(job: Job) -> list[str]:
 @click.option("--page", type=click.Path(path_type=Path), default=Path("docs/results.md"), show_default=True)
 @click.option("--fresh", is_flag=True, help="Measure again what docs/figures holds.")
 @click.option("--table-only", is_flag=True, help="Write the page from what is there.")
+@click.option("--only", multiple=True, metavar="NAME", help="These jobs alone, such as 'medtex-*'. Repeatable.")
 @click.option("--list", "list_only", is_flag=True, help="Print the commands and stop.")
 def main(
-    data: Path, out: Path, seeds: int, jobs: int, page: Path, fresh: bool, table_only: bool, list_only: bool
+    data: Path,
+    out: Path,
+    seeds: int,
+    jobs: int,
+    page: Path,
+    fresh: bool,
+    table_only: bool,
+    only: tuple[str, ...],
+    list_only: bool,
 ) -> None:
     """Train, evaluate and write docs/results.md.
 
@@ -197,6 +208,8 @@ def main(
     Example:
       python benchmarks/results.py --data ../shared/data --out runs/results
     """
+    # As an interrupt: what runs is ended, and goes on from its checkpoint next time.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console()
     found = data / "retinamnist" / "retinamnist.npz"
     planned = plan(data, out, seeds, found if found.exists() else None, jobs=jobs)
@@ -208,7 +221,8 @@ def main(
     figures = page.parent / "figures"
     missing = []
     if not table_only:
-        missing = run(planned if fresh else wanted(planned, out, figures), out, figures, jobs, console)
+        chosen = [job for job in planned if not only or any(fnmatch(job.name, name) for name in only)]
+        missing = run(chosen if fresh else wanted(chosen, out, figures), out, figures, jobs, console)
     write_page(figures, page, seeds, [job.name for job in planned if not (figures / f"{job.name}.json").exists()])
     console.print(f"results  {page}")
     if missing:

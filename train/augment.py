@@ -26,10 +26,18 @@ class Augment(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.both(x, x)[0]
+
+    def both(self, x: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """The same changes to the same photographs at two sizes: x (N, 3, S, S), asked (N, 3, T, T), or x itself."""
+        same = asked is x
         with draws.common(x.device) as share:
             for step in self.steps:
-                x = step(x) if share is None else step(x, params=_drawn(step, x, share))
-        return x.clamp(0, 1)
+                drawn = _drawn(step, x, share)
+                size = x.shape[-1]
+                x = step(x, params=drawn)
+                asked = x if same else step(asked, params=_at_size(drawn, size, asked))
+        return x.clamp(0, 1), asked.clamp(0, 1)
 
 
 def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
@@ -37,10 +45,12 @@ def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
     return step
 
 
-def _drawn(step: nn.Module, x: Tensor, share: draws.Share) -> dict[str, Tensor]:
+def _drawn(step: nn.Module, x: Tensor, share: draws.Share | None) -> dict[str, Tensor]:
     """What kornia draws for the photographs of all processes, cut to this one's."""
-    total = len(x) * share.count
+    total = len(x) * (share.count if share else 1)
     drawn: dict[str, Tensor] = _augmentation(step).forward_parameters(torch.Size((total, *x.shape[1:])))
+    if share is None:
+        return drawn
     mine = share.of(torch.arange(total))
     chosen = drawn["batch_prob"] > 0.5
     # Before version 0.9 kornia draws only for the photographs that it is going to change.
@@ -56,3 +66,14 @@ def _drawn(step: nn.Module, x: Tensor, share: draws.Share) -> dict[str, Tensor]:
         else:
             cut[name] = value[among_chosen.to(value.device)]
     return cut
+
+
+def _at_size(drawn: dict[str, Tensor], size: int, x: Tensor) -> dict[str, Tensor]:
+    """What was drawn for photographs of `size` pixels, for the same ones as `x` (N, 3, T, T) has them."""
+    ratio = x.shape[-1] / size
+    changed = {"forward_input_shape": torch.tensor(x.shape)}
+    if "translations" in drawn:
+        # Both in pixels, and pixels are counted from their centres.
+        changed["translations"] = drawn["translations"] * ratio
+        changed["center"] = (drawn["center"] + 0.5) * ratio - 0.5
+    return drawn | changed

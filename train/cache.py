@@ -25,11 +25,15 @@ from medtex_edge.train.threads import in_order
 
 @dataclass(frozen=True)
 class Photos:
-    """What a model is shown: images (N, S, S, 3) uint8 RGB, labels (N,) int64 (-1: unlabelled), N keys."""
+    """What a model is shown: images (N, S, S, 3) uint8 RGB, labels (N,) int64 (-1: unlabelled), N keys.
+
+    asked: the same photographs as a teacher of another size is asked about them, (N, T, T, 3); None: as `images`.
+    """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     keys: tuple[str, ...]
+    asked: npt.NDArray[np.uint8] | None = None
 
 
 def load_photos(cohort: Cohort, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:

@@ -17,6 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from medtex_edge.train.augment import Augment
 from medtex_edge.train.cache import Photos
 from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
@@ -49,7 +50,7 @@ class Steps:
         self,
         config: TrainConfig,
         teacher: Teacher,
-        augment: nn.Module,
+        augment: Augment,
         val: Photos,
         compute: Compute,
         label: LabelLoss | None = None,
@@ -63,7 +64,7 @@ class Steps:
             compute,
         )
         with torch.no_grad():
-            self._val_answers = [teacher.answer(b.images).probabilities for b in batches(val, BATCH, compute)]
+            self._val_answers = [teacher.answer(b.for_teacher).probabilities for b in batches(val, BATCH, compute)]
 
     def phases(self) -> list[Phase]:
         """In the method's order: the student under random masks, the explainer's evidence, then both together."""
@@ -140,13 +141,14 @@ class Steps:
         return {name: value for name, value in terms.items() if getattr(w, name)}
 
     def _views(self, d: Distillation, batch: Batch) -> tuple[Tensor, Answer]:
-        """One augmented view, seen by both: the student normalised (N, 3, S, S), the teacher as it likes."""
+        """One augmented view, seen by both: the student normalised (N, 3, S, S), the teacher at its own size."""
         # Geometry and colour in fp32: bf16 has 8 bits of mantissa, as many as a pixel.
         with torch.autocast(batch.images.device.type, enabled=False):
-            view = self.augment(batch.images)
             if self.config.method == "supervised":
+                view = self.augment(batch.images)
                 return d.model.normalise(to_size(view, d.model.size)), Answer(view.new_zeros(len(view), 0), [])
-            answer = self.teacher.answer(view)
+            view, asked = self.augment.both(batch.images, batch.for_teacher)
+            answer = self.teacher.answer(asked)
             x = d.model.normalise(to_size(view, d.model.size))
         return x.contiguous(memory_format=torch.channels_last), answer
 

@@ -45,7 +45,7 @@ def softmax(logits: Floats) -> Floats:
 def teacher_answers(teacher: Teacher, photos: Photos, compute: Compute) -> Floats:
     """(N, C) probabilities of the whole, unaugmented photographs."""
     return np.concatenate(
-        [teacher.answer(b.images).probabilities.cpu().numpy() for b in batches(photos, BATCH, compute)]
+        [teacher.answer(b.for_teacher).probabilities.cpu().numpy() for b in batches(photos, BATCH, compute)]
     )
 
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
-from medtex_edge.train.cache import Photos, load_photos
+from medtex_edge.train.cache import Photos
 from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_config
 from medtex_edge.train.data import DataOptions, load_cohort
 from medtex_edge.train.explainer import Explainer
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.objective import evidence_channels
-from medtex_edge.train.setup import cache_folder
+from medtex_edge.train.setup import photographs
 from medtex_edge.train.student import Classifier
 from medtex_edge.train.teacher import read_card
 from medtex_edge.train.weights import read_safetensors
@@ -74,8 +74,11 @@ class Run:
         except TeacherError as error:
             raise DataError(error.message) from error
 
-    def photographs(self, split: str = "val", *, limit: int | None = None, data: Path | None = None) -> Photos:
-        """The cropped photographs of a split, from the training's own source or from `data`. Raises `DataError`."""
+    def photographs(
+        self, split: str = "val", *, limit: int | None = None, data: Path | None = None, asked: int | None = None
+    ) -> Photos:
+        """The cropped photographs of a split, from the training's own source or from `data`; for a teacher of another
+        size also at `asked` pixels. Raises `DataError`."""
         source = data or self.data
         if source is None or not source.exists():
             raise DataError(
@@ -87,10 +90,11 @@ class Run:
             raise DataError(
                 f"{source} has the classes {', '.join(cohort.classes)}; the run has {', '.join(self.classes)}"
             )
-        photos = load_photos(cohort, split, self.size, cache=cache_folder(self.path))
+        photos = photographs(cohort, split, self.size, asked, self.path)
         if limit is None or limit >= len(photos.images):
             return photos
-        return Photos(photos.images[:limit], photos.labels[:limit], photos.keys[:limit])
+        asked_about = photos.asked[:limit] if photos.asked is not None else None
+        return Photos(photos.images[:limit], photos.labels[:limit], photos.keys[:limit], asked_about)
 
 
 def load_run(path: Path) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import storage
 from medtex_edge.train.cache import Photos, load_photos
+from medtex_edge.train.counting import Progress
 from medtex_edge.train.data import Cohort, DataOptions, load_cohort
 from medtex_edge.train.processes import main_first, on_main
 from medtex_edge.train.progress import Reporter
@@ -64,14 +65,16 @@ def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
     return cohort
 
 
-def prepare(source: Source, cohort: Cohort, size: int, out: Path, reporter: Reporter) -> Material:
-    """Crop the photographs to `size` pixels, once. Raises `DataError` where there are too few."""
+def prepare(
+    source: Source, cohort: Cohort, size: int, out: Path, reporter: Reporter, *, asked: int | None = None
+) -> Material:
+    """Crop the photographs to `size` pixels, once, and to `asked` pixels for a teacher of another size.
+
+    Raises `DataError` where there are too few.
+    """
     referable = referable_classes(cohort.classes, cohort.ordered, source.referable)
     with main_first():
-        train, val = (
-            load_photos(cohort, split, size, cache=cache_folder(out), progress=reporter.counter)
-            for split in ("train", "val")
-        )
+        train, val = (photographs(cohort, split, size, asked, out, reporter.counter) for split in ("train", "val"))
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(
@@ -85,6 +88,17 @@ def prepare(source: Source, cohort: Cohort, size: int, out: Path, reporter: Repo
         f"classes {', '.join(cohort.classes)}; referable: {names}"
     )
     return Material(source, cohort, referable, train, val)
+
+
+def photographs(
+    cohort: Cohort, split: str, size: int, asked: int | None, run: Path, progress: Progress = None
+) -> Photos:
+    """A split at `size` pixels, and at `asked` where that is another size; cached beside `run`."""
+    photos = load_photos(cohort, split, size, cache=cache_folder(run), progress=progress)
+    if asked is None or asked == size:
+        return photos
+    others = load_photos(cohort, split, asked, cache=cache_folder(run), progress=progress)
+    return replace(photos, asked=others.images)
 
 
 def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> tuple[int, ...]:

@@ -77,9 +77,9 @@ def train(
     compute = device.choose(config.precision)
     cohort = open_cohort(source, config.seed, reporter)
     teacher = load_teacher(teacher_spec, cohort.classes, compute, teacher_options)
-    # At the student's size, as a device will crop them: pictures shrunk a second time are softer than those that it
-    # will see. A larger teacher gets them enlarged, and answers what can be answered from them.
-    material = prepare(source, cohort, config.size, out, reporter)
+    # Each at its own size, cropped from the photograph itself: pictures shrunk a second time are softer than those
+    # that a device will see, and a teacher asked about enlarged ones answers worse.
+    material = prepare(source, cohort, config.size, out, reporter, asked=teacher.size)
     seed_everything(config.seed)
     model = MedTex(
         Classifier(config.student, len(cohort.classes), weights=config.student_weights),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,12 @@ class Subset:
         labels = np.full_like(photos.labels, -1)
         labels[kept] = photos.labels[kept]
         if self.others or len(kept) == len(labels):
-            return Photos(photos.images, labels, photos.keys)
+            return replace(photos, labels=labels)
         count = len(photos.labels)
         index = np.sort(np.tile(kept, -(-count // len(kept)))[:count])
-        return Photos(np.asarray(photos.images)[index], labels[index], tuple(photos.keys[i] for i in index))
+        asked = np.asarray(photos.asked)[index] if photos.asked is not None else None
+        keys = tuple(photos.keys[i] for i in index)
+        return Photos(np.asarray(photos.images)[index], labels[index], keys, asked)
 
 
 def labelled(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.int64]:
