@@ -74,7 +74,7 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
     for seed in range(seeds):
         train(
             f"evaluator-{seed}", EVALUATOR_SEED + seed, "--method", "masked", "--student", "tf_efficientnet_lite2",
-            teacher=seed,
+            "--epochs", "10", teacher=seed,
         )  # fmt: skip
     for seed in range(seeds):
         evaluate(seed)
