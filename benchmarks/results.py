@@ -118,10 +118,10 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
     return planned
 
 
-def wanted(planned: list[Job], out: Path, figures: Path) -> list[Job]:
-    """Those without figures, and what these need and OUT does not hold."""
+def wanted(planned: list[Job], named: set[str], out: Path, figures: Path | None) -> list[Job]:
+    """Those of `named` without figures (figures None: all of them), and what these need and OUT does not hold."""
     by_name = {job.name: job for job in planned}
-    chosen = {job.name for job in planned if not (figures / f"{job.name}.json").exists()}
+    chosen = {name for name in named if figures is None or not (figures / f"{name}.json").exists()}
     for job in reversed(planned):
         if job.name in chosen and not (out / job.name / job.proof).exists():
             chosen.update(need for need in job.needs if not (out / need / by_name[need].proof).exists())
@@ -221,8 +221,8 @@ def main(
     figures = page.parent / "figures"
     missing = []
     if not table_only:
-        chosen = [job for job in planned if not only or any(fnmatch(job.name, name) for name in only)]
-        missing = run(chosen if fresh else wanted(chosen, out, figures), out, figures, jobs, console)
+        named = {job.name for job in planned if not only or any(fnmatch(job.name, name) for name in only)}
+        missing = run(wanted(planned, named, out, None if fresh else figures), out, figures, jobs, console)
     write_page(figures, page, seeds, [job.name for job in planned if not (figures / f"{job.name}.json").exists()])
     console.print(f"results  {page}")
     if missing:

@@ -47,7 +47,6 @@ STUDENT = TrainConfig(
     student="tf_efficientnet_lite0",
     size=96,
     epochs=8,
-    explainer_epochs=5,
     joint_epochs=6,
     batch=32,
     baseline_grid=7,

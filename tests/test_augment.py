@@ -1,4 +1,4 @@
-"""Augmentation: the same photograph at two sizes is changed in the same way, so that teacher and student see one view."""
+"""Augmentation: a photograph at two sizes is changed in the same way: teacher and student see one view."""
 
 from __future__ import annotations
 

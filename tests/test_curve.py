@@ -82,8 +82,8 @@ def test_every_point_takes_the_same_number_of_epochs_whatever_its_method_and_fra
 
 
 def test_steps_keep_the_proportions_of_the_phases() -> None:
-    config = with_steps(TrainConfig(epochs=10, explainer_epochs=5, joint_epochs=5, batch=10), 400, 100)
-    assert (config.epochs, config.explainer_epochs, config.joint_epochs) == (20, 10, 10)
+    config = with_steps(TrainConfig(epochs=15, joint_epochs=5, batch=10), 400, 100)
+    assert (config.epochs, config.joint_epochs) == (30, 10)
     assert total_epochs(with_steps(config, 1, 100)) == 1
 
 

@@ -39,7 +39,7 @@ def runs(folder: Path) -> dict[str, Path]:
     for method in METHODS:
         _call(
             train, folder, "--teacher", str(folder / "teacher"), "--student", STUDENT, "--student-weights", "none",
-            "--epochs", "1", "--explainer-epochs", "1", "--joint-epochs", "2", "--method", method,
+            "--epochs", "2", "--joint-epochs", "2", "--method", method,
             "--out", str(folder / method),
         )  # fmt: skip
     return {method: folder / method for method in METHODS}
@@ -122,7 +122,7 @@ def test_labels_are_learnt_by_the_chosen_loss_in_teacher_and_student(folder: Pat
     _call(train_teacher, folder, *weightless, *labels, "--out", str(folder / "ordinal-teacher"))
     _call(
         train, folder, "--teacher", str(folder / "ordinal-teacher"), "--student", STUDENT, "--student-weights", "none",
-        "--method", "supervised", *labels, "--explainer-epochs", "0", "--joint-epochs", "0",
+        "--method", "supervised", *labels, "--joint-epochs", "0",
         "--out", str(folder / "ordinal"),
     )  # fmt: skip
     assert load_run(folder / "ordinal").config.label_loss == "ordinal"

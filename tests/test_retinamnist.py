@@ -45,7 +45,7 @@ def _npz(path: Path, *, splits: tuple[str, ...] = ("train", "val", "test")) -> P
 def _plan(module: Any) -> Any:
     student = TrainConfig(
         student="test_efficientnet", student_weights="none", size=32, stages=3, width=8, batch=8, epochs=1,
-        explainer_epochs=1, joint_epochs=1, precision="fp32",
+        joint_epochs=1, precision="fp32",
     )  # fmt: skip
     teachers = tuple(TeachConfig(**SMALL, precision="fp32", seed=seed) for seed in (0, 1))
     return module.Plan(teachers, student, (0, 1))

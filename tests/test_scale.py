@@ -119,18 +119,18 @@ def test_the_train_command_under_torchrun_writes_one_run_with_the_same_losses(tm
     assert CliRunner().invoke(cli, [*teacher, "--out", str(tmp_path / "teacher")]).exit_code == 0
     student = [
         "train", "--student", "test_efficientnet", "--student-weights", "none", "--teacher", str(tmp_path / "teacher"),
-        "--epochs", "2", "--explainer-epochs", "1", "--joint-epochs", "1", *small,
+        "--epochs", "2", "--joint-epochs", "1", *small,
     ]  # fmt: skip
     result = CliRunner().invoke(cli, [*student, "--out", str(tmp_path / "one")])
     assert result.exit_code == 0, result.output
     done = _launch(["-m", "medtex_edge", *student, "--out", str(tmp_path / "two"), "--json"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["method"] == "medtex"
-    assert done.stderr.count("masked student   1") == 1
+    assert done.stderr.count("apart   1") == 1
     one, two = (list(csv.DictReader((tmp_path / name / "history.csv").open())) for name in ("one", "two"))
     assert [row["phase"] for row in one] == [row["phase"] for row in two]
     for a, b in zip(one, two, strict=True):
-        # float32, and a mask whose level is a quantile, so that phase three repeats to three digits.
+        # float32, and a mask whose level is a quantile, so that phase two repeats to three digits.
         bound = 5e-3 if a["phase"] == "joint" else 1e-4
         for name in ("out", "mid", "local", "budget", "val_loss"):
             assert float(a[name] or 0) == pytest.approx(float(b[name] or 0), rel=bound), (a["phase"], name)

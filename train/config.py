@@ -48,7 +48,7 @@ METHOD_WEIGHTS = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The distillation: the student under random masks, the explainer's evidence, then both together."""
+    """The distillation: the student under random masks beside the explainer's evidence, then both together."""
 
     student: str = "tf_efficientnet_lite0"
     student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
@@ -56,21 +56,20 @@ class TrainConfig:
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
-    epochs: int = 8  # phase one, passes over the photographs
-    explainer_epochs: int = 16  # phase two: the explainer alone, cheap
-    joint_epochs: int = 8  # phase three: both together
+    epochs: int = 16  # phase one, passes over the photographs: student and explainer, each by itself
+    joint_epochs: int = 8  # phase two: the student under the explainer's masks
     batch: int = 16  # photographs per step, over all processes together
     lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
-    joint_lr: float = 2e-4  # student in phase three: it has learnt already
-    encoder_lr: float = 4e-4  # the explainer's pretrained encoder, in phase two
+    joint_lr: float = 2e-4  # student in phase two: it has learnt already
+    encoder_lr: float = 4e-4  # the explainer's pretrained encoder, in phase one
     head_lr: float = 3e-3  # its decoder: at the encoder's rate the mask stays where it was initialised
-    settled: float = 0.25  # of both these rates, in phase three
+    settled: float = 0.25  # of both these rates, in phase two
     level_lr: float = 1e-2  # the level at which the evidence is cut: two numbers, which must follow at once
     weight_decay: float = 0.02
     warmup: float = 0.05  # fraction of a phase's steps with a rising rate
-    clip: float = 2.0  # largest gradient norm
+    clip: float = 2.0  # largest gradient norm, of each group of parameters
     ema: float = 0.98  # per step: about the last 50 steps
-    random_fraction: float = 0.4  # of each batch of phase three under random masks: a mask's shape never becomes a code
+    random_fraction: float = 0.4  # of each batch of phase two under random masks: a mask's shape never becomes a code
     budget: float = 0.2  # fraction of the picture that may be open free of the budget term
     label_loss: str = "ce"  # ce, focal, ordinal; counts where the weight `label` does
     class_weights: str = "none"  # of that loss: none, balanced, or a number per class such as "1,1,2,2,2"
@@ -96,9 +95,8 @@ class TrainConfig:
         _between("stages", self.stages, 2, 7)
         _between("epochs", self.epochs, 0, 100_000)
         _between("joint_epochs", self.joint_epochs, 0, 100_000)
-        _between("explainer_epochs", self.explainer_epochs, 0, 100_000)
-        if self.epochs + self.explainer_epochs + self.joint_epochs == 0:
-            raise SettingsError("epochs, explainer_epochs and joint_epochs are all 0: nothing would be trained")
+        if self.epochs + self.joint_epochs == 0:
+            raise SettingsError("epochs and joint_epochs are both 0: nothing would be trained")
         _between("random_fraction", self.random_fraction, 0, 0.9)
         _between("budget", self.budget, 0, 1)
         _between("settled", self.settled, 0, 1)

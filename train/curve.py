@@ -135,21 +135,20 @@ def _of_method(config: TrainConfig, method: str, seed: int) -> TrainConfig:
     values = {k: v for k, v in asdict(config).items() if k not in ("weights", "baseline")}
     made = TrainConfig(**{**values, "method": method, "seed": seed})
     if method == "masked":
-        return replace(made, epochs=total_epochs(made), explainer_epochs=0, joint_epochs=0)
+        return replace(made, epochs=total_epochs(made), joint_epochs=0)
     return made
 
 
 def total_epochs(config: TrainConfig) -> int:
     """Passes over the photographs, all phases together."""
-    return config.epochs + config.explainer_epochs + config.joint_epochs
+    return config.epochs + config.joint_epochs
 
 
 def with_steps(config: TrainConfig, steps: int, photographs: int) -> TrainConfig:
     """The phases in their proportions, with as many whole epochs as come nearest to `steps`."""
-    phases = (config.epochs, config.explainer_epochs, config.joint_epochs)
     wanted = max(round(steps / math.ceil(photographs / config.batch)), 1)
-    ends = [round(wanted * sum(phases[: i + 1]) / sum(phases)) for i in range(3)]
-    return replace(config, epochs=ends[0], explainer_epochs=ends[1] - ends[0], joint_epochs=ends[2] - ends[1])
+    apart = round(wanted * config.epochs / total_epochs(config))
+    return replace(config, epochs=apart, joint_epochs=wanted - apart)
 
 
 def _job(point: Point, plan: Plan, cohort: Cohort, out: Path) -> Job:

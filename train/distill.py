@@ -1,7 +1,7 @@
 """The steps of the distillation and of its rivals: what one batch contributes to each term of the objective.
 
-    medtex      the student under random masks, the explainer's evidence, then both together (this project)
-    masked      its first phase alone: judges masks (the evaluator of REAL-X, Jethani et al., AISTATS 2021)
+    medtex      the student under random masks beside the explainer's evidence, then both together (this project)
+    masked      its student without an explainer: judges masks (the evaluator of REAL-X, Jethani et al., AISTATS 2021)
     paper       student and explainer together from the start, unseen pixels at the mean colour (arXiv 2008.02593)
     hinton      the teacher's softened answer and the labels (Hinton et al. 2015, arXiv 1503.02531)
     vid         the teacher's features and the labels, its answer where there is none (Ahn et al., CVPR 2019)
@@ -11,8 +11,6 @@ All but `masked` take the same number of steps.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -67,24 +65,20 @@ class Steps:
             self._val_answers = [teacher.answer(b.for_teacher).probabilities for b in batches(val, BATCH, compute)]
 
     def phases(self) -> list[Phase]:
-        """In the method's order: the student under random masks, the explainer's evidence, then both together."""
+        """In the method's order. Student and explainer first learn side by side from one answer of the teacher; the
+        student under random masks, so that any mask can be judged by it, and neither sees the other."""
         c = self.config
-        masked = Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked)
         if c.method == "masked":
-            return [masked]
-        every = c.epochs + c.explainer_epochs + c.joint_epochs
+            return [Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked)]
+        every = c.epochs + c.joint_epochs
         if c.method == "paper":
             return [Phase("paper", every, self._paper_groups, self._paper_step, self._validate_joint)]
         if c.method != "medtex":
             return [Phase(c.method, every, self._student_groups, self._plain_step, self._validate_plain)]
-        joint = Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint)
-        if not c.weights.local:
-            # Without evidence to gather, the explainer has nothing to learn alone.
-            return [masked, replace(joint, epochs=c.explainer_epochs + c.joint_epochs)]
-        explainer = Phase(
-            "explainer", c.explainer_epochs, self._explainer_groups, self._explainer_step, self._validate_local
-        )
-        return [masked, explainer, joint]
+        return [
+            Phase("apart", c.epochs, self._apart_groups, self._apart_step, self._validate_apart),
+            Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint),
+        ]
 
     # -- one batch
 
@@ -104,14 +98,18 @@ class Steps:
     def _masked_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
         x, answer = self._views(d, batch)
+        return self._under_random_masks(d, x, answer, batch)
+
+    def _apart_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        d = _distillation(module)
+        x, answer = self._views(d, batch)
+        terms = self._under_random_masks(d, x, answer, batch)
+        return {**terms, **self._local(d, d.model.explainer.evidence(x), answer)} if d.local is not None else terms
+
+    def _under_random_masks(self, d: Distillation, x: Tensor, answer: Answer, batch: Batch) -> dict[str, Tensor]:
         m = random_masks(len(x), d.model.grid, device=x.device)
         logits, features = d.model.student.with_features(d.model.masked(x, m))
         return self._terms(d, logits, features, answer, batch)
-
-    def _explainer_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        d = _distillation(module)
-        x, answer = self._views(d, batch)
-        return self._local(d, d.model.explainer.evidence(x), answer)
 
     def _joint_step(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         d = _distillation(module)
@@ -176,20 +174,16 @@ class Steps:
         mid = list(d.mid.parameters()) if d.mid is not None else []
         return [(list(d.model.student.parameters()) + mid, self.config.lr)]
 
-    def _explainer_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
+    def _apart_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d = _distillation(module)
-        d.requires_grad_(False)
-        d.model.explainer.requires_grad_(True)
-        assert d.local is not None
-        d.local.requires_grad_(True)
-        return self._explainer_rates(d, 1.0)
+        # Without evidence to gather, the explainer has nothing to learn by itself.
+        return [*self._student_groups(d), *(self._explainer_rates(d, 1.0) if d.local is not None else [])]
 
     def _paper_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         return [*self._student_groups(module), *self._explainer_rates(_distillation(module), 1.0)]
 
     def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d, c = _distillation(module), self.config
-        d.requires_grad_(True)
         self._open(d)
         mid = list(d.mid.parameters()) if d.mid is not None else []
         students = list(d.model.student.parameters()) + mid
@@ -207,7 +201,7 @@ class Steps:
 
     @torch.no_grad()
     def _open(self, d: Distillation) -> None:
-        """Phase three starts with masks that open about the budget, whatever scale the evidence has."""
+        """Phase two starts with masks that open about the budget, whatever scale the evidence has."""
         explainer = d.model.explainer.eval()
         found = []
         for batch in batches(self.val, BATCH, self.compute):
@@ -245,16 +239,18 @@ class Steps:
         }
 
     @torch.no_grad()
-    def _validate_local(self, module: nn.Module) -> dict[str, float]:
-        d = _distillation(module)
+    def _validate_apart(self, module: nn.Module) -> dict[str, float]:
+        d, found = _distillation(module), self._validate_masked(module)
+        if d.local is None:
+            return found
         losses = []
         for batch, p in zip(batches(self.val, BATCH, self.compute), self._val_answers, strict=True):
             x = d.model.normalise(to_size(batch.images, d.model.size))
             with self.compute.autocast():
                 evidence = d.model.explainer.evidence(x)
-            assert d.local is not None
             losses.append((float(d.local(evidence, p)), len(x)))
-        return {"val_loss": _mean(losses)}
+        local = _mean(losses)
+        return {**found, "val_local": local, "val_loss": found["val_loss"] + self.config.weights.local * local}
 
     @torch.no_grad()
     def _validate_joint(self, module: nn.Module) -> dict[str, float]:

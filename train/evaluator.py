@@ -138,7 +138,7 @@ def evaluator_config(student: str, size: int, seed: int, epochs: int = EPOCHS) -
     """How an evaluator for that student is trained: another backbone, another seed."""
     return TrainConfig(
         student=OTHER.get(student, OTHERWISE), method="masked", size=size, seed=seed + 1, epochs=epochs,
-        explainer_epochs=0, joint_epochs=0,
+        joint_epochs=0,
     )  # fmt: skip
 
 

@@ -174,7 +174,9 @@ class Fit:
             gradients = [p.grad for p in module.parameters() if p.grad is not None]
             mean_over_processes([*gradients, *terms.values()])
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
+            for part in optimizer.param_groups:
+                # Each by itself: a steep moment of the student must not hold up the explainer.
+                torch.nn.utils.clip_grad_norm_(part["params"], recipe.clip)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)

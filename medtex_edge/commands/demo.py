@@ -44,7 +44,7 @@ STEPS = (
         "A student and its explainer, taught by it",
         "runs/student/report.html",
         ("train", *_DATA, "--teacher", "runs/teacher", "--masks", "photographs", "--size", f"{SIDE}",
-         "--epochs", "6", "--explainer-epochs", "10", "--joint-epochs", "5", "--out", "runs/student"),
+         "--epochs", "10", "--joint-epochs", "5", "--out", "runs/student"),
     ),
     Step(
         "Are answers and maps worth anything? An independent judge, a rival, and the exact masks",
