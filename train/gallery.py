@@ -107,7 +107,7 @@ def draw_strip(
     panels = [("photograph", image, "")]
     panels += [("lesions marked by hand", image, CYAN)] if lesions is not None else []
     for name, values in maps.items():
-        picture = blend(image, values) if name == OURS else blend(image, _stretched(values), power=1.0)
+        picture = blend(image, values) if name == OURS else blend(image, _stretched(values))
         panels.append((NAMES.get(name, name), picture, "white" if lesions is not None else ""))
     figure = new_figure(2.3 * len(panels), 2.45)
     for axes, (name, picture, line) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

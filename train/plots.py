@@ -15,7 +15,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from medtex_edge.contract import OperatingPoint
@@ -23,9 +23,6 @@ from medtex_edge.train.plots_canvas import BLUE, GREY, ORANGE, name_axes, new_fi
 
 SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 looks alike anywhere on the scale
 SALIENCY_OPACITY = 0.75  # of a pixel whose saliency is 1
-# Drawn by its root, as on a device (runtime/overlay.py): trained maps peak at 0.1 to 0.4, which on a linear scale
-# nobody sees. The scale is still the same in every picture.
-SALIENCY_POWER = 0.5
 NOT_CURVES = frozenset({"phase", "epoch", "step"})
 
 Floats = npt.NDArray[np.floating]
@@ -153,17 +150,17 @@ def plot_sheet(
             for offset, colour in ((0, "white"), (side + 6, ORANGE)):
                 x, y = np.arange(side) + offset, np.arange(image.shape[0])
                 axes.contour(x, y, lesions[index], levels=[0.5], colors=[colour], linewidths=0.7)
-    scale = ScalarMappable(PowerNorm(SALIENCY_POWER, 0, 1), SALIENCY_MAP)
-    bar = figure.colorbar(scale, ax=grid, fraction=0.02, pad=0.01, ticks=[0, 0.02, 0.1, 0.25, 0.5, 1])
+    scale = ScalarMappable(Normalize(0, 1), SALIENCY_MAP)
+    bar = figure.colorbar(scale, ax=grid, fraction=0.02, pad=0.01, ticks=[0, 0.25, 0.5, 0.75, 1])
     bar.set_label("saliency: the share of detail that the student sees")
     save(figure, out)
 
 
-def blend(image: npt.NDArray[np.uint8], saliency: Floats, power: float = SALIENCY_POWER) -> npt.NDArray[np.uint8]:
-    """(S, S, 3) uint8, (h, w) in 0..1 -> (S, S, 3) uint8: the photograph greyed, the map ** `power` in colour on it."""
+def blend(image: npt.NDArray[np.uint8], saliency: Floats) -> npt.NDArray[np.uint8]:
+    """(S, S, 3) uint8, (h, w) in 0..1 -> (S, S, 3) uint8: the photograph greyed, the map in colour on it."""
     height, width = image.shape[:2]
     smooth = cv2.resize(np.asarray(saliency, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    level = np.clip(np.nan_to_num(smooth), 0, 1) ** power
+    level = np.clip(np.nan_to_num(smooth), 0, 1)
     grey = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     colour = np.asarray(colormaps[SALIENCY_MAP](level), np.float32)[..., :3] * 255
     alpha = SALIENCY_OPACITY * level[..., None]
