@@ -1,7 +1,8 @@
-"""The native module, built from runtime/native. Arrays are (H, W, 3) uint8 of any strides; nothing is copied.
+"""The native module, built from runtime/native. Pictures are (H, W, 3) uint8 of any strides; nothing is copied.
 
-Shapes and ranges are checked by `medtex_edge.image`, its only caller; the meaning of the arguments and of the
-numbers that `look` returns is that of the namesakes in `medtex_edge.image_numpy`. The GIL is released meanwhile.
+Shapes and ranges are checked by `medtex_edge.image` and `medtex_edge.runtime.pixels`, its only callers; the meaning
+of the arguments and of the numbers that `look` returns is that of the namesakes in `medtex_edge.image_numpy` and
+`medtex_edge.runtime.overlay_numpy`. The GIL is released meanwhile.
 """
 
 import numpy as np
@@ -10,4 +11,12 @@ import numpy.typing as npt
 def look(image: npt.NDArray[np.uint8]) -> tuple[int, int, int, int, int, int, int]: ...
 def crop_resize(
     image: npt.NDArray[np.uint8], left: int, top: int, side: int, bgr: bool, out: npt.NDArray[np.uint8]
+) -> None: ...
+def draw_saliency(
+    frame: npt.NDArray[np.uint8],
+    saliency: npt.NDArray[np.float32],
+    left: int,
+    top: int,
+    side: int,
+    table: npt.NDArray[np.uint16],
 ) -> None: ...

@@ -1,8 +1,7 @@
 """Draw a reading into its frame: saliency on a fixed scale, verdict in colour and word, warnings that cannot be missed.
 
 The same saliency always has the same colour and the same opacity: maps are never stretched to their own maximum,
-so a live picture does not flicker and a blank map looks blank. Work is done inside the field of view's box alone,
-in buffers that are kept from frame to frame.
+so a live picture does not flicker and a blank map looks blank.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.contract import Contract
-from medtex_edge.image import FieldOfView
 from medtex_edge.runtime import text
 from medtex_edge.runtime.frame import Pixels
+from medtex_edge.runtime.pixels import draw_saliency
 from medtex_edge.runtime.reading import Reading, Verdict
 
 # Blue, green, red. Chosen apart in lightness and along blue-orange, which every colour vision can tell.
@@ -45,23 +44,28 @@ def scale() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     return np.round(colour).astype(np.uint8), alpha.astype(np.float32)
 
 
+def blend_table() -> npt.NDArray[np.uint16]:
+    """The scale as `pixels.draw_saliency` wants it, (256, 4): 256 (1 - alpha), and 256 alpha times the colour."""
+    colour, alpha = scale()
+    kept = np.round(256 * (1 - alpha))
+    # From the rounded share: a pixel of the colour itself then stays that colour.
+    table = np.column_stack([kept, np.round((256 - kept)[:, None] * colour)])
+    return np.ascontiguousarray(table, np.uint16)
+
+
 class Overlay:
     """Draws the readings of one run. Holds its buffers, so one per thread."""
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        colour, alpha = scale()
-        # Tables for cv2.applyColorMap: what is added, and what is left of the frame, both times 255.
-        self._added = np.round(colour * alpha[:, None]).astype(np.uint8)[:, None, :]
-        self._left = np.round(255 * (1 - alpha)).astype(np.uint8)[:, None, None].repeat(3, 2)
-        self._legend = colour
-        self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
+        self._table = blend_table()
+        self._legend, _ = scale()
         self._hatch: Pixels | None = None
 
     def draw(self, pixels: Pixels, reading: Reading, frames_per_second: float | None = None) -> None:
         """Draw into (H, W, 3) uint8 BGR. `frames_per_second` is shown for streams; None for photographs."""
         if reading.saliency is not None and reading.field_of_view is not None:
-            self._blend(pixels, reading.saliency, reading.field_of_view)
+            draw_saliency(pixels, reading.saliency, reading.field_of_view, self._table)
         unit = _unit(pixels)
         if not _has_room(pixels, unit):
             cv2.rectangle(pixels, (0, 0, *pixels.shape[1::-1]), VERDICT_COLOUR[reading.verdict], 2)
@@ -85,40 +89,6 @@ class Overlay:
             return
         self._frame(pixels, unit)
         _band(pixels, unit, "NOT LIVE", f"no new picture for {seconds:.1f} s: {why}")
-
-    def _blend(self, pixels: Pixels, saliency: npt.NDArray[np.float32], box: FieldOfView) -> None:
-        """frame = frame * (1 - alpha) + colour * alpha, over the part of the box that has any alpha."""
-        height, width = pixels.shape[:2]
-        rows, columns = saliency.shape
-        levels = np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
-        drawn = np.nonzero(levels > int(FAINTEST * 255))
-        if drawn[0].size == 0:
-            return
-        # One cell more on each side, since enlarging interpolates between cells' centres.
-        top = box.top + max(int(drawn[0].min()) - 1, 0) * box.side // rows
-        bottom = box.top - (-min(int(drawn[0].max()) + 2, rows) * box.side // rows)
-        left = box.left + max(int(drawn[1].min()) - 1, 0) * box.side // columns
-        right = box.left - (-min(int(drawn[1].max()) + 2, columns) * box.side // columns)
-        top, bottom, left, right = max(top, 0), min(bottom, height), max(left, 0), min(right, width)
-        if top >= bottom or left >= right:
-            return
-        shape = (bottom - top, right - left)
-        large = self._buffer("saliency", (*shape, 1))[..., 0]
-        # Only the part that is drawn is enlarged; pixel centres map to cell centres, as in cv2.resize.
-        to_cell = np.array(
-            [
-                [columns / box.side, 0, (left + 0.5 - box.left) * columns / box.side - 0.5],
-                [0, rows / box.side, (top + 0.5 - box.top) * rows / box.side - 0.5],
-            ]
-        )
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        cv2.warpAffine(levels, to_cell, shape[::-1], dst=large, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        region = pixels[top:bottom, left:right]
-        table = self._buffer("table", (*shape, 3))
-        cv2.applyColorMap(large, self._left, dst=table)
-        cv2.multiply(region, table, dst=region, scale=1 / 255)
-        cv2.applyColorMap(large, self._added, dst=table)
-        cv2.add(region, table, dst=region)
 
     def _answer(self, pixels: Pixels, reading: Reading, unit: int) -> None:
         """Top left: the verdict on its colour, the referable probability on a gauge, the class."""
@@ -187,14 +157,6 @@ class Overlay:
             self._hatch = np.where(stripes[..., None], np.array(WARNING, np.uint8), np.array(BLACK, np.uint8))
         for part in (np.s_[:unit], np.s_[-unit:], np.s_[:, :unit], np.s_[:, -unit:]):
             pixels[part] = self._hatch[part]
-
-    def _buffer(self, name: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-        """A packed (h, w, c) buffer; the memory is kept, and grows by a quarter more than asked for."""
-        count = shape[0] * shape[1] * shape[2]
-        memory = self._buffers.get(name)
-        if memory is None or memory.size < count:
-            memory = self._buffers[name] = np.empty(count + count // 4, np.uint8)
-        return memory[:count].reshape(shape)
 
 
 def _unit(pixels: Pixels) -> int:

@@ -4,6 +4,7 @@
 #include <nanobind/ndarray.h>
 
 #include "geometry.hpp"
+#include "overlay.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -11,6 +12,8 @@ using namespace nb::literals;
 namespace {
 
 using Input = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
+using Saliency = nb::ndarray<const float, nb::shape<-1, -1>, nb::device::cpu>;
+using Table = nb::ndarray<const std::uint16_t, nb::shape<256, 4>, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 
 template <class Byte, class Array>
@@ -35,6 +38,14 @@ void crop_resize(const Input& image, std::int64_t left, std::int64_t top, std::i
     medtex::crop_resize(picture<const std::uint8_t>(image), left, top, side, bgr, picture<std::uint8_t>(out));
 }
 
+void draw_saliency(const Output& frame, const Saliency& saliency, std::int64_t left, std::int64_t top,
+                   std::int64_t side, const Table& table) {
+    nb::gil_scoped_release release;
+    const medtex::Grid grid{saliency.data(), static_cast<std::int64_t>(saliency.shape(0)),
+                            static_cast<std::int64_t>(saliency.shape(1)), saliency.stride(0), saliency.stride(1)};
+    medtex::draw_saliency(picture<std::uint8_t>(frame), grid, left, top, side, medtex::Scale(table.data()));
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -42,4 +53,6 @@ NB_MODULE(_native, m) {
     m.def("look", &look, "image"_a.noconvert());
     m.def("crop_resize", &crop_resize, "image"_a.noconvert(), "left"_a, "top"_a, "side"_a, "bgr"_a,
           "out"_a.noconvert());
+    m.def("draw_saliency", &draw_saliency, "frame"_a.noconvert(), "saliency"_a.noconvert(), "left"_a, "top"_a,
+          "side"_a, "table"_a.noconvert());
 }

@@ -1,0 +1,61 @@
+"""Where a frame's pixels are touched to be shown: the native module where it was built, else its numpy reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medtex_edge.image import MAX_BOX_SIDE, MAX_IMAGE_SIDE, FieldOfView
+from medtex_edge.runtime import overlay_numpy
+
+MAX_GRID_SIDE = 4096  # cells; beyond it the interpolation's products would leave their integers
+LEVELS = 256
+
+
+def _load() -> Callable[..., None]:
+    if os.environ.get("MEDTEX_EDGE_NATIVE", "") != "0":
+        try:
+            from medtex_edge import _native
+        except ImportError:
+            pass
+        else:
+            return _native.draw_saliency
+    return overlay_numpy.draw_saliency
+
+
+_draw_saliency = _load()
+
+
+def draw_saliency(
+    frame: npt.NDArray[np.uint8],
+    saliency: npt.NDArray[np.float32],
+    box: FieldOfView,
+    table: npt.NDArray[np.uint16],
+) -> None:
+    """Draw `saliency` (h, w) float32 in 0..1 over `box` of `frame` (H, W, 3) uint8 of any strides, in place.
+
+    Cells tile the box, with linear interpolation between their centres; the box may reach beyond the frame. table
+    (256, 4) uint16 says what a saliency of k / 255 does to a pixel: (table[k, 0] * pixel + table[k, 1:]) / 256,
+    rounded, in the frame's order of channels. Pixels of which nothing changes are not touched, and nothing is
+    allocated. A saliency that is no number counts as 0. Raises `TypeError` or `ValueError`.
+    """
+    _check("frame", frame, np.uint8, 3, MAX_IMAGE_SIDE)
+    if frame.shape[2] != 3 or not frame.flags.writeable:
+        raise ValueError(f"frame: expected a writeable (height, width, 3), got {frame.shape}")
+    _check("saliency", saliency, np.float32, 2, MAX_GRID_SIDE)
+    if table.dtype != np.uint16 or table.shape != (LEVELS, 4) or not table.flags.c_contiguous:
+        raise ValueError(f"table: expected {LEVELS} x 4 uint16 in one piece, got {table.shape} {table.dtype}")
+    if not 1 <= box.side <= MAX_BOX_SIDE or max(abs(box.left), abs(box.top)) > MAX_BOX_SIDE:
+        raise ValueError(f"box: expected one within {MAX_BOX_SIDE} pixels, got {box}")
+    _draw_saliency(frame, saliency, int(box.left), int(box.top), int(box.side), table)
+
+
+def _check(name: str, array: npt.NDArray[Any], dtype: type, dimensions: int, most: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype.__name__}, got {getattr(array, 'dtype', type(array).__name__)}")
+    if array.ndim != dimensions or not 1 <= min(array.shape) <= max(array.shape) <= most:
+        raise ValueError(f"{name}: expected {dimensions} axes of 1 to {most}, got {array.shape}")
