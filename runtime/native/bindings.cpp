@@ -5,6 +5,7 @@
 
 #include "geometry.hpp"
 #include "overlay.hpp"
+#include "pool.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -55,4 +56,5 @@ NB_MODULE(_native, m) {
           "out"_a.noconvert());
     m.def("draw_saliency", &draw_saliency, "frame"_a.noconvert(), "saliency"_a.noconvert(), "left"_a, "top"_a,
           "side"_a, "table"_a.noconvert());
+    m.def("set_threads", &medtex::set_threads, "threads"_a, nb::call_guard<nb::gil_scoped_release>());
 }

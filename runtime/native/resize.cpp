@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "pool.hpp"
+
 namespace medtex {
 namespace {
 
@@ -49,9 +51,13 @@ struct Axis {
     }
 };
 
-// Kept from call to call by each thread: a stream of frames of one size allocates nothing after the first.
-struct Workspace {
+// The axes of a call, and what each thread that takes part needs. Both are kept from call to call: a stream of frames of
+// one size allocates nothing after the first.
+struct Axes {
     Axis rows, columns;
+};
+
+struct Workspace {
     std::vector<uint8_t> gathered_first, gathered_last, zeros;
     std::vector<uint16_t> middle;
     std::vector<uint32_t> line;
@@ -141,12 +147,18 @@ Rgb sum_columns(const uint32_t* line, const Taps& tap, uint64_t unit) {
             sum.b * unit + first[2] * w + last[2] * v};
 }
 
-}  // namespace
+struct Job {
+    const Source& picture;
+    int64_t left, top, side;
+    bool bgr;
+    const Target& out;
+    const Axes& axes;
+};
 
-void crop_resize(const Source& picture, int64_t left, int64_t top, int64_t side, bool bgr, const Target& out) {
+// Rows begin..end of the output.
+void resize_rows(const Job& job, int64_t begin, int64_t end) {
     thread_local Workspace work;
-    work.rows.set(side, out.height);
-    work.columns.set(side, out.width);
+    const auto& [picture, left, top, side, bgr, out, axes] = job;
     const int64_t x0 = std::clamp<int64_t>(left, 0, picture.width);
     const int64_t x1 = std::clamp<int64_t>(left + side, 0, picture.width);
     const size_t bytes = static_cast<size_t>(3 * (x1 - x0));
@@ -157,7 +169,7 @@ void crop_resize(const Source& picture, int64_t left, int64_t top, int64_t side,
     work.line.assign(static_cast<size_t>(3 * side), 0);
     const Span span{picture, x0, top, x1 - x0};
 
-    const uint64_t divisor = static_cast<uint64_t>(work.rows.total) * static_cast<uint64_t>(work.columns.total);
+    const uint64_t divisor = static_cast<uint64_t>(axes.rows.total) * static_cast<uint64_t>(axes.columns.total);
     // floor((n + 1/2) / d) by the reciprocal is exact: it is at least 1 / 2d from an integer, and d < 2^35.
     const double reciprocal = 1.0 / static_cast<double>(divisor);
     const uint64_t half = divisor / 2;
@@ -165,18 +177,30 @@ void crop_resize(const Source& picture, int64_t left, int64_t top, int64_t side,
         return static_cast<uint8_t>(static_cast<int64_t>((static_cast<double>(static_cast<int64_t>(sum + half)) + 0.5) * reciprocal));
     };
     const std::ptrdiff_t red = bgr ? 2 * out.channel : 0, blue = bgr ? 0 : 2 * out.channel;
-    for (int64_t y = 0; y < out.height; ++y) {
+    for (int64_t y = begin; y < end; ++y) {
         if (x1 > x0)
-            sum_rows(span, work.rows.taps[static_cast<size_t>(y)], work.rows.unit, work, work.line.data() + 3 * (x0 - left));
+            sum_rows(span, axes.rows.taps[static_cast<size_t>(y)], axes.rows.unit, work, work.line.data() + 3 * (x0 - left));
         uint8_t* to = out.at(y, 0);
-        for (const Taps& tap : work.columns.taps) {
-            const Rgb sum = sum_columns(work.line.data(), tap, static_cast<uint64_t>(work.columns.unit));
+        for (const Taps& tap : axes.columns.taps) {
+            const Rgb sum = sum_columns(work.line.data(), tap, static_cast<uint64_t>(axes.columns.unit));
             to[red] = mean(sum.r);
             to[out.channel] = mean(sum.g);
             to[blue] = mean(sum.b);
             to += out.column;
         }
     }
+}
+
+constexpr int64_t kFewestRows = 8;  // less is done sooner than another thread is woken
+
+}  // namespace
+
+void crop_resize(const Source& picture, int64_t left, int64_t top, int64_t side, bool bgr, const Target& out) {
+    thread_local Axes axes;
+    axes.rows.set(side, out.height);
+    axes.columns.set(side, out.width);
+    const Job job{picture, left, top, side, bgr, out, axes};
+    pool().split(out.height, kFewestRows, [&](int64_t begin, int64_t end) { resize_rows(job, begin, end); });
 }
 
 }  // namespace medtex
