@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -63,21 +64,27 @@ class Speed:
 
 
 @contextmanager
-def noise(count: int, size: int) -> Iterator[Photos]:
-    """Photographs as the cache keeps them: one uint8 file, mapped into memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, rng = Path(folder) / "photographs.npy", np.random.default_rng(0)
-        images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, size, size, 3))
+def noise(count: int, size: int, asked: int) -> Iterator[Photos]:
+    """Photographs as the cache keeps them, at the sizes of student and teacher: uint8 files, mapped into memory."""
+    rng = np.random.default_rng(0)
+
+    def mapped(path: Path, side: int) -> npt.NDArray[np.uint8]:
+        images = np.lib.format.open_memmap(path, "w+", np.uint8, (count, side, side, 3))
         for start in range(0, count, 64):
             part = images[start : start + 64]
             part[:] = rng.integers(0, 256, part.shape, np.uint8)
         images.flush()
+        found: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return found
+
+    with tempfile.TemporaryDirectory() as folder:
         labels = rng.integers(0, CLASSES, count)
-        yield Photos(np.load(path, mmap_mode="r"), labels, tuple(map(str, range(count))))
+        larger = mapped(Path(folder) / "asked.npy", asked) if asked != size else None
+        yield Photos(mapped(Path(folder) / "seen.npy", size), labels, tuple(map(str, range(count))), larger)
 
 
 def prepared(
-    config: TrainConfig, teacher_model: str, photos: Photos, compute: Compute
+    config: TrainConfig, teacher_model: str, teacher_size: int, photos: Photos, compute: Compute
 ) -> tuple[nn.Module, list[Phase]]:
     """The training's own modules and steps."""
     model = MedTex(
@@ -87,11 +94,12 @@ def prepared(
         baseline_grid=config.baseline_grid,
     )
     speed_up_depthwise(model)
-    teacher = TorchTeacher("teacher", Classifier(teacher_model, CLASSES, weights="none"), config.size, compute)
+    teacher = TorchTeacher("teacher", Classifier(teacher_model, CLASSES, weights="none"), teacher_size, compute)
     module = Distillation(model, teacher.feature_channels, LLocal(CLASSES, ordered=True)).to(compute.device)
     if config.compiled:
         compile_networks(module, teacher, compute.device, console.print)
-    few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8])
+    asked = photos.asked[:8] if photos.asked is not None else None
+    few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8], asked)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
     return module, Steps(config, teacher, Augment().to(compute.device), few, compute, label).phases()
 
@@ -149,6 +157,7 @@ def measured(phase: Phase, module: nn.Module, photos: Photos, batch: int, steps:
 @click.option("--student", default="tf_efficientnet_lite0", show_default=True)
 @click.option("--teacher", default="tf_efficientnet_lite2", show_default=True, help="timm name.")
 @click.option("--size", default=224, show_default=True, help="Pixels.")
+@click.option("--teacher-size", default=256, show_default=True, help="Pixels.")
 @click.option("--batch", default=16, show_default=True)
 @click.option("--steps", default=20, show_default=True, help="Per figure.")
 @click.option("--photographs", default=1024, show_default=True)
@@ -156,20 +165,20 @@ def measured(phase: Phase, module: nn.Module, photos: Photos, batch: int, steps:
 @click.option("--compile", "compiled", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    student: str, teacher: str, size: int, batch: int, steps: int, photographs: int, precision: str, compiled: bool,
+    student: str, teacher: str, size: int, teacher_size: int, batch: int, steps: int, photographs: int, precision: str, compiled: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Photographs per second of the loader, of the steps, and of both at once."""
     compute = device.choose(precision)
     config = replace(TrainConfig(student=student, size=size, student_weights="none"), compiled=compiled)
-    with noise(photographs, size) as photos:
-        module, phases = prepared(config, teacher, photos, compute)
+    with noise(photographs, size, teacher_size) as photos:
+        module, phases = prepared(config, teacher, teacher_size, photos, compute)
         speeds = [
             measured(phase, module, photos, batch, steps, compute)
             for phase in track(phases, "measuring", console=console, transient=True)
         ]
     facts: dict[str, Any] = {"device": compute.words, "student": student, "teacher": teacher}
-    facts |= {"size": size, "batch": batch}
+    facts |= {"size": size, "teacher_size": teacher_size, "batch": batch}
     if as_json:
         rows = [{**vars(speed), "fed": speed.fed} for speed in speeds]
         click.echo(json.dumps({**facts, "compiled": compiled, "photographs_per_second": rows}))
