@@ -165,9 +165,17 @@ def measured(phase: Phase, module: nn.Module, photos: Photos, batch: int, steps:
 @click.option("--compile", "compiled", is_flag=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    student: str, teacher: str, size: int, teacher_size: int, batch: int, steps: int, photographs: int, precision: str, compiled: bool,
+    student: str,
+    teacher: str,
+    size: int,
+    teacher_size: int,
+    batch: int,
+    steps: int,
+    photographs: int,
+    precision: str,
+    compiled: bool,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Photographs per second of the loader, of the steps, and of both at once."""
     compute = device.choose(precision)
     config = replace(TrainConfig(student=student, size=size, student_weights="none"), compiled=compiled)
