@@ -1,4 +1,4 @@
-"""The native module, built from runtime/native. Pictures are (H, W, 3) uint8 of any strides; nothing is copied.
+"""The native module, built from runtime/native. Arrays are uint8 of any strides; nothing is copied.
 
 Shapes and ranges are checked by `medtex_edge.image` and `medtex_edge.runtime.pixels`, its only callers; the meaning
 of the arguments and of the numbers that `look` returns is that of the namesakes in `medtex_edge.image_numpy` and
@@ -8,9 +8,9 @@ of the arguments and of the numbers that `look` returns is that of the namesakes
 import numpy as np
 import numpy.typing as npt
 
-def look(image: npt.NDArray[np.uint8]) -> tuple[int, int, int, int, int, int, int]: ...
+def look(image: npt.NDArray[np.uint8], layout: int) -> tuple[int, int, int, int, int, int, int]: ...
 def crop_resize(
-    image: npt.NDArray[np.uint8], left: int, top: int, side: int, bgr: bool, out: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8], left: int, top: int, side: int, layout: int, out: npt.NDArray[np.uint8]
 ) -> None: ...
 def draw_saliency(
     frame: npt.NDArray[np.uint8],

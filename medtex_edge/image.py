@@ -19,6 +19,12 @@ from .errors import NoFieldOfView
 
 U8 = npt.NDArray[np.uint8]
 
+# How pixels lie in memory, and the shape of such an array: rgb, bgr (H, W, 3); grey (H, W); yuyv (H, W, 2), two bytes
+# a pixel; nv12 (3 H / 2, W), a plane of luma over one of chroma. The last two are what cameras deliver, BT.601, limited
+# range, with even sides.
+LAYOUTS = {"rgb": image_numpy.RGB, "bgr": image_numpy.BGR, "grey": image_numpy.GREY, "yuyv": image_numpy.YUYV,
+           "nv12": image_numpy.NV12}  # fmt: skip
+
 MAX_IMAGE_SIDE = 65535  # pixels; beyond it the circle fit's sums would leave 64 bits
 MAX_BOX_SIDE = 131072  # pixels; beyond it the resize's sums would leave 32 bits
 MAX_OUTPUT_SIDE = 16384
@@ -40,7 +46,7 @@ class FieldOfView:
     coverage: float
 
 
-def _load() -> tuple[Callable[[U8], tuple[int, ...]], Callable[[U8, int, int, int, bool, U8], None], bool]:
+def _load() -> tuple[Callable[[U8, int], tuple[int, ...]], Callable[[U8, int, int, int, int, U8], None], bool]:
     if os.environ.get("MEDTEX_EDGE_NATIVE", "") != "0":
         try:
             from . import _native
@@ -59,33 +65,33 @@ def native_available() -> bool:
     return _is_native
 
 
-def find_field_of_view(image: U8) -> FieldOfView:
-    """The box of the lit disc in `image` (H, W, 3) uint8, RGB or BGR, any strides.
+def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
+    """The box of the lit disc in `image`, uint8 in one of the `LAYOUTS`; rgb and bgr are the same here.
 
     A sparse sample of the frame is looked at, so that the time hardly grows with its size. The disc may be cut
     off by the frame on any side; a photograph without any border is its own field of view. The border may be grey,
     coloured, noisy or hold text, as long as it is darker than the disc and one corner of the frame shows it.
     Raises `NoFieldOfView` that says what was seen instead, `TypeError` or `ValueError` for what is no image.
     """
-    _check_image(image)
-    seen = image_numpy.Look(*_look(image))
+    height, width = _check_image(image, layout)
+    seen = image_numpy.Look(*_look(image, LAYOUTS[layout]))
     if seen.status != image_numpy.FOUND:
-        height, width = image.shape[:2]
         raise NoFieldOfView(f"no field of view in a frame of {width} x {height} pixels: {_seen(seen)}", hint=_HINT)
     return FieldOfView(seen.left, seen.top, seen.side, seen.lit / seen.total)
 
 
 def crop_resize(
-    image: U8, fov: FieldOfView, height: int, width: int, *, bgr: bool = False, out: U8 | None = None
+    image: U8, fov: FieldOfView, height: int, width: int, *, layout: str = "rgb", out: U8 | None = None
 ) -> U8:
-    """Cut the box of `fov` out of `image` (H, W, 3) uint8, any strides, and resize it: (height, width, 3) uint8 RGB.
+    """Cut the box of `fov` out of `image`, uint8 in one of the `LAYOUTS`, and resize it: (height, width, 3) uint8 RGB.
 
     Each output pixel is the exact mean of the box over an interval per axis, max(side / n, 1) pixels long and
     centred on it: area averaging where it shrinks, linear interpolation where it enlarges. Beyond the image is black.
-    `bgr` is the channel order of `image`. With `out`, a writeable array apart from `image`, nothing is allocated and
-    `out` is returned. Raises `TypeError` or `ValueError` for arguments that cannot be meant.
+    Luma and chroma are averaged first and converted once, which is the same but where a colour is out of range.
+    With `out`, a writeable array apart from `image`, nothing is allocated and `out` is returned. Raises `TypeError` or
+    `ValueError` for arguments that cannot be meant.
     """
-    _check_image(image)
+    _check_image(image, layout)
     for name, value, most in (("height", height, MAX_OUTPUT_SIDE), ("width", width, MAX_OUTPUT_SIDE),
                               ("fov.side", fov.side, MAX_BOX_SIDE)):  # fmt: skip
         if not 1 <= value <= most:
@@ -96,25 +102,43 @@ def crop_resize(
         out = np.empty((height, width, 3), np.uint8)
     else:
         _check_out(out, image, height, width)
-    _crop_resize(image, int(fov.left), int(fov.top), int(fov.side), bool(bgr), out)
+    _crop_resize(image, int(fov.left), int(fov.top), int(fov.side), LAYOUTS[layout], out)
     return out
 
 
-def prepare(image: U8, height: int, width: int, *, bgr: bool = False, out: U8 | None = None) -> tuple[U8, FieldOfView]:
+def prepare(
+    image: U8, height: int, width: int, *, layout: str = "rgb", out: U8 | None = None
+) -> tuple[U8, FieldOfView]:
     """`find_field_of_view` and `crop_resize` in one: what the model sees of `image`, and where it was."""
-    fov = find_field_of_view(image)
-    return crop_resize(image, fov, height, width, bgr=bgr, out=out), fov
+    fov = find_field_of_view(image, layout=layout)
+    return crop_resize(image, fov, height, width, layout=layout, out=out), fov
 
 
-def _check_image(image: U8) -> None:
+def _check_image(image: U8, layout: str) -> tuple[int, int]:
+    """The frame's height and width in pixels."""
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image: expected a numpy array, got {type(image).__name__}")
     if image.dtype != np.uint8:
         raise TypeError(f"image: expected uint8, got {image.dtype}")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image: expected the shape (height, width, 3), got {image.shape}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+    depth = {"grey": None, "nv12": None, "yuyv": 2}.get(layout, 3)
+    if image.ndim != (3 if depth else 2) or (depth and image.shape[2] != depth):
+        wanted = f"(height, width, {depth})" if depth else "(height, width)"
+        raise ValueError(f"image: expected the shape {wanted} for {layout}, got {image.shape}")
     if not 1 <= min(image.shape) <= max(image.shape) <= MAX_IMAGE_SIDE:
         raise ValueError(f"image: expected sides of 1 to {MAX_IMAGE_SIDE} pixels, got {image.shape}")
+    height, width = image.shape[:2]
+    if layout in ("yuyv", "nv12"):
+        if width % 2 or height % (3 if layout == "nv12" else 1) or not _packed(image):
+            raise ValueError(f"image: expected {layout} with even sides, its rows in one piece, got {image.shape}")
+        height = height // 3 * 2 if layout == "nv12" else height
+    return height, width
+
+
+def _packed(image: U8) -> bool:
+    """Whether the bytes of a row lie side by side; rows may be further apart."""
+    return image.strides[-1] == 1 and (image.ndim == 2 or image.strides[1] == image.shape[2])
 
 
 def _check_out(out: U8, image: U8, height: int, width: int) -> None:

@@ -65,7 +65,7 @@ class Inspector:
         if min(prepared.shape[:2]) >= SIDE:
             cv2.resize(prepared, (SIDE, SIDE), dst=small, interpolation=cv2.INTER_AREA)
         else:
-            crop_resize(frame, box, SIDE, SIDE, bgr=True, out=small)
+            crop_resize(frame, box, SIDE, SIDE, layout="bgr", out=small)
         red, green, blue = small[..., 0], small[..., 1], small[..., 2]
         top = np.maximum(np.maximum(red, green), blue)
         lit = self._disc * (top > _LIT)

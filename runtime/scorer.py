@@ -54,8 +54,8 @@ class Scorer:
         c = self._contract
         try:
             with _Timed(times, "prepare"):
-                box = find_field_of_view(pixels)
-                crop_resize(pixels, box, c.height, c.width, bgr=True, out=self._input[0])
+                box = find_field_of_view(pixels, layout="bgr")
+                crop_resize(pixels, box, c.height, c.width, layout="bgr", out=self._input[0])
         except NoFieldOfView as error:
             return self._reading(frame, times, reason=Reason.NO_FIELD_OF_VIEW, detail=error.message)
         with _Timed(times, "quality"):

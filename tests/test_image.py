@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from medtex_edge import image_numpy
 from medtex_edge.errors import ImageError, NoFieldOfView
-from medtex_edge.image import FieldOfView, crop_resize, find_field_of_view, native_available, prepare
+from medtex_edge.image import LAYOUTS, FieldOfView, crop_resize, find_field_of_view, native_available, prepare
 
 U8 = npt.NDArray[np.uint8]
 DATA = Path(__file__).parents[1] / "../shared/data"
@@ -239,10 +239,11 @@ def test_a_frame_without_a_field_of_view_is_refused_with_what_was_seen(image: U8
 # --- the native module and its reference
 
 
-def assert_same_look(image: U8) -> None:
+def assert_same_look(image: U8, layout: str = "rgb") -> None:
     from medtex_edge import _native
 
-    assert _native.look(image) == tuple(image_numpy.look(image))
+    number = LAYOUTS[layout]
+    assert _native.look(image, number) == tuple(image_numpy.look(image, number))
 
 
 @st.composite
@@ -278,21 +279,21 @@ boxes = st.builds(
 )  # fmt: skip
 
 
-def reference(image: U8, fov: FieldOfView, height: int, width: int, bgr: bool) -> U8:
+def reference(image: U8, fov: FieldOfView, height: int, width: int, layout: str = "rgb") -> U8:
     out = np.empty((height, width, 3), np.uint8)
-    image_numpy.crop_resize(image, fov.left, fov.top, fov.side, bgr, out)
+    image_numpy.crop_resize(image, fov.left, fov.top, fov.side, LAYOUTS[layout], out)
     return out
 
 
 @needs_native
-@given(frames(), boxes, st.integers(1, 130), st.integers(1, 130), st.booleans(), st.booleans())
+@given(frames(), boxes, st.integers(1, 130), st.integers(1, 130), st.sampled_from(["rgb", "bgr"]), st.booleans())
 def test_native_and_reference_resize_to_the_same_pixels(
-    image: U8, fov: FieldOfView, height: int, width: int, bgr: bool, strided: bool
+    image: U8, fov: FieldOfView, height: int, width: int, layout: str, strided: bool
 ) -> None:
     store = np.full((2 * height, width + 3, 5), 77, np.uint8)
     out = store[::-2, 1:-2, 3:0:-1] if strided else np.empty((height, width, 3), np.uint8)
-    assert crop_resize(image, fov, height, width, bgr=bgr, out=out) is out
-    difference = np.abs(out.astype(int) - reference(image, fov, height, width, bgr))
+    assert crop_resize(image, fov, height, width, layout=layout, out=out) is out
+    difference = np.abs(out.astype(int) - reference(image, fov, height, width, layout))
     assert difference.max() == 0
     if strided:
         out[...] = 77
@@ -325,7 +326,7 @@ def test_the_reference_does_what_the_definition_says(
 ) -> None:
     fov = FieldOfView(left, top, side, 1.0)
     exact = by_definition(image, fov, height, width)
-    assert np.abs(reference(image, fov, height, width, bgr=False) - exact).max() <= 0.5 + 1e-9
+    assert np.abs(reference(image, fov, height, width) - exact).max() <= 0.5 + 1e-9
 
 
 # --- what resizing keeps
@@ -334,8 +335,8 @@ def test_the_reference_does_what_the_definition_says(
 @pytest.fixture(params=["used", "reference"])
 def resize(request: pytest.FixtureRequest) -> Callable[..., U8]:
     if request.param == "reference":
-        return lambda image, fov, h, w, bgr=False: reference(image, fov, h, w, bgr)
-    return lambda image, fov, h, w, bgr=False: crop_resize(image, fov, h, w, bgr=bgr)
+        return reference
+    return crop_resize
 
 
 @pytest.mark.parametrize(("side", "height", "width"), [(97, 97, 97), (97, 41, 13), (97, 200, 300), (97, 50, 150)])
@@ -347,7 +348,7 @@ def test_a_constant_image_stays_constant(resize: Callable[..., U8], side: int, h
 def test_resizing_to_the_size_of_the_box_copies_it(resize: Callable[..., U8]) -> None:
     image = noise(0, 256)
     assert (resize(image, FieldOfView(11, 7, 101, 1.0), 101, 101) == image[7:108, 11:112]).all()
-    assert (resize(image, FieldOfView(11, 7, 101, 1.0), 101, 101, bgr=True) == image[7:108, 11:112, ::-1]).all()
+    assert (resize(image, FieldOfView(11, 7, 101, 1.0), 101, 101, layout="bgr") == image[7:108, 11:112, ::-1]).all()
 
 
 def test_beyond_the_frame_is_black(resize: Callable[..., U8]) -> None:
@@ -431,7 +432,7 @@ def test_a_read_only_image_serves() -> None:
 
 def test_prepare_finds_and_crops_into_the_given_array() -> None:
     batch = np.zeros((2, 64, 48, 3), np.uint8)
-    out, fov = prepare(fundus()[..., ::-1], 64, 48, bgr=True, out=batch[1])
+    out, fov = prepare(fundus()[..., ::-1], 64, 48, layout="bgr", out=batch[1])
     assert out.base is batch
     assert (batch[1] == crop_resize(fundus(), fov, 64, 48)).all()
     assert not batch[0].any()
@@ -463,7 +464,7 @@ def test_the_same_eye_in_two_crops_of_its_photograph_looks_the_same() -> None:
     assert len(pairs) >= 20
     for cropped, whole in pairs:
         a, b = (
-            prepare(cv2.imread(str(path)), 96, 96, bgr=True)[0].astype(float)
+            prepare(cv2.imread(str(path)), 96, 96, layout="bgr")[0].astype(float)
             for path in (DATA / "idrid_lesions/images" / cropped, DATA / "idrid/images" / whole)
         )
         assert np.abs(a - b).mean() < 6, (cropped, whole)  # levels of 255; JPEG and two resizings lie between
@@ -477,5 +478,5 @@ def test_native_and_reference_agree_on_real_photographs() -> None:
     for path in [*PHOTOGRAPHS[::20], *LESIONS[::5]]:
         image = cv2.imread(str(path))
         assert_same_look(image)
-        out, fov = prepare(image, 224, 224, bgr=True)
-        assert (out == reference(image, fov, 224, 224, bgr=True)).all()
+        out, fov = prepare(image, 224, 224, layout="bgr")
+        assert (out == reference(image, fov, 224, 224, layout="bgr")).all()

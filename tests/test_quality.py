@@ -22,7 +22,7 @@ def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
     if is_black(frame):
         return Reason.BLACK.value
     try:
-        prepared, box = prepare(frame, size, size, bgr=True)
+        prepared, box = prepare(frame, size, size, layout="bgr")
     except NoFieldOfView:
         return Reason.NO_FIELD_OF_VIEW.value
     refusal = judge(Inspector().facts(frame, box, prepared))
@@ -69,7 +69,7 @@ def test_exposure_and_contrast_do_not_move_the_sharpness() -> None:
     inspector = Inspector()
 
     def sharpness(image: npt.NDArray[np.uint8]) -> float:
-        prepared, _ = prepare(image, 224, 224, bgr=True)
+        prepared, _ = prepare(image, 224, 224, layout="bgr")
         return inspector.facts(image, box, prepared).sharpness
 
     half = (frame * 0.6).astype(np.uint8)

@@ -12,7 +12,6 @@ using namespace nb::literals;
 
 namespace {
 
-using Input = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using Saliency = nb::ndarray<const float, nb::shape<-1, -1>, nb::device::cpu>;
 using Table = nb::ndarray<const std::uint16_t, nb::shape<256, 4>, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
@@ -23,20 +22,41 @@ medtex::Picture<Byte> picture(const Array& array) {
             array.stride(0),   array.stride(1),                           array.stride(2)};
 }
 
-nb::tuple look(const Input& image) {
+using Any = nb::ndarray<const std::uint8_t, nb::device::cpu>;
+
+// A frame of the layout's own shape: (H, W, 3), (H, W), (H, W, 2), or (3 H / 2, W) for nv12.
+medtex::Source source(const Any& array, int number) {
+    const auto layout = static_cast<medtex::Layout>(number);
+    medtex::Source frame;
+    frame.layout = layout;
+    frame.data = array.data();
+    frame.height = static_cast<std::int64_t>(array.shape(0));
+    frame.width = static_cast<std::int64_t>(array.shape(1));
+    frame.row = array.stride(0);
+    frame.column = array.stride(1);
+    frame.channel = array.ndim() == 3 ? array.stride(2) : 0;
+    if (layout == medtex::Layout::nv12) {
+        frame.height = frame.height / 3 * 2;
+        frame.chroma = frame.data + frame.height * frame.row;
+        frame.chroma_row = frame.row;
+    }
+    return frame;
+}
+
+nb::tuple look(const Any& image, int layout) {
     medtex::Look seen;
     {
         nb::gil_scoped_release release;
-        seen = medtex::look(picture<const std::uint8_t>(image));
+        seen = medtex::look(source(image, layout));
     }
     return nb::make_tuple(static_cast<int>(seen.status), seen.left, seen.top, seen.side, seen.lit, seen.total,
                           seen.figure);
 }
 
-void crop_resize(const Input& image, std::int64_t left, std::int64_t top, std::int64_t side, bool bgr,
+void crop_resize(const Any& image, std::int64_t left, std::int64_t top, std::int64_t side, int layout,
                  const Output& out) {
     nb::gil_scoped_release release;
-    medtex::crop_resize(picture<const std::uint8_t>(image), left, top, side, bgr, picture<std::uint8_t>(out));
+    medtex::crop_resize(source(image, layout), left, top, side, picture<std::uint8_t>(out));
 }
 
 void draw_saliency(const Output& frame, const Saliency& saliency, std::int64_t left, std::int64_t top,
@@ -51,8 +71,8 @@ void draw_saliency(const Output& frame, const Saliency& saliency, std::int64_t l
 
 NB_MODULE(_native, m) {
     m.doc() = "Native pixels of medtex_edge; see medtex_edge/_native.pyi and runtime/native.";
-    m.def("look", &look, "image"_a.noconvert());
-    m.def("crop_resize", &crop_resize, "image"_a.noconvert(), "left"_a, "top"_a, "side"_a, "bgr"_a,
+    m.def("look", &look, "image"_a.noconvert(), "layout"_a);
+    m.def("crop_resize", &crop_resize, "image"_a.noconvert(), "left"_a, "top"_a, "side"_a, "layout"_a,
           "out"_a.noconvert());
     m.def("draw_saliency", &draw_saliency, "frame"_a.noconvert(), "saliency"_a.noconvert(), "left"_a, "top"_a,
           "side"_a, "table"_a.noconvert());

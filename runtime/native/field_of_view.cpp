@@ -16,7 +16,6 @@ namespace {
 
 using std::int64_t;
 using std::size_t;
-using std::uint8_t;
 
 constexpr int64_t kMinSide = 32, kMaxAspect = 8;
 constexpr int kRays = 128, kMaxRaySamples = 256;
@@ -33,10 +32,11 @@ int64_t floor_div(int64_t a, int64_t b) {
 
 // One side of the body's outline: for each line across it its outermost pixel, found by bisection between a lit
 // and a dark sample. Returns where the body ends on that side.
-int64_t add_side(const Source& picture, const Samples& s, const Threshold& threshold, bool along_rows, int outwards,
+template <class Pixels>
+int64_t add_side(const Pixels& pixels, const Samples& s, const Threshold& threshold, bool along_rows, int outwards,
                  Outline& outline) {
     const int lines = along_rows ? s.rows : s.columns, cells = along_rows ? s.columns : s.rows;
-    const int64_t offset = s.step / 2, extent = along_rows ? picture.width : picture.height;
+    const int64_t offset = s.step / 2, extent = along_rows ? pixels.frame.width : pixels.frame.height;
     const auto is_body = [&](int line, int cell) { return along_rows ? s.is_body(line, cell) : s.is_body(cell, line); };
     bool cut = false;
     int64_t end = outwards < 0 ? 2 * extent : 0;
@@ -52,8 +52,8 @@ int64_t add_side(const Source& picture, const Samples& s, const Threshold& thres
         int64_t lit = cell * s.step + offset, dark = lit + outwards * s.step;
         while (std::abs(dark - lit) > 1) {
             const int64_t middle = outwards > 0 ? (lit + dark) >> 1 : (lit + dark + 1) >> 1;
-            const uint8_t* pixel = along_rows ? picture.at(line, middle) : picture.at(middle, line);
-            (level_of(pixel, picture.channel, threshold.border) >= threshold.least ? lit : dark) = middle;
+            const Colour pixel = along_rows ? pixels.at(line, middle) : pixels.at(middle, line);
+            (level_of(pixel, threshold.border) >= threshold.least ? lit : dark) = middle;
         }
         const int64_t edge = outwards < 0 ? 2 * lit : 2 * lit + 2;
         end = outwards < 0 ? std::min(end, edge) : std::max(end, edge);
@@ -75,7 +75,8 @@ struct Directions {
 };
 
 // Replaces the outline by where the light falls most steeply along each ray from the circle's centre.
-void steepest(const Source& picture, const Circle& circle, const Threshold& threshold, Outline& outline) {
+template <class Pixels>
+void steepest(const Pixels& pixels, const Circle& circle, const Threshold& threshold, Outline& outline) {
     static const Directions directions;
     const auto whole = [](double value) { return static_cast<int64_t>(std::floor(value)); };
     const int64_t x = whole(circle.x), y = whole(circle.y), radius = whole(circle.radius);
@@ -92,9 +93,9 @@ void steepest(const Source& picture, const Circle& circle, const Threshold& thre
         levels[0] = insides[0] = 0;
         for (int64_t k = 0; k < count; ++k) {
             const int64_t rho = start + spacing * k, px = column(rho) >> 1, py = row(rho) >> 1;
-            const bool inside = px >= 0 && px < picture.width && py >= 0 && py < picture.height;
+            const bool inside = px >= 0 && px < pixels.frame.width && py >= 0 && py < pixels.frame.height;
             const size_t at = static_cast<size_t>(k);
-            levels[at + 1] = levels[at] + (inside ? level_of(picture.at(py, px), picture.channel, threshold.border) : 0);
+            levels[at + 1] = levels[at] + (inside ? level_of(pixels.at(py, px), threshold.border) : 0);
             insides[at + 1] = insides[at] + inside;
         }
         int64_t best = 0, best_drop = -1;
@@ -134,9 +135,9 @@ int64_t cover(const Samples& s, Look& look) {
     return inside;
 }
 
-}  // namespace
-
-Look look(const Source& picture) {
+template <class Pixels>
+Look look_at(const Pixels& pixels) {
+    const Source& picture = pixels.frame;
     const int64_t shorter = std::min(picture.height, picture.width), longer = std::max(picture.height, picture.width);
     if (shorter < kMinSide) return because(Status::tiny, shorter);
     if (longer > kMaxAspect * shorter) return because(Status::strip, longer / shorter);
@@ -144,20 +145,20 @@ Look look(const Source& picture) {
     Samples& samples = scratch->samples;
     Outline& outline = scratch->outline;
     Threshold threshold;
-    samples.take(picture);
+    samples.take(pixels);
     if (const auto refusal = samples.light(threshold)) return *refusal;
     const int64_t area = samples.body_area(), share = 100 * area / samples.cells();
     if (area * 40 < samples.cells()) return because(Status::scattered, share);
     outline.height = picture.height;
     outline.width = picture.width;
     outline.size = 0;
-    const int64_t x0 = add_side(picture, samples, threshold, true, -1, outline);
-    const int64_t x1 = add_side(picture, samples, threshold, true, 1, outline);
-    const int64_t y0 = add_side(picture, samples, threshold, false, -1, outline);
-    const int64_t y1 = add_side(picture, samples, threshold, false, 1, outline);
+    const int64_t x0 = add_side(pixels, samples, threshold, true, -1, outline);
+    const int64_t x1 = add_side(pixels, samples, threshold, true, 1, outline);
+    const int64_t y0 = add_side(pixels, samples, threshold, false, -1, outline);
+    const int64_t y1 = add_side(pixels, samples, threshold, false, 1, outline);
     Look result;
     if (auto circle = fit_circle(outline)) {
-        steepest(picture, *circle, threshold, outline);
+        steepest(pixels, *circle, threshold, outline);
         if (const auto finer = fit_circle(outline)) circle = finer;
         result.side = static_cast<int64_t>(std::floor(circle->radius + 0.5));
         const double side = static_cast<double>(result.side);
@@ -173,6 +174,19 @@ Look look(const Source& picture) {
     const int64_t inside = cover(samples, result);
     if (result.lit * 3 < inside) return because(Status::hollow, 100 * result.lit / std::max<int64_t>(inside, 1));
     return result;
+}
+
+}  // namespace
+
+Look look(const Source& frame) {
+    switch (frame.layout) {
+        case Layout::grey: return look_at(Reader<Layout::grey>{frame});
+        case Layout::yuyv: return look_at(Reader<Layout::yuyv>{frame});
+        case Layout::nv12: return look_at(Reader<Layout::nv12>{frame});
+        case Layout::rgb:
+        case Layout::bgr: break;
+    }
+    return look_at(Reader<Layout::rgb>{frame});
 }
 
 }  // namespace medtex

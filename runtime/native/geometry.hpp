@@ -4,6 +4,8 @@
 // is where the method is explained; the tests hold the two to the same box and the same pixels.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -18,8 +20,53 @@ struct Picture {
 
     Byte* at(std::int64_t y, std::int64_t x) const { return data + y * row + x * column; }
 };
-using Source = Picture<const std::uint8_t>;
 using Target = Picture<std::uint8_t>;
+
+// How a frame's pixels lie in memory; the numbers are shared with medtex_edge/image_numpy.py. yuyv and nv12 are what
+// V4L2 and CSI cameras deliver: BT.601, limited range; both sides even, `column` and `channel` packed.
+enum class Layout : int {
+    rgb,   // three channels, any strides
+    bgr,   // the same with the other order
+    grey,  // one channel, any strides
+    yuyv,  // two bytes a pixel: Y and, in turn, U and V of a pair
+    nv12,  // a plane of Y, then one of U and V in turn for each two rows, which lies at `chroma`
+};
+
+using Colour = std::array<int, 3>;
+
+// The integers of BT.601 (ITU-T H.273), rounded: luma y, chroma u and v, all in 0..255 -> RGB.
+inline Colour colour_of(int y, int u, int v) {
+    const int c = 298 * (y - 16) + 128, d = u - 128, e = v - 128;
+    const auto clip = [](int value) { return std::clamp(value >> 8, 0, 255); };
+    return {clip(c + 409 * e), clip(c - 100 * d - 208 * e), clip(c + 516 * d)};
+}
+
+// A frame as a camera delivers it.
+struct Source : Picture<const std::uint8_t> {
+    Layout layout = Layout::rgb;
+    const std::uint8_t* chroma = nullptr;
+    std::ptrdiff_t chroma_row = 0;
+};
+
+// One pixel of a layout; three channels are taken as they come, since nobody here asks which is red.
+template <Layout kLayout>
+struct Reader {
+    const Source& frame;
+
+    Colour at(std::int64_t y, std::int64_t x) const {
+        const std::uint8_t* p = frame.at(y, x);
+        if constexpr (kLayout == Layout::grey) return {p[0], p[0], p[0]};
+        if constexpr (kLayout == Layout::yuyv) {
+            const std::uint8_t* pair = frame.at(y, x & ~std::int64_t{1});
+            return colour_of(p[0], pair[1], pair[3]);
+        }
+        if constexpr (kLayout == Layout::nv12) {
+            const std::uint8_t* pair = frame.chroma + (y >> 1) * frame.chroma_row + (x & ~std::int64_t{1});
+            return colour_of(p[0], pair[0], pair[1]);
+        }
+        return {p[0], p[frame.channel], p[2 * frame.channel]};
+    }
+};
 
 // What `look` saw; the numbers are shared with medtex_edge/image_numpy.py.
 enum class Status { found, tiny, strip, black, white, even, noise, faint, scattered, hollow };
@@ -38,11 +85,10 @@ inline constexpr std::int64_t kMaxBoxSide = 131072;     // a row's weighted sum 
 inline constexpr std::int64_t kMaxTargetSide = 16384;
 
 // Find the field of view. The picture's sides are 1 to kMaxPictureSide. Allocates once per thread.
-Look look(const Source& picture);
+Look look(const Source& frame);
 
-// Cut the box out of `picture` (black beyond it) and resize it to all of `out`, RGB. `side` is 1 to kMaxBoxSide,
-// out's sides 1 to kMaxTargetSide; `bgr` is the channel order of `picture`. The two must not overlap.
-void crop_resize(const Source& picture, std::int64_t left, std::int64_t top, std::int64_t side, bool bgr,
-                 const Target& out);
+// Cut the box out of `frame` (black beyond it) and resize it to all of `out`, RGB. `side` is 1 to kMaxBoxSide,
+// out's sides 1 to kMaxTargetSide. The two must not overlap.
+void crop_resize(const Source& frame, std::int64_t left, std::int64_t top, std::int64_t side, const Target& out);
 
 }  // namespace medtex

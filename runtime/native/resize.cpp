@@ -60,20 +60,29 @@ struct Axes {
 struct Workspace {
     std::vector<uint8_t> gathered_first, gathered_last, zeros;
     std::vector<uint16_t> middle;
-    std::vector<uint32_t> line;
+    std::vector<uint32_t> line, chroma;
 };
 
-// A row's bytes from `left` on, as RGBRGB...: in place where they lie so, else copied to `buffer`.
-const uint8_t* contiguous(const Source& picture, int64_t y, int64_t left, int64_t count, uint8_t* buffer) {
-    const uint8_t* from = picture.at(y, left);
-    if (picture.channel == 1 && picture.column == 3) return from;
-    for (int64_t x = 0; x < count; ++x, from += picture.column) {
-        buffer[3 * x] = from[0];
-        buffer[3 * x + 1] = from[picture.channel];
-        buffer[3 * x + 2] = from[2 * picture.channel];
+// Rows of `count` pixels of `bytes` each, from column `left` of `rows` rows.
+struct Strip {
+    const uint8_t* data;
+    int64_t rows, left, count;
+    std::ptrdiff_t row, column, channel;
+    int64_t bytes;
+
+    bool packed() const { return channel == 1 && column == bytes; }
+    size_t size() const { return static_cast<size_t>(bytes * count); }
+
+    // A row's bytes side by side: in place where they lie so, else copied to `buffer`.
+    const uint8_t* at(int64_t y, uint8_t* buffer) const {
+        const uint8_t* from = data + y * row + left * column;
+        if (packed()) return from;
+        uint8_t* to = buffer;
+        for (int64_t x = 0; x < count; ++x, from += column)
+            for (int64_t c = 0; c < bytes; ++c) *to++ = from[c * channel];
+        return buffer;
     }
-    return buffer;
-}
+};
 
 void add_row(uint16_t* __restrict sum, const uint8_t* __restrict a, size_t n) {
     for (size_t i = 0; i < n; ++i) sum[i] = static_cast<uint16_t>(sum[i] + a[i]);
@@ -96,28 +105,19 @@ void add_middle(uint32_t* __restrict line, uint16_t* __restrict sum, uint32_t un
     }
 }
 
-// The part of the picture that the box covers: columns x0..x1 of the box, as `count` pixels.
-struct Span {
-    const Source& picture;
-    int64_t left, top, count;
-};
-
-// line[...] = the weighted sum of the rows of one output row.
-void sum_rows(const Span& span, const Taps& tap, int64_t unit, Workspace& work, uint32_t* line) {
-    const size_t n = static_cast<size_t>(3 * span.count);
+// line[...] = the weighted sum of the rows of one output row; `top` is the row of the strip where the box begins.
+void sum_rows(const Strip& strip, int64_t top, const Taps& tap, int64_t unit, Workspace& work, uint32_t* line) {
+    const size_t n = strip.size();
     std::fill_n(line, n, 0u);
-    const auto visible = [&](int64_t k) { return span.top + k >= 0 && span.top + k < span.picture.height; };
-    const auto row = [&](int64_t k, uint8_t* buffer) {
-        return contiguous(span.picture, span.top + k, span.left, span.count, buffer);
-    };
-    const int64_t begin = std::max(tap.first + 1, -span.top);
-    const int64_t end = std::min(tap.last, span.picture.height - span.top);
-    const bool in_place = span.picture.channel == 1 && span.picture.column == 3;
+    const auto visible = [&](int64_t k) { return top + k >= 0 && top + k < strip.rows; };
+    const auto row = [&](int64_t k, uint8_t* buffer) { return strip.at(top + k, buffer); };
+    const int64_t begin = std::max(tap.first + 1, -top);
+    const int64_t end = std::min(tap.last, strip.rows - top);
     uint16_t* middle = work.middle.data();
     for (int64_t k = begin; k < end;) {
         // 256 rows of 255 fit into 16 bits.
         const int64_t stop = std::min(end, k + 256);
-        for (; in_place && k + 4 <= stop; k += 4)
+        for (; strip.packed() && k + 4 <= stop; k += 4)
             add_four_rows(middle, row(k, nullptr), row(k + 1, nullptr), row(k + 2, nullptr), row(k + 3, nullptr), n);
         for (; k < stop; ++k) add_row(middle, row(k, work.gathered_first.data()), n);
         add_middle(line, middle, static_cast<uint32_t>(unit), n);
@@ -127,6 +127,34 @@ void sum_rows(const Span& span, const Taps& tap, int64_t unit, Workspace& work, 
     const uint8_t* first = visible(tap.first) ? row(tap.first, work.gathered_first.data()) : nothing;
     const uint8_t* last = has_last ? row(tap.last, work.gathered_last.data()) : nothing;
     add_weighted(line, first, tap.weight_first, last, tap.weight_last, n);
+}
+
+uint32_t weight_of(const Taps& tap, int64_t unit, int64_t k) {
+    if (k == tap.first) return tap.weight_first;
+    return k == tap.last ? tap.weight_last : static_cast<uint32_t>(unit);
+}
+
+// The same for rows of chroma, each of which stands for two rows of the frame.
+void sum_chroma(const Source& frame, int64_t top, const Taps& tap, int64_t unit, int64_t left, size_t n,
+                uint32_t* line) {
+    std::fill_n(line, n, 0u);
+    const int64_t begin = std::max(tap.first, -top), end = std::min(tap.last + 1, frame.height - top);
+    for (int64_t k = begin; k < end;) {
+        const int64_t row = (top + k) >> 1;
+        uint32_t weight = 0;
+        for (; k < end && (top + k) >> 1 == row; ++k) weight += weight_of(tap, unit, k);
+        const uint8_t* from = frame.chroma + row * frame.chroma_row + left;
+        for (size_t i = 0; i < n; ++i) line[i] += weight * from[i];
+    }
+}
+
+// The weight of an output pixel's taps that lie within `begin`..`end`, in pixels of the box.
+uint64_t visible_weight(const Taps& tap, int64_t unit, int64_t begin, int64_t end) {
+    const auto inside = [&](int64_t k) { return k >= begin && k < end; };
+    uint64_t weight = inside(tap.first) ? tap.weight_first : 0;
+    if (tap.last > tap.first && inside(tap.last)) weight += tap.weight_last;
+    const int64_t between = std::min(tap.last, end) - std::max(tap.first + 1, begin);
+    return weight + static_cast<uint64_t>(std::max<int64_t>(between, 0) * unit);
 }
 
 struct Rgb {
@@ -147,45 +175,124 @@ Rgb sum_columns(const uint32_t* line, const Taps& tap, uint64_t unit) {
             sum.b * unit + first[2] * w + last[2] * v};
 }
 
+uint64_t sum_one(const uint32_t* line, const Taps& tap, uint64_t unit) {
+    uint64_t sum = 0;
+    for (int64_t k = tap.first + 1; k < tap.last; ++k) sum += line[k];
+    return sum * unit + line[tap.first] * uint64_t{tap.weight_first} + line[tap.last] * uint64_t{tap.weight_last};
+}
+
+struct Yuv {
+    uint64_t y, u, v;
+};
+
+// Luma of pixel k at line[kLuma * k]; its U at chroma[2 * kApart * pair], its V kApart further on.
+template <int kLuma, int kApart>
+Yuv sum_yuv(const uint32_t* line, const uint32_t* chroma, int64_t odd, const Taps& tap, uint64_t unit) {
+    const auto pair = [&](int64_t k) { return chroma + 2 * kApart * ((k + odd) >> 1); };
+    Yuv sum{0, 0, 0};
+    for (int64_t k = tap.first + 1; k < tap.last; ++k) {
+        sum.y += line[kLuma * k];
+        sum.u += pair(k)[0];
+        sum.v += pair(k)[kApart];
+    }
+    const uint64_t w = tap.weight_first, x = tap.weight_last;
+    return {sum.y * unit + line[kLuma * tap.first] * w + line[kLuma * tap.last] * x,
+            sum.u * unit + pair(tap.first)[0] * w + pair(tap.last)[0] * x,
+            sum.v * unit + pair(tap.first)[kApart] * w + pair(tap.last)[kApart] * x};
+}
+
+// floor(n / d), clipped to 0..255, by the reciprocal: exact, since n + 1/2 is at least 1 / 2d from an integer times d.
+struct Divide {
+    double reciprocal;
+    explicit Divide(uint64_t divisor) : reciprocal(1.0 / static_cast<double>(divisor)) {}
+    uint8_t operator()(int64_t n) const {
+        const int64_t value = static_cast<int64_t>((static_cast<double>(std::max<int64_t>(n, 0)) + 0.5) * reciprocal);
+        return static_cast<uint8_t>(std::min<int64_t>(value, 255));
+    }
+};
+
+// The mean of luma and chroma to RGB; `seen` is the weight of what is not black beyond the frame.
+struct ToRgb {
+    int64_t half;
+    Divide divide;
+    explicit ToRgb(uint64_t divisor) : half(128 * static_cast<int64_t>(divisor)), divide(256 * divisor) {}
+    void operator()(const Yuv& sum, uint64_t seen, uint8_t* to, std::ptrdiff_t channel) const {
+        const int64_t s = static_cast<int64_t>(seen), c = 298 * (static_cast<int64_t>(sum.y) - 16 * s) + half;
+        const int64_t d = static_cast<int64_t>(sum.u) - 128 * s, e = static_cast<int64_t>(sum.v) - 128 * s;
+        to[0] = divide(c + 409 * e);
+        to[channel] = divide(c - 100 * d - 208 * e);
+        to[2 * channel] = divide(c + 516 * d);
+    }
+};
+
 struct Job {
-    const Source& picture;
+    const Source& frame;
     int64_t left, top, side;
-    bool bgr;
     const Target& out;
     const Axes& axes;
 };
 
+// What of the frame a box covers, and how its bytes lie.
+Strip strip_of(const Job& job) {
+    const Source& f = job.frame;
+    int64_t x0 = std::clamp<int64_t>(job.left, 0, f.width), x1 = std::clamp<int64_t>(job.left + job.side, 0, f.width);
+    const bool grey = f.layout == Layout::grey, pairs = f.layout == Layout::yuyv, planes = f.layout == Layout::nv12;
+    if (pairs || planes) x0 &= ~int64_t{1}, x1 = (x1 + 1) & ~int64_t{1};
+    const int64_t bytes = pairs ? 2 : grey || planes ? 1 : 3;
+    return {f.data, f.height, x0, x1 - x0, f.row, f.column, bytes == 1 ? 1 : f.channel, bytes};
+}
+
 // Rows begin..end of the output.
 void resize_rows(const Job& job, int64_t begin, int64_t end) {
     thread_local Workspace work;
-    const auto& [picture, left, top, side, bgr, out, axes] = job;
-    const int64_t x0 = std::clamp<int64_t>(left, 0, picture.width);
-    const int64_t x1 = std::clamp<int64_t>(left + side, 0, picture.width);
-    const size_t bytes = static_cast<size_t>(3 * (x1 - x0));
-    work.gathered_first.resize(bytes);
-    work.gathered_last.resize(bytes);
-    work.zeros.assign(bytes, 0);
-    work.middle.assign(bytes, 0);
-    work.line.assign(static_cast<size_t>(3 * side), 0);
-    const Span span{picture, x0, top, x1 - x0};
+    const auto& [frame, left, top, side, out, axes] = job;
+    const Strip strip = strip_of(job);
+    work.gathered_first.resize(strip.size());
+    work.gathered_last.resize(strip.size());
+    work.zeros.assign(strip.size(), 0);
+    work.middle.assign(strip.size(), 0);
+    // The sums begin where the box does, or one pixel before it, with the pair that it cuts.
+    const bool pairs = frame.layout == Layout::yuyv, planes = frame.layout == Layout::nv12;
+    const int64_t odd = pairs || planes ? left & 1 : 0, first = left - odd;
+    work.line.assign(static_cast<size_t>(strip.bytes * (side + 2)), 0);
+    work.chroma.assign(planes ? static_cast<size_t>(side + 2) : 0, 0);
+    const size_t offset = static_cast<size_t>(strip.left - first);
 
     const uint64_t divisor = static_cast<uint64_t>(axes.rows.total) * static_cast<uint64_t>(axes.columns.total);
-    // floor((n + 1/2) / d) by the reciprocal is exact: it is at least 1 / 2d from an integer, and d < 2^35.
-    const double reciprocal = 1.0 / static_cast<double>(divisor);
-    const uint64_t half = divisor / 2;
-    const auto mean = [=](uint64_t sum) {
-        return static_cast<uint8_t>(static_cast<int64_t>((static_cast<double>(static_cast<int64_t>(sum + half)) + 0.5) * reciprocal));
-    };
-    const std::ptrdiff_t red = bgr ? 2 * out.channel : 0, blue = bgr ? 0 : 2 * out.channel;
+    const uint64_t unit = static_cast<uint64_t>(axes.columns.unit);
+    const int64_t half = static_cast<int64_t>(divisor / 2);
+    const Divide divide(divisor);
+    const ToRgb to_rgb(divisor);
+    const std::ptrdiff_t red = frame.layout == Layout::bgr ? 2 * out.channel : 0, blue = 2 * out.channel - red;
+    const int64_t seen_from = -left, seen_to = frame.width - left;
     for (int64_t y = begin; y < end; ++y) {
-        if (x1 > x0)
-            sum_rows(span, axes.rows.taps[static_cast<size_t>(y)], axes.rows.unit, work, work.line.data() + 3 * (x0 - left));
+        const Taps& rows = axes.rows.taps[static_cast<size_t>(y)];
+        if (strip.count > 0) {
+            uint32_t* line = work.line.data() + static_cast<size_t>(strip.bytes) * offset;
+            sum_rows(strip, top, rows, axes.rows.unit, work, line);
+            if (planes) {
+                uint32_t* chroma = work.chroma.data() + offset;
+                sum_chroma(frame, top, rows, axes.rows.unit, strip.left, static_cast<size_t>(strip.count), chroma);
+            }
+        }
+        const uint64_t seen_rows = pairs || planes ? visible_weight(rows, axes.rows.unit, -top, frame.height - top) : 0;
+        const uint32_t* line = work.line.data() + strip.bytes * odd;
         uint8_t* to = out.at(y, 0);
         for (const Taps& tap : axes.columns.taps) {
-            const Rgb sum = sum_columns(work.line.data(), tap, static_cast<uint64_t>(axes.columns.unit));
-            to[red] = mean(sum.r);
-            to[out.channel] = mean(sum.g);
-            to[blue] = mean(sum.b);
+            if (pairs || planes) {
+                const uint64_t seen = seen_rows * visible_weight(tap, axes.columns.unit, seen_from, seen_to);
+                const Yuv sum = pairs ? sum_yuv<2, 2>(line, work.line.data() + 1, odd, tap, unit)
+                                      : sum_yuv<1, 1>(line, work.chroma.data(), odd, tap, unit);
+                to_rgb(sum, seen, to, out.channel);
+            } else if (strip.bytes == 1) {
+                const uint8_t grey = divide(static_cast<int64_t>(sum_one(line, tap, unit)) + half);
+                to[0] = to[out.channel] = to[2 * out.channel] = grey;
+            } else {
+                const Rgb sum = sum_columns(line, tap, unit);
+                to[red] = divide(static_cast<int64_t>(sum.r) + half);
+                to[out.channel] = divide(static_cast<int64_t>(sum.g) + half);
+                to[blue] = divide(static_cast<int64_t>(sum.b) + half);
+            }
             to += out.column;
         }
     }
@@ -195,11 +302,11 @@ constexpr int64_t kFewestRows = 8;  // less is done sooner than another thread i
 
 }  // namespace
 
-void crop_resize(const Source& picture, int64_t left, int64_t top, int64_t side, bool bgr, const Target& out) {
+void crop_resize(const Source& frame, int64_t left, int64_t top, int64_t side, const Target& out) {
     thread_local Axes axes;
     axes.rows.set(side, out.height);
     axes.columns.set(side, out.width);
-    const Job job{picture, left, top, side, bgr, out, axes};
+    const Job job{frame, left, top, side, out, axes};
     pool().split(out.height, kFewestRows, [&](int64_t begin, int64_t end) { resize_rows(job, begin, end); });
 }
 

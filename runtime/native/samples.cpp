@@ -39,22 +39,6 @@ struct Corner {
 
 }  // namespace
 
-void Samples::take(const Source& picture) {
-    step = (std::max(picture.height, picture.width) + kGrid - 1) / kGrid;
-    const int64_t offset = step / 2;
-    rows = static_cast<int>((picture.height - offset + step - 1) / step);
-    columns = static_cast<int>((picture.width - offset + step - 1) / step);
-    uint8_t* to = samples_.data();
-    for (int i = 0; i < rows; ++i) {
-        const uint8_t* from = picture.at(offset + i * step, offset);
-        for (int j = 0; j < columns; ++j, to += 3, from += step * picture.column) {
-            to[0] = from[0];
-            to[1] = from[picture.channel];
-            to[2] = from[2 * picture.channel];
-        }
-    }
-}
-
 std::optional<Look> Samples::light(Threshold& threshold) {
     const Histogram brightest = measure(Colour{0, 0, 0});
     const int median = percentile(brightest, cells(), 50);
@@ -76,7 +60,8 @@ std::optional<Look> Samples::light(Threshold& threshold) {
 Samples::Histogram Samples::measure(const Colour& border) {
     Histogram histogram{};
     for (size_t i = 0; i < static_cast<size_t>(cells()); ++i) {
-        const int level = level_of(&samples_[3 * i], 1, border);
+        const uint8_t* p = &samples_[3 * i];
+        const int level = level_of({p[0], p[1], p[2]}, border);
         level_[i] = static_cast<uint8_t>(level);
         ++histogram[static_cast<size_t>(level)];
     }
@@ -125,7 +110,7 @@ Threshold Samples::find_threshold() {
     for (size_t c = 0; c < 3; ++c) border[c] = darkest.ranked(darkest.size / 2, [c](const uint8_t* p) { return int{p[c]}; });
     if (*std::max_element(border.begin(), border.end()) > kBorderMax) return threshold;
     threshold.border = border;
-    const int noise = darkest.ranked(darkest.size * 3 / 4, [&](const uint8_t* p) { return level_of(p, 1, border); });
+    const int noise = darkest.ranked(darkest.size * 3 / 4, [&](const uint8_t* p) { return level_of({p[0], p[1], p[2]}, border); });
     threshold.contrast = percentile(measure(border), cells(), 97);
     threshold.least = std::max({10, threshold.contrast * 12 / 100, std::min(3 * noise, threshold.contrast / 2)});
     return threshold;

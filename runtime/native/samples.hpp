@@ -11,11 +11,9 @@
 
 namespace medtex {
 
-using Colour = std::array<int, 3>;
-
 // How far the channel that stands out most is above the border's colour.
-inline int level_of(const std::uint8_t* pixel, std::ptrdiff_t channel, const Colour& border) {
-    return std::max({pixel[0] - border[0], pixel[channel] - border[1], pixel[2 * channel] - border[2], 0});
+inline int level_of(const Colour& pixel, const Colour& border) {
+    return std::max({pixel[0] - border[0], pixel[1] - border[1], pixel[2] - border[2], 0});
 }
 
 inline Look because(Status status, std::int64_t figure) {
@@ -38,7 +36,20 @@ public:
     int rows = 0, columns = 0;
     std::int64_t step = 1;  // pixels from sample to sample; the first lies step / 2 into the frame
 
-    void take(const Source& picture);
+    template <class Pixels>
+    void take(const Pixels& pixels) {
+        const Source& frame = pixels.frame;
+        step = (std::max(frame.height, frame.width) + kGrid - 1) / kGrid;
+        const std::int64_t offset = step / 2;
+        rows = static_cast<int>((frame.height - offset + step - 1) / step);
+        columns = static_cast<int>((frame.width - offset + step - 1) / step);
+        std::uint8_t* to = samples_.data();
+        for (int i = 0; i < rows; ++i)
+            for (int j = 0; j < columns; ++j, to += 3) {
+                const Colour colour = pixels.at(offset + i * step, offset + j * step);
+                for (std::size_t c = 0; c < 3; ++c) to[c] = static_cast<std::uint8_t>(colour[c]);
+            }
+    }
     // Decides what is lit, or why nothing can be; `lit` and `body` hold after success.
     std::optional<Look> light(Threshold& threshold);
 
