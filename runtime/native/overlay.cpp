@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "clones.hpp"
 #include "pool.hpp"
 
 namespace medtex {
@@ -58,6 +59,7 @@ void blend(uint8_t* pixel, std::ptrdiff_t channel, const Scale::Level& level) {
 
 // What happens to the bytes of a row, side by side: looked up pixel by pixel, done to all bytes in one plain loop.
 // Blending each pixel where it is looked up would wait at every pixel for the one before to reach memory.
+MEDTEX_CLONES
 void blend_row(uint8_t* __restrict pixels, const uint16_t* __restrict kept, const uint16_t* __restrict added,
                size_t n) {
     for (size_t i = 0; i < n; ++i) pixels[i] = static_cast<uint8_t>((pixels[i] * kept[i] + added[i] + 128) >> 8);
@@ -78,6 +80,12 @@ void draw_rows(const Job& job, int64_t begin, int64_t end) {
     work.line.resize(columns + 1);
     work.kept.resize(3 * map.fractions.size() + 1);
     work.added.resize(work.kept.size());
+    // Pointers of their own: what is written through one might else be any of the others, and all be read anew.
+    int32_t* const line = work.line.data();
+    uint16_t *const kept = work.kept.data(), *const added = work.added.data();
+    const int32_t* const fractions = map.fractions.data();
+    const int64_t* const ends = map.ends.data();
+    const Scale::Level* const levels = scale.levels.data();
     // An interpolated value is never above its neighbours' greatest, rounded.
     const int32_t least = (scale.least << 8) - 128;
     const bool packed = frame.channel == 1 && frame.column == 3;
@@ -86,33 +94,31 @@ void draw_rows(const Job& job, int64_t begin, int64_t end) {
         const size_t r = static_cast<size_t>(at.cell), next = std::min(r + 1, static_cast<size_t>(rows - 1));
         if (std::max(map.brightest[r], map.brightest[next]) < scale.least) continue;
         const uint8_t *above = map.levels.data() + r * columns, *below = map.levels.data() + next * columns;
-        for (size_t c = 0; c < columns; ++c)
-            work.line[c] = above[c] * (256 - at.fraction) + below[c] * at.fraction;
-        work.line[columns] = work.line[columns - 1];
+        for (size_t c = 0; c < columns; ++c) line[c] = above[c] * (256 - at.fraction) + below[c] * at.fraction;
+        line[columns] = line[columns - 1];
         int64_t x = map.x0;
         for (size_t c = 0; c < columns;) {
-            if (std::max(work.line[c], work.line[c + 1]) < least) {
-                x = map.ends[c++];
+            if (std::max(line[c], line[c + 1]) < least) {
+                x = ends[c++];
                 continue;
             }
             // As far as anything is to be seen: one stretch.
             const int64_t start = x;
             size_t n = 0;
-            for (; c < columns && std::max(work.line[c], work.line[c + 1]) >= least; ++c) {
-                const int32_t base = work.line[c] * 256 + 32768, step = work.line[c + 1] - work.line[c];
-                for (const int64_t stop = map.ends[c]; x < stop; ++x, n += 3) {
-                    const int32_t value = (base + step * map.fractions[static_cast<size_t>(x - map.x0)]) >> 16;
-                    const Scale::Level& level = scale.levels[static_cast<size_t>(value)];
+            for (; c < columns && std::max(line[c], line[c + 1]) >= least; ++c) {
+                const int32_t base = line[c] * 256 + 32768, step = line[c + 1] - line[c];
+                for (const int64_t stop = ends[c]; x < stop; ++x, n += 3) {
+                    const Scale::Level level = levels[(base + step * fractions[x - map.x0]) >> 16];
                     if (!packed) {
                         blend(frame.at(y, x), frame.channel, level);
                         continue;
                     }
                     // Four are copied, of which the fourth is overwritten by the next pixel's first.
-                    std::memcpy(work.kept.data() + n, level.kept.data(), sizeof level.kept);
-                    std::memcpy(work.added.data() + n, level.added.data(), sizeof level.added);
+                    std::memcpy(kept + n, level.kept.data(), sizeof level.kept);
+                    std::memcpy(added + n, level.added.data(), sizeof level.added);
                 }
             }
-            if (packed) blend_row(frame.at(y, start), work.kept.data(), work.added.data(), n);
+            if (packed) blend_row(frame.at(y, start), kept, added, n);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "clones.hpp"
 #include "pool.hpp"
 
 namespace medtex {
@@ -84,20 +85,24 @@ struct Strip {
     }
 };
 
+MEDTEX_CLONES
 void add_row(uint16_t* __restrict sum, const uint8_t* __restrict a, size_t n) {
     for (size_t i = 0; i < n; ++i) sum[i] = static_cast<uint16_t>(sum[i] + a[i]);
 }
 
+MEDTEX_CLONES
 void add_four_rows(uint16_t* __restrict sum, const uint8_t* __restrict a, const uint8_t* __restrict b,
                    const uint8_t* __restrict c, const uint8_t* __restrict d, size_t n) {
     for (size_t i = 0; i < n; ++i) sum[i] = static_cast<uint16_t>(sum[i] + a[i] + b[i] + c[i] + d[i]);
 }
 
+MEDTEX_CLONES
 void add_weighted(uint32_t* __restrict line, const uint8_t* __restrict a, uint32_t weight_a,
                   const uint8_t* __restrict b, uint32_t weight_b, size_t n) {
     for (size_t i = 0; i < n; ++i) line[i] += weight_a * a[i] + weight_b * b[i];
 }
 
+MEDTEX_CLONES
 void add_middle(uint32_t* __restrict line, uint16_t* __restrict sum, uint32_t unit, size_t n) {
     for (size_t i = 0; i < n; ++i) {
         line[i] += unit * sum[i];
