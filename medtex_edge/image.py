@@ -10,20 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import image_numpy
 from .errors import NoFieldOfView
+from .image_layout import BGR, GREY, NV12, RGB, YUYV
 
 U8 = npt.NDArray[np.uint8]
 
 # How pixels lie in memory, and the shape of such an array: rgb, bgr (H, W, 3); grey (H, W); yuyv (H, W, 2), two bytes
 # a pixel; nv12 (3 H / 2, W), a plane of luma over one of chroma. The last two are what cameras deliver, BT.601, limited
 # range, with even sides.
-LAYOUTS = {"rgb": image_numpy.RGB, "bgr": image_numpy.BGR, "grey": image_numpy.GREY, "yuyv": image_numpy.YUYV,
-           "nv12": image_numpy.NV12}  # fmt: skip
+LAYOUTS = {"rgb": RGB, "bgr": BGR, "grey": GREY, "yuyv": YUYV, "nv12": NV12}
 
 MAX_IMAGE_SIDE = 65535  # pixels; beyond it the circle fit's sums would leave 64 bits
 MAX_BOX_SIDE = 131072  # pixels; beyond it the resize's sums would leave 32 bits
@@ -46,23 +47,25 @@ class FieldOfView:
     coverage: float
 
 
-def _load() -> tuple[Callable[[U8, int], tuple[int, ...]], Callable[[U8, int, int, int, int, U8], None], bool]:
-    if os.environ.get("MEDTEX_EDGE_NATIVE", "") != "0":
-        try:
-            from . import _native
-        except ImportError:  # not built, or for another machine: `medtex-edge doctor` says which
-            pass
-        else:
-            return _native.look, _native.crop_resize, True
-    return image_numpy.look, image_numpy.crop_resize, False
+def native_or(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """The native module's function of the same name, or `reference` where it is missing or not wanted."""
+    if os.environ.get("MEDTEX_EDGE_NATIVE", "") == "0":
+        return reference
+    try:
+        from . import _native
+    except ImportError:  # not built, or for another machine: `medtex-edge doctor` says which
+        return reference
+    function: Callable[..., Any] = getattr(_native, reference.__name__)
+    return function
 
 
-_look, _crop_resize, _is_native = _load()
+_look: Callable[[U8, int], tuple[int, ...]] = native_or(image_numpy.look)
+_crop_resize: Callable[[U8, int, int, int, int, U8], None] = native_or(image_numpy.crop_resize)
 
 
 def native_available() -> bool:
     """Whether the native module does the work; else it is the numpy reference, for lack of it or by request."""
-    return _is_native
+    return _look is not image_numpy.look
 
 
 def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .image_circle import fit_circle
+from .image_layout import BGR, NV12, RGB, YUYV, channels, colours, to_rgb
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -21,9 +22,6 @@ Mask = npt.NDArray[np.bool_]
 
 # What `look` saw. The numbers are shared with runtime/native/geometry.hpp.
 FOUND, TINY, STRIP, BLACK, WHITE, EVEN, NOISE, FAINT, SCATTERED, HOLLOW = range(10)
-
-# How a frame's pixels lie in memory. The numbers are shared with runtime/native/geometry.hpp.
-RGB, BGR, GREY, YUYV, NV12 = range(5)
 
 GRID = 256  # at most this many samples along the longer side: 1080p is looked at every 8 pixels, 12 MP every 16
 MIN_SIDE = 32  # pixels; below it a disc's edge cannot be told from its texture
@@ -46,7 +44,7 @@ class Look(NamedTuple):
 
 def look(image: U8, layout: int = RGB) -> Look:
     """Find the field of view of `image` uint8 of any strides, in any layout. Never raises."""
-    image = _colours(image, layout)
+    image = colours(image, layout)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         return Look(TINY, figure=min(height, width))
@@ -270,36 +268,6 @@ def _coverage(lit: Mask, step: int, left: int, top: int, side: int) -> tuple[int
     return int((before[i, j1] - before[i, j0]).sum()), int((j1 - j0).sum()), total
 
 
-def _channels(image: U8, layout: int) -> U8:
-    """(H, W, 3) uint8: the channels as they come, or Y, U and V, the chroma of each pair or block repeated."""
-    if layout == GREY:
-        return image[..., None].repeat(3, axis=2)
-    if layout == YUYV:
-        u, v = (image[:, first::2, 1].repeat(2, axis=1) for first in (0, 1))
-        return np.stack([image[..., 0], u, v], axis=2)
-    if layout == NV12:
-        height, width = image.shape[0] // 3 * 2, image.shape[1]
-        chroma = image[height:].reshape(height // 2, width // 2, 2).repeat(2, axis=0).repeat(2, axis=1)
-        return np.concatenate([image[:height, :, None], chroma], axis=2)
-    return image
-
-
-def _colours(image: U8, layout: int) -> U8:
-    """(H, W, 3) uint8: three channels as they come, else RGB."""
-    channels = _channels(image, layout)
-    if layout not in (YUYV, NV12):
-        return channels
-    y, u, v = np.moveaxis(channels.astype(np.int64), 2, 0)
-    return _rgb(y - 16, u - 128, v - 128, 1).astype(np.uint8)
-
-
-def _rgb(c: I64, d: I64, e: I64, divisor: int) -> I64:
-    """BT.601, limited range, in its usual integers: luma above 16 and chroma about 128, times `divisor` -> RGB."""
-    r, g, b = 298 * c + 409 * e, 298 * c - 100 * d - 208 * e, 298 * c + 516 * d
-    rgb: I64 = (np.stack([r, g, b], axis=-1) + 128 * divisor) // (256 * divisor)
-    return rgb.clip(0, 255)
-
-
 def crop_resize(image: U8, left: int, top: int, side: int, layout: int, out: U8) -> None:
     """Cut the square box out of `image` (black beyond it), resize it to `out` (height, width, 3) RGB.
 
@@ -307,7 +275,7 @@ def crop_resize(image: U8, left: int, top: int, side: int, layout: int, out: U8)
     centred on it: area averaging where it shrinks, linear interpolation where it enlarges, the identity where
     the sizes match. Beyond the box's edge its outermost pixels are repeated. Rounded once, half up.
     """
-    image = _channels(image, layout)
+    image = channels(image, layout)
     yuv = layout in (YUYV, NV12)
     if yuv:
         # A fourth channel says what is seen: beyond the frame there is black, not a luma of 0 without chroma.
@@ -342,7 +310,7 @@ def crop_resize(image: U8, left: int, top: int, side: int, layout: int, out: U8)
     sums = up_to(ends) - up_to(starts)
     if yuv:
         y, u, v, seen = np.moveaxis(sums, 2, 0)
-        out[...] = _rgb(y - 16 * seen, u - 128 * seen, v - 128 * seen, divisor)
+        out[...] = to_rgb(y - 16 * seen, u - 128 * seen, v - 128 * seen, divisor)
         return
     mean = (sums + divisor // 2) // divisor
     out[...] = mean[..., ::-1] if layout == BGR else mean

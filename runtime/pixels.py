@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.image import MAX_BOX_SIDE, MAX_IMAGE_SIDE, FieldOfView
+from medtex_edge.image import MAX_BOX_SIDE, MAX_IMAGE_SIDE, FieldOfView, native_or
 from medtex_edge.runtime import overlay_numpy
 
 MAX_GRID_SIDE = 4096  # cells; beyond it the interpolation's products would leave their integers
 LEVELS = 256
 
 
-def _load() -> Callable[..., None]:
-    if os.environ.get("MEDTEX_EDGE_NATIVE", "") != "0":
-        try:
-            from medtex_edge import _native
-        except ImportError:
-            pass
-        else:
-            return _native.draw_saliency
-    return overlay_numpy.draw_saliency
-
-
-_draw_saliency = _load()
+_draw_saliency = native_or(overlay_numpy.draw_saliency)
 
 
 def draw_saliency(

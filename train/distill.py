@@ -170,9 +170,7 @@ class Steps:
     # -- what is trained at which rate
 
     def _student_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
-        d = _distillation(module)
-        mid = list(d.mid.parameters()) if d.mid is not None else []
-        return [(list(d.model.student.parameters()) + mid, self.config.lr)]
+        return [(_taught(_distillation(module)), self.config.lr)]
 
     def _apart_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d = _distillation(module)
@@ -185,9 +183,7 @@ class Steps:
     def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d, c = _distillation(module), self.config
         self._open(d)
-        mid = list(d.mid.parameters()) if d.mid is not None else []
-        students = list(d.model.student.parameters()) + mid
-        return [(students, c.joint_lr), *self._explainer_rates(d, c.settled if d.local is not None else 1.0)]
+        return [(_taught(d), c.joint_lr), *self._explainer_rates(d, c.settled if d.local is not None else 1.0)]
 
     def _explainer_rates(self, d: Distillation, factor: float) -> list[tuple[list[nn.Parameter], float]]:
         c, explainer = self.config, d.model.explainer
@@ -284,6 +280,11 @@ class Steps:
 def _distillation(module: nn.Module) -> Distillation:
     assert isinstance(module, Distillation)
     return module
+
+
+def _taught(d: Distillation) -> list[nn.Parameter]:
+    """The student's parameters, and those by which its features are compared with the teacher's."""
+    return [*d.model.student.parameters(), *(d.mid.parameters() if d.mid is not None else [])]
 
 
 def _mean(pairs: list[tuple[float, int]]) -> float:

@@ -21,7 +21,7 @@ struct Grid {
 struct Scale {
     static constexpr int kLevels = 256;
     struct Level {
-        std::array<std::uint16_t, 4> kept, added;  // of three channels; the fourth is 256 and 0
+        std::array<std::uint16_t, 4> kept, added;  // of three channels; the fourth fills up eight bytes
     };
     std::array<Level, kLevels> levels;
     int least = kLevels;  // below this level nothing changes
