@@ -14,11 +14,13 @@ Pixels = npt.NDArray[np.uint8]
 class Frame:
     """One slot, used again and again; a source fills it in place where the size allows.
 
-    `pixels` is (H, W, 3) uint8 BGR, as cameras and OpenCV have it, or None where `error` says why there are none.
-    Whoever holds the slot owns it: the capture thread, then inference, then drawing, which draws into `pixels`.
+    `pixels` is uint8 as the source delivers it, in one of `medtex_edge.image.LAYOUTS`: (H, W, 3) BGR as OpenCV decodes,
+    or the camera's own YUYV or NV12; None where `error` says why there are none. Whoever holds the slot owns it: the
+    capture thread, then inference, then drawing, which draws into `pixels` where they are BGR.
     """
 
     pixels: Pixels | None = None
+    layout: str = "bgr"
     source: str = ""  # the photograph's path, the camera or the stream, without passwords
     index: int = 0  # counts every frame that the source gave, dropped ones too
     captured: float = 0.0  # time.monotonic() of the exposure if the driver tells, else of its arrival
