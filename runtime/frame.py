@@ -28,3 +28,11 @@ class Frame:
     error: str = ""
     # Kept beside `pixels` so that one unreadable photograph does not cost the buffer.
     buffer: Pixels | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels; None where there are none."""
+        if self.pixels is None:
+            return None
+        rows, columns = self.pixels.shape[:2]
+        return columns, rows // 3 * 2 if self.layout == "nv12" else rows

@@ -20,6 +20,7 @@ from medtex_edge.runtime.capture import RETRIES, SLOTS, Capture
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.outlet import Guarded, Outlet
 from medtex_edge.runtime.overlay import Overlay
+from medtex_edge.runtime.pixels import to_bgr
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.sink import Sink
@@ -77,6 +78,7 @@ class Pipeline:
         self._readings: Outlet[Reading] = Outlet(self._write, capacity=_READINGS_QUEUE, wait=wait)
         self._pictures: Outlet[tuple[Frame, Reading]] = Outlet(self._paint, capacity=2, wait=wait)
         self._overlay = Overlay(contract)
+        self._canvas: Pixels | None = None  # what is drawn into where a camera does not deliver BGR
         self._screen = screen(self._overlay) if screen else None
         if picture_sinks or screen:
             self._overlay.warm()
@@ -194,15 +196,21 @@ class Pipeline:
         assert frame.pixels is not None
         try:
             began = time.perf_counter()
-            self._overlay.draw(frame.pixels, reading, self._rate.value if self._source.stream else None)
+            pixels = frame.pixels
+            if frame.layout != "bgr":
+                pixels = self._canvas = to_bgr(pixels, frame.layout, self._canvas)
+                converted = time.perf_counter()
+                self._summary.time("convert", (converted - began) * 1e3)
+                began = converted
+            self._overlay.draw(pixels, reading, self._rate.value if self._source.stream else None)
             drawn = time.perf_counter()
             self._summary.time("draw", (drawn - began) * 1e3)
             for sink in self._picture_sinks:
-                sink.write(reading, frame.pixels)
+                sink.write(reading, pixels)
             if self._picture_sinks:
                 self._summary.time("write", (time.perf_counter() - drawn) * 1e3)
             if self._screen is not None:
-                self._screen.offer(frame.pixels, frame.captured)
+                self._screen.offer(pixels, frame.captured)
         finally:
             self._capture.release(frame)
 

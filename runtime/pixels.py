@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +13,10 @@ from medtex_edge.runtime import overlay_numpy
 
 MAX_GRID_SIDE = 4096  # cells; beyond it the interpolation's products would leave their integers
 LEVELS = 256
-
+_TO_BGR = {
+    "rgb": cv2.COLOR_RGB2BGR, "grey": cv2.COLOR_GRAY2BGR,
+    "yuyv": cv2.COLOR_YUV2BGR_YUYV, "nv12": cv2.COLOR_YUV2BGR_NV12,
+}  # fmt: skip
 
 _draw_saliency = native_or(overlay_numpy.draw_saliency)
 
@@ -39,6 +43,19 @@ def draw_saliency(
     if not 1 <= box.side <= MAX_BOX_SIDE or max(abs(box.left), abs(box.top)) > MAX_BOX_SIDE:
         raise ValueError(f"box: expected one within {MAX_BOX_SIDE} pixels, got {box}")
     _draw_saliency(frame, saliency, int(box.left), int(box.top), int(box.side), table)
+
+
+def to_bgr(pixels: npt.NDArray[np.uint8], layout: str, out: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
+    """A frame in one of `medtex_edge.image.LAYOUTS` -> (H, W, 3) BGR: `out`, or a new array where it does not fit.
+
+    To be looked at: OpenCV's integers, within two levels of those that the model's input is made with.
+    """
+    rows, columns = pixels.shape[:2]
+    shape = (rows // 3 * 2 if layout == "nv12" else rows, columns, 3)
+    if out is None or out.shape != shape:
+        out = np.empty(shape, np.uint8)
+    cv2.cvtColor(pixels, _TO_BGR[layout], dst=out)
+    return out
 
 
 def _check(name: str, array: npt.NDArray[Any], dtype: type, dimensions: int, most: int) -> None:

@@ -38,6 +38,7 @@ class Reason(str, enum.Enum):
     TOO_DARK = "too dark"
     TOO_BRIGHT = "too bright"
     BLURRED = "blurred"
+    MOVING = "moving"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Reading:
     label: str = ""
     probabilities: npt.NDArray[np.float32] | None = None  # (C,)
     referable_probability: float | None = None
+    frame_referable_probability: float | None = None  # of this frame alone, where answers are averaged
+    smoothed_frames: float | None = None  # of how many frames the answer speaks; 1: of this one alone
     saliency: npt.NDArray[np.float32] | None = None  # (h, w), 0..1 over the field of view's box
     field_of_view: FieldOfView | None = None
     quality: Facts | None = None
@@ -80,6 +83,9 @@ class Reading:
             },
             "referable_probability": None if self.referable_probability is None
             else round(self.referable_probability, 6),
+            "frame_referable_probability": None if self.frame_referable_probability is None
+            else round(self.frame_referable_probability, 6),
+            "smoothed_frames": None if self.smoothed_frames is None else round(self.smoothed_frames, 2),
             "threshold": contract.operating_point.threshold,
             "saliency_area": None if self.saliency is None else round(float(self.saliency.mean()), 6),
             "field_of_view": None if fov is None else

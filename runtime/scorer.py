@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from typing import Any
 
@@ -12,67 +13,133 @@ from medtex_edge.contract import Contract
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image import FieldOfView, crop_resize, find_field_of_view
 from medtex_edge.runtime import quality
-from medtex_edge.runtime.backend import Backend
+from medtex_edge.runtime.backend import Backend, Outputs
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.quality import Facts, Inspector
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
+from medtex_edge.runtime.smoothing import Smoother
+from medtex_edge.runtime.tracking import FASTEST, Motion, MotionMeter, SteadyBox
 
 STAGES = ("read", "quality", "prepare", "infer")  # in the order in which a frame passes them
 
+_USUAL_RATE = 25.0  # frames per second of a file that does not say
+
 
 class Scorer:
-    """Scores the frames of one source, in order. Holds the graph's input buffer, so one per thread."""
+    """Scores the frames of one source, in order. Holds the graph's input buffer, so one per thread.
 
-    def __init__(self, backend: Backend, contract: Contract, *, live: bool = False, stream: bool = False) -> None:
+    Frames of a `stream` follow each other in time, so that one can repeat or move against the one before; a `live` one
+    can be stale. `rate` is what a file says of its frames per second. `smooth_s` is over how many seconds answers are
+    averaged (see `Smoother`); 0: every frame stands alone.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        contract: Contract,
+        *,
+        live: bool = False,
+        stream: bool = False,
+        rate: float = 0.0,
+        smooth_s: float = 0.0,
+    ) -> None:
         self._backend = backend
         self._contract = contract
         self._live = live
         self._stream = stream
+        self._rate = rate if rate > 0 else _USUAL_RATE
         self._inspector = Inspector()
         self._input = np.zeros((1, contract.height, contract.width, 3), np.uint8)
+        self._box = SteadyBox()
+        self._motion = MotionMeter(len(self._inspector.structure))
+        self._smoother = Smoother(smooth_s if stream else 0.0)
+        self._seen_s: float | None = None  # of the last frame whose structure was measured
+        self._answered_s: float | None = None
 
     def score(self, frame: Frame) -> Reading:
         """Read one frame. What cannot be graded is not scored, and says why. Raises `BackendError`."""
         times = {"read": frame.read_ms}
         if frame.pixels is None:
-            return self._reading(frame, times, reason=Reason.UNREADABLE, detail=frame.error)
+            return self._refuse(frame, times, Reason.UNREADABLE, frame.error)
         age_ms = (time.monotonic() - frame.captured) * 1e3
         # Asked before the inference: on a slow board an inference alone may take longer than that.
         if self._live and age_ms > quality.STALE_MS:
-            detail = f"{age_ms:.0f} ms old, {quality.STALE_MS:.0f} ms allowed"
-            return self._reading(frame, times, reason=Reason.STALE, detail=detail)
+            return self._refuse(frame, times, Reason.STALE, f"{age_ms:.0f} ms old, {quality.STALE_MS:.0f} ms allowed")
         with _Timed(times, "quality"):
-            black = quality.is_black(frame.pixels)
-            duplicate = self._stream and self._inspector.is_duplicate(frame.pixels)
-        if black:
-            return self._reading(frame, times, reason=Reason.BLACK, detail="no light in the frame")
-        if duplicate:
-            return self._reading(frame, times, reason=Reason.DUPLICATE, detail="equal to the frame before it")
+            refusal = self._inspector.glance(frame.pixels, frame.layout)
+        if refusal is Reason.BLACK:
+            return self._refuse(frame, times, refusal, "no light in the frame")
+        if refusal is Reason.DUPLICATE and self._stream:
+            return self._refuse(frame, times, refusal, "equal to the frame before it")
         return self._look(frame, frame.pixels, times)
 
     def _look(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:
         c = self._contract
         try:
             with _Timed(times, "prepare"):
-                box = find_field_of_view(pixels, layout="bgr")
-                crop_resize(pixels, box, c.height, c.width, layout="bgr", out=self._input[0])
+                box = find_field_of_view(pixels, layout=frame.layout)
+                if self._stream:
+                    box = self._box.follow(box)
+                crop_resize(pixels, box, c.height, c.width, layout=frame.layout, out=self._input[0])
         except NoFieldOfView as error:
-            return self._reading(frame, times, reason=Reason.NO_FIELD_OF_VIEW, detail=error.message)
+            return self._refuse(frame, times, Reason.NO_FIELD_OF_VIEW, error.message)
         with _Timed(times, "quality"):
-            facts = self._inspector.facts(pixels, box, self._input[0])
+            facts = self._inspector.facts(pixels, box, self._input[0], frame.layout)
+            motion = self._moved(frame, box)
         refusal = quality.judge(facts)
+        if refusal is None and motion.speed is not None and motion.speed > FASTEST:
+            detail = f"{motion.speed:.1f} disc diameters per second, {FASTEST:.1f} allowed"
+            refusal = Reason.MOVING, detail
         if refusal is not None:
-            reason, detail = refusal
-            return self._reading(frame, times, box, facts, reason=reason, detail=detail)
+            return self._refuse(frame, times, *refusal, box=box, facts=facts)
+        if not motion.same_scene:
+            self._smoother.reset()
         with _Timed(times, "infer"):
             outputs = self._backend.infer(self._input)
-        probabilities = outputs.probabilities[0]
+        return self._answer(frame, times, outputs, box, facts)
+
+    def _answer(
+        self, frame: Frame, times: dict[str, float], outputs: Outputs, box: FieldOfView, facts: Facts
+    ) -> Reading:
+        c = self._contract
+        now_s = self._time_s(frame)
+        since_s = math.inf if self._answered_s is None else now_s - self._answered_s
+        self._answered_s = now_s
+        alone = float(c.referable_probability(outputs.probabilities[0]))
+        probabilities, saliency, frames = self._smoother.add(outputs.probabilities[0], outputs.saliency[0], since_s)
         referable = float(c.referable_probability(probabilities))
         verdict = Verdict.REFERABLE if referable >= c.operating_point.threshold else Verdict.NOT_REFERABLE
         return self._reading(
             frame, times, box, facts, verdict=verdict, label=c.classes[int(probabilities.argmax())],
-            probabilities=probabilities, referable_probability=referable, saliency=outputs.saliency[0],
+            probabilities=probabilities, referable_probability=referable, saliency=saliency,
+            smoothed_frames=frames, frame_referable_probability=alone,
         )  # fmt: skip
+
+    def _moved(self, frame: Frame, box: FieldOfView) -> Motion:
+        if not self._stream:
+            return Motion(None, same_scene=False)
+        now_s = self._time_s(frame)
+        since_s = math.inf if self._seen_s is None else now_s - self._seen_s
+        self._seen_s = now_s
+        return self._motion.measure(self._inspector.structure, box, since_s)
+
+    def _time_s(self, frame: Frame) -> float:
+        """When a frame was taken: a file is read faster or slower than it was filmed."""
+        return frame.captured if self._live else frame.index / self._rate
+
+    def _refuse(
+        self,
+        frame: Frame,
+        times: dict[str, float],
+        reason: Reason,
+        detail: str,
+        box: FieldOfView | None = None,
+        facts: Facts | None = None,
+    ) -> Reading:
+        # A duplicate says nothing new, not even that the scene has changed.
+        if reason is not Reason.DUPLICATE:
+            self._smoother.reset()
+        return self._reading(frame, times, box, facts, reason=reason, detail=detail)
 
     def _reading(
         self,
@@ -86,9 +153,8 @@ class Scorer:
     ) -> Reading:
         age_s = time.monotonic() - frame.captured
         captured = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=age_s)
-        size = None if frame.pixels is None else (frame.pixels.shape[1], frame.pixels.shape[0])
         return Reading(
-            source=frame.source, frame=frame.index, captured=captured, age_ms=age_s * 1e3, size=size,
+            source=frame.source, frame=frame.index, captured=captured, age_ms=age_s * 1e3, size=frame.size,
             verdict=verdict, field_of_view=box, quality=facts, latency_ms=times, **rest,
         )  # fmt: skip
 

@@ -28,6 +28,7 @@ from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
+from medtex_edge.runtime.smoothing import LIVE_S
 from medtex_edge.runtime.source import Photos, Source, open_source
 from medtex_edge.runtime.summary import Summary
 
@@ -49,6 +50,7 @@ class Options:
     precision: str = "fp32"
     threads: int | None = None
     retries: int = 8
+    smooth: float | None = None  # seconds; None: as the source asks for
     as_json: bool = False
 
 
@@ -83,7 +85,10 @@ class Session:
                 reading_sinks.append(ReadingsFile(o.readings, contract, digest))
             if not source.stream and not o.as_json:
                 reading_sinks.append(console.Lines())
-            scorer = Scorer(backend, contract, live=source.live, stream=source.stream)
+            scorer = Scorer(
+                backend, contract, live=source.live, stream=source.stream, rate=source.rate,
+                smooth_s=o.smooth if o.smooth is not None else LIVE_S if source.live else 0.0,
+            )  # fmt: skip
             screen = self._screen(probe)
             pipeline = Pipeline(
                 source, scorer, contract, summary, reading_sinks=reading_sinks, picture_sinks=picture_sinks,

@@ -11,7 +11,7 @@ import pytest
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image import find_field_of_view, prepare
 from medtex_edge.photo import read_photo
-from medtex_edge.runtime.quality import Facts, Inspector, is_black, judge
+from medtex_edge.runtime.quality import Facts, Inspector, judge
 from medtex_edge.runtime.reading import Reason
 
 REAL = Path(__file__).parents[1] / "../shared/data"
@@ -19,8 +19,9 @@ REAL = Path(__file__).parents[1] / "../shared/data"
 
 def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
     """What is said of one BGR frame; '' where it can be graded."""
-    if is_black(frame):
-        return Reason.BLACK.value
+    seen = Inspector().glance(frame)
+    if seen is not None:
+        return seen.value
     try:
         prepared, box = prepare(frame, size, size, layout="bgr")
     except NoFieldOfView:
@@ -79,21 +80,53 @@ def test_exposure_and_contrast_do_not_move_the_sharpness() -> None:
 def test_only_a_frame_that_is_equal_to_the_one_before_is_a_duplicate() -> None:
     inspector = Inspector()
     first, second = bundles.disc(96, seed=1), bundles.disc(96, seed=2)
-    assert [inspector.is_duplicate(f) for f in (first, first.copy(), second, first, first)] == [
-        False, True, False, False, True,
+    assert [inspector.glance(f) for f in (first, first.copy(), second, first, first)] == [
+        None, Reason.DUPLICATE, None, None, Reason.DUPLICATE,
     ]  # fmt: skip
-    assert not inspector.is_duplicate(bundles.disc(64, seed=1))  # another size
+    assert inspector.glance(bundles.disc(64, seed=1)) is None  # another size
     changed = bundles.disc(64, seed=1)
     changed[8, 3, 0] ^= 1
-    assert not inspector.is_duplicate(changed)
+    assert inspector.glance(changed) is None
 
 
 def test_the_previous_frame_is_remembered_although_its_buffer_is_used_again() -> None:
     inspector = Inspector()
     buffer = bundles.disc(96, seed=1)
-    inspector.is_duplicate(buffer)
+    inspector.glance(buffer)
     buffer[:] = bundles.disc(96, seed=2)
-    assert not inspector.is_duplicate(buffer)
+    assert inspector.glance(buffer) is None
+
+
+@pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
+def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(layout: str) -> None:
+    lit = raw(bundles.disc(96, width=128), layout)
+    dark = raw(np.zeros((96, 128, 3), np.uint8), layout)
+    assert Inspector().glance(dark, layout) is Reason.BLACK
+    assert Inspector().glance(lit, layout) is None
+
+
+@pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
+def test_the_facts_of_a_frame_hardly_depend_on_how_its_camera_delivers_it(layout: str) -> None:
+    frame = bundles.disc(480, width=640)
+    seen = []
+    for each, name in ((frame, "bgr"), (raw(frame, layout), layout)):
+        prepared, box = prepare(each, 224, 224, layout=name)
+        seen.append(Inspector().facts(each, box, prepared, name))
+    assert seen[1].grey == pytest.approx(seen[0].grey, abs=2)
+    assert seen[1].sharpness == pytest.approx(seen[0].sharpness, rel=0.1)
+    assert seen[1].coverage == pytest.approx(seen[0].coverage, abs=0.01)
+
+
+def raw(frame: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uint8]:
+    """A BGR frame as a camera of that layout would deliver it."""
+    if layout == "grey":
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    if layout == "yuyv":
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_YUYV)
+    height, width = frame.shape[:2]
+    planar = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
+    chroma = planar[height:].reshape(2, -1)
+    return np.vstack([planar[:height], np.stack([chroma[0], chroma[1]], axis=-1).reshape(height // 2, width)])
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs (../shared/data) are not on this machine")

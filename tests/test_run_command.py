@@ -82,8 +82,8 @@ def test_every_reading_has_the_fields_of_its_schema() -> None:
     row = rows()[0]
     assert set(row) == {
         "schema", "source", "frame", "captured", "age_ms", "size", "verdict", "reason", "detail", "label",
-        "probabilities", "referable_probability", "threshold", "saliency_area", "field_of_view", "quality",
-        "latency_ms", "bundle",
+        "probabilities", "referable_probability", "frame_referable_probability", "smoothed_frames", "threshold",
+        "saliency_area", "field_of_view", "quality", "latency_ms", "bundle",
     }  # fmt: skip
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert set(row["latency_ms"]) == {"read", "quality", "prepare", "infer"}

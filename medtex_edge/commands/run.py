@@ -41,6 +41,10 @@ from medtex_edge.errors import SettingsError
     "--retries", default=8, show_default=True, type=click.IntRange(0),
     help="Attempts to open a camera or stream again when its frames stop.",
 )  # fmt: skip
+@click.option(
+    "--smooth", type=click.FloatRange(0, 10), metavar="SECONDS",
+    help="Average answers and maps over time, begun anew with each scene; 0: off.  [default: 0.3 live, else 0]",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
 @click.pass_context
 def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:

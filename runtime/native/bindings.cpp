@@ -3,6 +3,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include "facts.hpp"
 #include "geometry.hpp"
 #include "overlay.hpp"
 #include "pool.hpp"
@@ -14,6 +15,8 @@ namespace {
 
 using Saliency = nb::ndarray<const float, nb::shape<-1, -1>, nb::device::cpu>;
 using Table = nb::ndarray<const std::uint16_t, nb::shape<256, 4>, nb::c_contig, nb::device::cpu>;
+using Input = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
+using Structure = nb::ndarray<float, nb::shape<-1, -1>, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 
 template <class Byte, class Array>
@@ -59,6 +62,25 @@ void crop_resize(const Any& image, std::int64_t left, std::int64_t top, std::int
     medtex::crop_resize(source(image, layout), left, top, side, picture<std::uint8_t>(out));
 }
 
+nb::tuple glance(const Any& frame, int layout) {
+    medtex::Glance seen;
+    {
+        nb::gil_scoped_release release;
+        seen = medtex::glance(source(frame, layout));
+    }
+    return nb::make_tuple(seen.digest, seen.lit, seen.sampled);
+}
+
+nb::tuple facts(const Input& picture, const Structure& structure) {
+    medtex::Facts sums;
+    {
+        nb::gil_scoped_release release;
+        sums = medtex::facts(::picture<const std::uint8_t>(picture), structure.data());
+    }
+    return nb::make_tuple(sums.disc, sums.disc_top, sums.inside, sums.top, sums.grey, sums.clipped, sums.fine,
+                          sums.fine_squares, sums.coarse_inside, sums.coarse, sums.coarse_squares);
+}
+
 void draw_saliency(const Output& frame, const Saliency& saliency, std::int64_t left, std::int64_t top,
                    std::int64_t side, const Table& table) {
     nb::gil_scoped_release release;
@@ -76,5 +98,7 @@ NB_MODULE(_native, m) {
           "out"_a.noconvert());
     m.def("draw_saliency", &draw_saliency, "frame"_a.noconvert(), "saliency"_a.noconvert(), "left"_a, "top"_a,
           "side"_a, "table"_a.noconvert());
+    m.def("glance", &glance, "frame"_a.noconvert(), "layout"_a);
+    m.def("facts", &facts, "picture"_a.noconvert(), "structure"_a.noconvert());
     m.def("set_threads", &medtex::set_threads, "threads"_a, nb::call_guard<nb::gil_scoped_release>());
 }
