@@ -44,13 +44,14 @@ def scale() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     return np.round(colour).astype(np.uint8), alpha.astype(np.float32)
 
 
-def blend_table() -> npt.NDArray[np.uint16]:
-    """The scale as `pixels.draw_saliency` wants it, (256, 4): 256 (1 - alpha), and 256 alpha times the colour."""
+def blend_table() -> npt.NDArray[np.uint8]:
+    """The scale as `pixels.draw_saliency` wants it, (256, 4): 128 (1 - alpha), and alpha times the colour."""
     colour, alpha = scale()
-    kept = np.round(256 * (1 - alpha))
-    # From the rounded share: a pixel of the colour itself then stays that colour.
-    table = np.column_stack([kept, np.round((256 - kept)[:, None] * colour)])
-    return np.ascontiguousarray(table, np.uint16)
+    kept = np.round(128 * (1 - alpha))
+    brightest = (255 * kept.astype(int) + 64) >> 7
+    # From the rounded share, so that a pixel of the colour itself stays that colour, and no white one overflows.
+    added = np.minimum(np.round((128 - kept)[:, None] / 128 * colour), 255 - brightest[:, None])
+    return np.ascontiguousarray(np.column_stack([kept, added]), np.uint8)
 
 
 class Overlay:

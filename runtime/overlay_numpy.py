@@ -11,14 +11,17 @@ import numpy.typing as npt
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
+_STEPS = 8  # at least, of saliency from a row of cells to the next
+
 
 def draw_saliency(
-    frame: U8, saliency: npt.NDArray[np.float32], left: int, top: int, side: int, table: npt.NDArray[np.uint16]
+    frame: U8, saliency: npt.NDArray[np.float32], left: int, top: int, side: int, table: U8
 ) -> None:
     """Draw `saliency` (h, w) in 0..1 over the box of `side` pixels at (left, top) of `frame` (H, W, 3), in place.
 
-    The cells tile the box; between their centres saliency is interpolated. table (256, 4): what a saliency of k / 255
-    does to a pixel is (table[k, 0] * pixel + table[k, 1:]) / 256, rounded. What is no number counts as 0.
+    The cells tile the box; between their centres saliency is interpolated, the same for rows that are less than an
+    eighth of a cell apart. table (256, 4): what a saliency of k / 255 does to a pixel is table[k, 0] * pixel / 128,
+    rounded, plus table[k, 1:]. What is no number counts as 0.
     """
     height, width = frame.shape[:2]
     x = np.arange(max(left, 0), min(left + side, width))
@@ -28,12 +31,14 @@ def draw_saliency(
     rows, columns = saliency.shape
     levels = np.rint(np.clip(np.nan_to_num(saliency, nan=0.0), 0, 1).astype(np.float32) * np.float32(255))
     levels = levels.astype(np.int64)
-    (r, fy), (c, fx) = _places(y - top, side, rows), _places(x - left, side, columns)
+    share = max(1, side // (_STEPS * rows))
+    shared = (y - top) // share * share + share // 2
+    (r, fy), (c, fx) = _places(shared, side, rows), _places(x - left, side, columns)
     line = levels[r] * (256 - fy)[:, None] + levels[np.minimum(r + 1, rows - 1)] * fy[:, None]
     value = line[:, c] * (256 - fx) + line[:, np.minimum(c + 1, columns - 1)] * fx
     effect = table[(value + 32768) >> 16].astype(np.int64)
     region = frame[y[0] : y[-1] + 1, x[0] : x[-1] + 1]
-    region[:] = (effect[..., :1] * region + effect[..., 1:] + 128) >> 8
+    region[:] = ((effect[..., :1] * region + 64) >> 7) + effect[..., 1:]
 
 
 def _places(pixels: I64, side: int, cells: int) -> tuple[I64, I64]:

@@ -25,21 +25,21 @@ def draw_saliency(
     frame: npt.NDArray[np.uint8],
     saliency: npt.NDArray[np.float32],
     box: FieldOfView,
-    table: npt.NDArray[np.uint16],
+    table: npt.NDArray[np.uint8],
 ) -> None:
     """Draw `saliency` (h, w) float32 in 0..1 over `box` of `frame` (H, W, 3) uint8 of any strides, in place.
 
     Cells tile the box, with linear interpolation between their centres; the box may reach beyond the frame. table
-    (256, 4) uint16 says what a saliency of k / 255 does to a pixel: (table[k, 0] * pixel + table[k, 1:]) / 256,
-    rounded, in the frame's order of channels. Pixels of which nothing changes are not touched, and nothing is
+    (256, 4) uint8 says what a saliency of k / 255 does to a pixel: table[k, 0] * pixel / 128, rounded, plus
+    table[k, 1:], in the frame's order of channels. Pixels of which nothing changes are not touched, and nothing is
     allocated. A saliency that is no number counts as 0. Raises `TypeError` or `ValueError`.
     """
     _check("frame", frame, np.uint8, 3, MAX_IMAGE_SIDE)
     if frame.shape[2] != 3 or not frame.flags.writeable:
         raise ValueError(f"frame: expected a writeable (height, width, 3), got {frame.shape}")
     _check("saliency", saliency, np.float32, 2, MAX_GRID_SIDE)
-    if table.dtype != np.uint16 or table.shape != (LEVELS, 4) or not table.flags.c_contiguous:
-        raise ValueError(f"table: expected {LEVELS} x 4 uint16 in one piece, got {table.shape} {table.dtype}")
+    if table.dtype != np.uint8 or table.shape != (LEVELS, 4) or not table.flags.c_contiguous:
+        raise ValueError(f"table: expected {LEVELS} x 4 uint8 in one piece, got {table.shape} {table.dtype}")
     if not 1 <= box.side <= MAX_BOX_SIDE or max(abs(box.left), abs(box.top)) > MAX_BOX_SIDE:
         raise ValueError(f"box: expected one within {MAX_BOX_SIDE} pixels, got {box}")
     _draw_saliency(frame, saliency, int(box.left), int(box.top), int(box.side), table)

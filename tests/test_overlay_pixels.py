@@ -36,7 +36,7 @@ VIEWS: dict[str, Any] = {
 @given(
     shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     grid=st.tuples(st.integers(1, 20), st.integers(1, 20)),
-    box=st.tuples(st.integers(-40, 60), st.integers(-40, 60), st.integers(1, 90)),
+    box=st.tuples(st.integers(-40, 60), st.integers(-40, 60), st.integers(1, 300)),
     view=st.sampled_from(sorted(VIEWS)),
     seed=st.integers(0, 1000),
 )
@@ -81,7 +81,8 @@ def test_full_saliency_has_the_scales_last_colour_and_opacity(value: float) -> N
     pixels.draw_saliency(drawn, np.full((4, 4), value, np.float32), FieldOfView(0, 0, 32, 1.0), blend_table())
     colour, alpha = scale()
     wanted = 100 * (1 - alpha[-1]) + colour[-1].astype(float) * alpha[-1]
-    assert np.abs(drawn.astype(float) - wanted).max() <= 1
+    # The share kept is a whole number of 128ths.
+    assert np.abs(drawn.astype(float) - wanted).max() <= 2
 
 
 def test_a_map_is_enlarged_about_the_centres_of_its_cells() -> None:
@@ -97,8 +98,8 @@ def test_a_map_is_enlarged_about_the_centres_of_its_cells() -> None:
 
 def test_no_table_overflows() -> None:
     table = blend_table().astype(int)
-    assert (table[:, :1] * 255 + table[:, 1:] + 128 < 65536).all()
-    assert (table[0] == [256, 0, 0, 0]).all()
+    assert (((table[:, :1] * 255 + 64) >> 7) + table[:, 1:] <= 255).all()
+    assert (table[0] == [128, 0, 0, 0]).all()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_no_table_overflows() -> None:
         ({"saliency": np.zeros((4, 4), np.float64)}, TypeError),
         ({"box": FieldOfView(0, 0, 0, 1.0)}, ValueError),
         ({"box": FieldOfView(1 << 40, 0, 5, 1.0)}, ValueError),
-        ({"table": np.zeros((256, 3), np.uint16)}, ValueError),
+        ({"table": np.zeros((256, 3), np.uint8)}, ValueError),
     ],
 )
 def test_what_cannot_be_meant_is_refused(change: dict[str, Any], error: type[Exception]) -> None:

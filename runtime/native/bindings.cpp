@@ -14,7 +14,7 @@ using namespace nb::literals;
 namespace {
 
 using Saliency = nb::ndarray<const float, nb::shape<-1, -1>, nb::device::cpu>;
-using Table = nb::ndarray<const std::uint16_t, nb::shape<256, 4>, nb::c_contig, nb::device::cpu>;
+using Table = nb::ndarray<const std::uint8_t, nb::shape<256, 4>, nb::c_contig, nb::device::cpu>;
 using Input = nb::ndarray<const std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;
 using Structure = nb::ndarray<float, nb::shape<-1, -1>, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<std::uint8_t, nb::shape<-1, -1, 3>, nb::device::cpu>;

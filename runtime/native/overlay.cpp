@@ -44,94 +44,137 @@ struct Map {
     int64_t x0 = 0;
 };
 
-struct Workspace {
-    std::vector<int32_t> line;          // the grid at the height of a row of pixels, times 256
-    std::vector<uint16_t> kept, added;  // of a stretch of a row
+// Pixels side by side in a row, and where their effect lies in the workspace.
+struct Stretch {
+    int64_t x;
+    size_t at, pixels;
 };
 
-void blend(uint8_t* pixel, std::ptrdiff_t channel, const Scale::Level& level) {
-    for (int c = 0; c < 3; ++c) {
-        uint8_t& value = pixel[c * channel];
-        value = static_cast<uint8_t>((value * level.kept[static_cast<size_t>(c)] +
-                                      level.added[static_cast<size_t>(c)] + 128) >> 8);
-    }
-}
+struct Workspace {
+    std::vector<int32_t> line;         // the grid at the height of a row of pixels, times 256
+    std::vector<uint8_t> levels;       // of a stretch
+    std::vector<uint8_t> kept, added;  // of all stretches of a row, three bytes a pixel
+    std::vector<Stretch> stretches;
+};
 
 // What happens to the bytes of a row, side by side: looked up pixel by pixel, done to all bytes in one plain loop.
 // Blending each pixel where it is looked up would wait at every pixel for the one before to reach memory.
 MEDTEX_CLONES
-void blend_row(uint8_t* __restrict pixels, const uint16_t* __restrict kept, const uint16_t* __restrict added,
-               size_t n) {
-    for (size_t i = 0; i < n; ++i) pixels[i] = static_cast<uint8_t>((pixels[i] * kept[i] + added[i] + 128) >> 8);
+void blend_row(uint8_t* __restrict pixels, const uint8_t* __restrict kept, const uint8_t* __restrict added, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        pixels[i] = static_cast<uint8_t>(((static_cast<uint16_t>(pixels[i] * kept[i]) + 64) >> 7) + added[i]);
+}
+
+void blend_apart(const Target& frame, int64_t y, const Stretch& stretch, const Workspace& work) {
+    for (size_t i = 0; i < stretch.pixels; ++i) {
+        uint8_t* pixel = frame.at(y, stretch.x + static_cast<int64_t>(i));
+        for (size_t c = 0; c < 3; ++c, pixel += frame.channel) {
+            const size_t at = stretch.at + 3 * i + c;
+            *pixel = static_cast<uint8_t>(((*pixel * work.kept[at] + 64) >> 7) + work.added[at]);
+        }
+    }
+}
+
+// The levels of pixels between the centres of two cells, of 65536ths each.
+MEDTEX_CLONES
+void interpolate(const int32_t* __restrict fractions, int32_t base, int32_t step, uint8_t* __restrict levels, size_t n) {
+    for (size_t i = 0; i < n; ++i) levels[i] = static_cast<uint8_t>((base + step * fractions[i]) >> 16);
+}
+
+void look_up(const Scale::Level* scale, const uint8_t* levels, uint8_t* kept, uint8_t* added, size_t n) {
+    for (size_t i = 0; i < n; ++i, kept += 3, added += 3) {
+        const Scale::Level level = scale[levels[i]];
+        // Four are copied, of which the fourth is overwritten by the next pixel's first.
+        std::memcpy(kept, level.kept.data(), sizeof level.kept);
+        std::memcpy(added, level.added.data(), sizeof level.added);
+    }
 }
 
 struct Job {
     const Target& frame;
     const Map& map;
-    int64_t rows, top, side;
+    int64_t rows, top, side, share;
     const Scale& scale;
 };
+
+// The effect on a row of pixels whose saliency is that of `pixel` rows below the box's top; false where there is none.
+bool set_stretches(const Job& job, int64_t pixel, Workspace& work) {
+    const Map& map = job.map;
+    const size_t columns = map.ends.size();
+    const Place at = place(pixel, job.side, job.rows);
+    const size_t r = static_cast<size_t>(at.cell), next = std::min(r + 1, static_cast<size_t>(job.rows - 1));
+    work.stretches.clear();
+    if (std::max(map.brightest[r], map.brightest[next]) < job.scale.least) return false;
+    const uint8_t *above = map.levels.data() + r * columns, *below = map.levels.data() + next * columns;
+    int32_t* const line = work.line.data();
+    for (size_t c = 0; c < columns; ++c) line[c] = above[c] * (256 - at.fraction) + below[c] * at.fraction;
+    line[columns] = line[columns - 1];
+    // An interpolated value is never above its neighbours' greatest, rounded.
+    const int32_t least = (job.scale.least << 8) - 128;
+    const auto nothing = [&](size_t c) { return std::max(line[c], line[c + 1]) < least; };
+    size_t at_pixel = 0;
+    int64_t x = map.x0;
+    for (size_t c = 0; c < columns;) {
+        if (nothing(c)) {
+            x = map.ends[c++];
+            continue;
+        }
+        // As far as anything is to be seen: one stretch.
+        const int64_t start = x;
+        for (; c < columns && !nothing(c); x = map.ends[c++]) {
+            const size_t n = static_cast<size_t>(map.ends[c] - x);
+            const int32_t* const fractions = map.fractions.data() + (x - map.x0);
+            interpolate(fractions, line[c] * 256 + 32768, line[c + 1] - line[c],
+                        work.levels.data() + static_cast<size_t>(x - start), n);
+        }
+        const size_t pixels = static_cast<size_t>(x - start), byte = 3 * at_pixel;
+        look_up(job.scale.levels.data(), work.levels.data(), work.kept.data() + byte, work.added.data() + byte, pixels);
+        work.stretches.push_back({start, byte, pixels});
+        at_pixel += pixels;
+    }
+    return !work.stretches.empty();
+}
 
 // Rows begin..end of the frame.
 void draw_rows(const Job& job, int64_t begin, int64_t end) {
     thread_local Workspace work;
-    const auto& [frame, map, rows, top, side, scale] = job;
-    const size_t columns = map.ends.size();
+    const Target& frame = job.frame;
+    const size_t columns = job.map.ends.size(), pixels = job.map.fractions.size();
     work.line.resize(columns + 1);
-    work.kept.resize(3 * map.fractions.size() + 1);
-    work.added.resize(work.kept.size());
-    // Pointers of their own: what is written through one might else be any of the others, and all be read anew.
-    int32_t* const line = work.line.data();
-    uint16_t *const kept = work.kept.data(), *const added = work.added.data();
-    const int32_t* const fractions = map.fractions.data();
-    const int64_t* const ends = map.ends.data();
-    const Scale::Level* const levels = scale.levels.data();
-    // An interpolated value is never above its neighbours' greatest, rounded.
-    const int32_t least = (scale.least << 8) - 128;
+    work.levels.resize(pixels);
+    work.kept.resize(3 * pixels + 1);
+    work.added.resize(3 * pixels + 1);
+    work.stretches.reserve(columns);
     const bool packed = frame.channel == 1 && frame.column == 3;
-    for (int64_t y = begin; y < end; ++y) {
-        const Place at = place(y - top, side, rows);
-        const size_t r = static_cast<size_t>(at.cell), next = std::min(r + 1, static_cast<size_t>(rows - 1));
-        if (std::max(map.brightest[r], map.brightest[next]) < scale.least) continue;
-        const uint8_t *above = map.levels.data() + r * columns, *below = map.levels.data() + next * columns;
-        for (size_t c = 0; c < columns; ++c) line[c] = above[c] * (256 - at.fraction) + below[c] * at.fraction;
-        line[columns] = line[columns - 1];
-        int64_t x = map.x0;
-        for (size_t c = 0; c < columns;) {
-            if (std::max(line[c], line[c + 1]) < least) {
-                x = ends[c++];
-                continue;
+    for (int64_t y = begin; y < end;) {
+        const int64_t first = (y - job.top) / job.share * job.share;  // of the rows that share it
+        const int64_t stop = std::min(end, job.top + first + job.share);
+        if (!set_stretches(job, first + job.share / 2, work)) {
+            y = stop;
+            continue;
+        }
+        for (; y < stop; ++y) {
+            for (const Stretch& each : work.stretches) {
+                if (packed)
+                    blend_row(frame.at(y, each.x), work.kept.data() + each.at, work.added.data() + each.at,
+                              3 * each.pixels);
+                else
+                    blend_apart(frame, y, each, work);
             }
-            // As far as anything is to be seen: one stretch.
-            const int64_t start = x;
-            size_t n = 0;
-            for (; c < columns && std::max(line[c], line[c + 1]) >= least; ++c) {
-                const int32_t base = line[c] * 256 + 32768, step = line[c + 1] - line[c];
-                for (const int64_t stop = ends[c]; x < stop; ++x, n += 3) {
-                    const Scale::Level level = levels[(base + step * fractions[x - map.x0]) >> 16];
-                    if (!packed) {
-                        blend(frame.at(y, x), frame.channel, level);
-                        continue;
-                    }
-                    // Four are copied, of which the fourth is overwritten by the next pixel's first.
-                    std::memcpy(kept + n, level.kept.data(), sizeof level.kept);
-                    std::memcpy(added + n, level.added.data(), sizeof level.added);
-                }
-            }
-            if (packed) blend_row(frame.at(y, start), kept, added, n);
         }
     }
 }
 
+constexpr int64_t kSteps = 8;  // at least, of saliency from a row of cells to the next
 constexpr int64_t kFewestRows = 32;  // less is done sooner than another thread is woken
 
 }  // namespace
 
-Scale::Scale(const uint16_t* table) {
+Scale::Scale(const uint8_t* table) {
     for (int k = 0; k < kLevels; ++k) {
-        const uint16_t* row = table + 4 * k;
-        levels[static_cast<size_t>(k)] = {{row[0], row[0], row[0], 256}, {row[1], row[2], row[3], 0}};
-        if (least == kLevels && (row[0] != 256 || row[1] || row[2] || row[3])) least = k;
+        const uint8_t* row = table + 4 * k;
+        levels[static_cast<size_t>(k)] = {{row[0], row[0], row[0], 128}, {row[1], row[2], row[3], 0}};
+        if (least == kLevels && (row[0] != 128 || row[1] || row[2] || row[3])) least = k;
     }
 }
 
@@ -163,7 +206,8 @@ void draw_saliency(const Target& frame, const Grid& grid, int64_t left, int64_t 
         map.ends[static_cast<size_t>(at.cell)] = x + 1;
     }
     for (size_t c = 1; c < columns; ++c) map.ends[c] = std::max(map.ends[c], map.ends[c - 1]);
-    const Job job{frame, map, grid.rows, top, side, scale};
+    const int64_t share = std::max<int64_t>(1, side / (kSteps * grid.rows));
+    const Job job{frame, map, grid.rows, top, side, share, scale};
     pool().split(y1 - y0, kFewestRows, [&](int64_t begin, int64_t end) { draw_rows(job, y0 + begin, y0 + end); });
 }
 

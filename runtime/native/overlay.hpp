@@ -16,25 +16,25 @@ struct Grid {
     std::ptrdiff_t row, column;
 };
 
-// What a saliency of k / 255 does to a pixel: (kept[k] * pixel + added[k]) / 256, rounded, per channel as in the frame.
-// kept is 0..256, and kept * 255 + added at most 255 * 256.
+// What a saliency of k / 255 does to a pixel: kept[k] * pixel / 128, rounded, plus added[k], per channel as in the frame.
+// kept is 0..128, and the sum at most 255 for every pixel.
 struct Scale {
     static constexpr int kLevels = 256;
     struct Level {
-        std::array<std::uint16_t, 4> kept, added;  // of three channels; the fourth fills up eight bytes
+        std::array<std::uint8_t, 4> kept, added;  // of three channels; the fourth fills up four bytes
     };
     std::array<Level, kLevels> levels;
     int least = kLevels;  // below this level nothing changes
 
     // table: kLevels rows of kept and three times added, in the frame's order of channels.
-    explicit Scale(const std::uint16_t* table);
+    explicit Scale(const std::uint8_t* table);
 };
 
 inline constexpr std::int64_t kMaxGridSide = 4096;
 
 // Draw `grid` over the box of `side` pixels at (left, top) of `frame`, which may reach beyond it. The grid's cells
-// tile the box; between their centres saliency is interpolated, beyond the outermost ones it is theirs. The method, to
-// the last bit: medtex_edge/runtime/overlay_numpy.py.
+// tile the box; between their centres saliency is interpolated, beyond the outermost ones it is theirs. Rows that are
+// less than an eighth of a cell apart share it. The method, to the last bit: medtex_edge/runtime/overlay_numpy.py.
 void draw_saliency(const Target& frame, const Grid& grid, std::int64_t left, std::int64_t top, std::int64_t side,
                    const Scale& scale);
 
