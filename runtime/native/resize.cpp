@@ -2,6 +2,8 @@
 #include "geometry.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <vector>
 
 #include "clones.hpp"
@@ -61,7 +63,8 @@ struct Axes {
 struct Workspace {
     std::vector<uint8_t> gathered_first, gathered_last, zeros;
     std::vector<uint16_t> middle;
-    std::vector<uint32_t> line, chroma;
+    std::vector<uint32_t> line, chroma, sums;
+    std::vector<uint8_t> means;
 };
 
 // Rows of `count` pixels of `bytes` each, from column `left` of `rows` rows.
@@ -96,10 +99,22 @@ void add_four_rows(uint16_t* __restrict sum, const uint8_t* __restrict a, const 
     for (size_t i = 0; i < n; ++i) sum[i] = static_cast<uint16_t>(sum[i] + a[i] + b[i] + c[i] + d[i]);
 }
 
+// The first and the last row of an output row, weighted, and up to five between them.
+struct Rows {
+    const uint8_t *first, *last;
+    uint32_t weight_first, weight_last, unit;
+    std::array<const uint8_t*, 5> between;
+};
+
 MEDTEX_CLONES
-void add_weighted(uint32_t* __restrict line, const uint8_t* __restrict a, uint32_t weight_a,
-                  const uint8_t* __restrict b, uint32_t weight_b, size_t n) {
-    for (size_t i = 0; i < n; ++i) line[i] += weight_a * a[i] + weight_b * b[i];
+void sum_few_rows(uint32_t* __restrict line, const Rows& rows, size_t n) {
+    const uint8_t *a = rows.first, *b = rows.last;
+    const auto [p, q, r, s, t] = rows.between;
+    const uint32_t weight_a = rows.weight_first, weight_b = rows.weight_last, unit = rows.unit;
+    for (size_t i = 0; i < n; ++i) {
+        const uint16_t between = static_cast<uint16_t>(p[i] + q[i] + r[i] + s[i] + t[i]);
+        line[i] = weight_a * a[i] + weight_b * b[i] + unit * between;
+    }
 }
 
 MEDTEX_CLONES
@@ -113,13 +128,22 @@ void add_middle(uint32_t* __restrict line, uint16_t* __restrict sum, uint32_t un
 // line[...] = the weighted sum of the rows of one output row; `top` is the row of the strip where the box begins.
 void sum_rows(const Strip& strip, int64_t top, const Taps& tap, int64_t unit, Workspace& work, uint32_t* line) {
     const size_t n = strip.size();
-    std::fill_n(line, n, 0u);
     const auto visible = [&](int64_t k) { return top + k >= 0 && top + k < strip.rows; };
     const auto row = [&](int64_t k, uint8_t* buffer) { return strip.at(top + k, buffer); };
-    const int64_t begin = std::max(tap.first + 1, -top);
+    const uint8_t* const nothing = work.zeros.data();
+    Rows few{nothing, nothing, tap.weight_first, tap.weight_last, static_cast<uint32_t>(unit), {}};
+    few.between.fill(nothing);
+    if (visible(tap.first)) few.first = row(tap.first, work.gathered_first.data());
+    if (tap.last > tap.first && visible(tap.last)) few.last = row(tap.last, work.gathered_last.data());
+    int64_t k = std::max(tap.first + 1, -top);
     const int64_t end = std::min(tap.last, strip.rows - top);
-    uint16_t* middle = work.middle.data();
-    for (int64_t k = begin; k < end;) {
+    if (strip.packed()) {
+        for (const uint8_t*& between : few.between)
+            if (k < end) between = row(k++, nullptr);
+    }
+    sum_few_rows(line, few, n);
+    uint16_t* const middle = work.middle.data();
+    while (k < end) {
         // 256 rows of 255 fit into 16 bits.
         const int64_t stop = std::min(end, k + 256);
         for (; strip.packed() && k + 4 <= stop; k += 4)
@@ -127,11 +151,6 @@ void sum_rows(const Strip& strip, int64_t top, const Taps& tap, int64_t unit, Wo
         for (; k < stop; ++k) add_row(middle, row(k, work.gathered_first.data()), n);
         add_middle(line, middle, static_cast<uint32_t>(unit), n);
     }
-    const uint8_t* nothing = work.zeros.data();
-    const bool has_last = tap.last > tap.first && visible(tap.last);
-    const uint8_t* first = visible(tap.first) ? row(tap.first, work.gathered_first.data()) : nothing;
-    const uint8_t* last = has_last ? row(tap.last, work.gathered_last.data()) : nothing;
-    add_weighted(line, first, tap.weight_first, last, tap.weight_last, n);
 }
 
 uint32_t weight_of(const Taps& tap, int64_t unit, int64_t k) {
@@ -178,6 +197,43 @@ Rgb sum_columns(const uint32_t* line, const Taps& tap, uint64_t unit) {
     const uint64_t w = tap.weight_first, v = tap.weight_last;
     return {sum.r * unit + first[0] * w + last[0] * v, sum.g * unit + first[1] * w + last[1] * v,
             sum.b * unit + first[2] * w + last[2] * v};
+}
+
+// The same for all of a row where no sum leaves 31 bits: four lanes a pixel, of which the fourth holds the next pixel's
+// first channel and is forgotten. `line` has a lane's room behind it.
+typedef uint32_t Lanes __attribute__((vector_size(16)));
+
+MEDTEX_CLONES
+void sum_columns(const uint32_t* line, const Taps* taps, size_t n, uint32_t unit, uint32_t* sums) {
+    const auto pixel = [line](int64_t k) {
+        Lanes lanes;
+        std::memcpy(&lanes, line + 3 * k, sizeof lanes);
+        return lanes;
+    };
+    for (size_t i = 0; i < n; ++i) {
+        const Taps& tap = taps[i];
+        Lanes sum{0, 0, 0, 0};
+        for (int64_t k = tap.first + 1; k < tap.last; ++k) sum += pixel(k);
+        sum = sum * unit + pixel(tap.first) * tap.weight_first + pixel(tap.last) * tap.weight_last;
+        std::memcpy(sums + 4 * i, &sum, sizeof sum);
+    }
+}
+
+// floor((sum + half) / divisor), as `Divide` does it.
+MEDTEX_CLONES
+void divide_row(const uint32_t* __restrict sums, int32_t half, double reciprocal, uint8_t* __restrict means, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        means[i] = static_cast<uint8_t>(
+            static_cast<int32_t>((static_cast<double>(static_cast<int32_t>(sums[i]) + half) + 0.5) * reciprocal));
+}
+
+void put_row(const uint8_t* means, size_t n, uint8_t* to, std::ptrdiff_t column,
+             const std::array<std::ptrdiff_t, 3> channels) {
+    for (size_t i = 0; i < n; ++i, means += 4, to += column) {
+        to[channels[0]] = means[0];
+        to[channels[1]] = means[1];
+        to[channels[2]] = means[2];
+    }
 }
 
 uint64_t sum_one(const uint32_t* line, const Taps& tap, uint64_t unit) {
@@ -249,7 +305,8 @@ Strip strip_of(const Job& job) {
 
 // Rows begin..end of the output.
 void resize_rows(const Job& job, int64_t begin, int64_t end) {
-    thread_local Workspace work;
+    thread_local Workspace kept;
+    Workspace& work = kept;  // looked for once
     const auto& [frame, left, top, side, out, axes] = job;
     const Strip strip = strip_of(job);
     work.gathered_first.resize(strip.size());
@@ -268,6 +325,10 @@ void resize_rows(const Job& job, int64_t begin, int64_t end) {
     const int64_t half = static_cast<int64_t>(divisor / 2);
     const Divide divide(divisor);
     const ToRgb to_rgb(divisor);
+    const size_t across = axes.columns.taps.size();
+    const bool narrow = strip.bytes == 3 && 256 * divisor < uint64_t{1} << 31;
+    work.sums.resize(narrow ? 4 * across : 0);
+    work.means.resize(work.sums.size());
     const std::ptrdiff_t red = frame.layout == Layout::bgr ? 2 * out.channel : 0, blue = 2 * out.channel - red;
     const int64_t seen_from = -left, seen_to = frame.width - left;
     for (int64_t y = begin; y < end; ++y) {
@@ -283,6 +344,12 @@ void resize_rows(const Job& job, int64_t begin, int64_t end) {
         const uint64_t seen_rows = pairs || planes ? visible_weight(rows, axes.rows.unit, -top, frame.height - top) : 0;
         const uint32_t* line = work.line.data() + strip.bytes * odd;
         uint8_t* to = out.at(y, 0);
+        if (narrow) {
+            sum_columns(line, axes.columns.taps.data(), across, static_cast<uint32_t>(unit), work.sums.data());
+            divide_row(work.sums.data(), static_cast<int32_t>(half), divide.reciprocal, work.means.data(), 4 * across);
+            put_row(work.means.data(), across, to, out.column, {red, out.channel, blue});
+            continue;
+        }
         for (const Taps& tap : axes.columns.taps) {
             if (pairs || planes) {
                 const uint64_t seen = seen_rows * visible_weight(tap, axes.columns.unit, seen_from, seen_to);
