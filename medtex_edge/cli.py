@@ -45,6 +45,7 @@ COMMANDS = {
         "evaluate", "evaluate", "Measure a run or a bundle: answers, maps, rivals.", "the evaluation", "evaluate"
     ),
     "run": Lazy("run", "run", "Read a camera, a video or photographs with a bundle.", "running a bundle"),
+    "bench": Lazy("bench", "bench", "Measure what a bundle costs on this machine.", "the benchmark"),
     "inspect": Lazy(
         "bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"
     ),

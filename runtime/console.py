@@ -123,10 +123,10 @@ def print_summary(summary: Summary) -> None:
     for note in summary.notes:
         say(f"  note: {note}")
     table = Table("stage", title="milliseconds", title_justify="left")
-    for name in ("median", "p95", "max"):
+    for name in ("median", "p95", "p99", "max"):
         table.add_column(name, justify="right")
     for stage in sorted(summary.stages, key=lambda s: _ORDER.index(s) if s in _ORDER else len(_ORDER)):
         row = summary.stages[stage].to_json()
-        table.add_row(stage, *(f"{row[name]:.2f}" for name in ("median", "p95", "max")))
+        table.add_row(stage, *(f"{row[name]:.2f}" for name in ("median", "p95", "p99", "max")))
     console.print(table)
     say(f"{summary.frames_per_second:.1f} readings/s by {summary.backend}")

@@ -40,11 +40,12 @@ class Histogram:
         return min(_FINEST_MS * math.exp((bucket + 0.5) * _STEP), self.largest)
 
     def to_json(self) -> dict[str, float | int]:
-        """Count, median, p95 and largest, in milliseconds."""
+        """Count, median, p95, p99 and largest, in milliseconds."""
         return {
             "count": self.count,
             "median": round(self.percentile(0.5), 3),
             "p95": round(self.percentile(0.95), 3),
+            "p99": round(self.percentile(0.99), 3),
             "max": round(self.largest, 3),
         }
 
