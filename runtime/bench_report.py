@@ -51,6 +51,7 @@ def show(report: dict[str, Any]) -> None:
         say(line)
     stages = report["in_turn"]["latency_ms"]
     whole = max(stages["whole"]["median"], 1e-6)
+    bar = max(12, min(72, console.width - 56))
     table = Table(title=_count(report["in_turn"]), title_justify="left")
     table.add_column("stage", no_wrap=True)
     for name in FIGURES:
@@ -58,7 +59,7 @@ def show(report: dict[str, Any]) -> None:
     table.add_column("where the time goes", no_wrap=True)
     for stage, begin, end in spans(stages):
         figures = (f"{stages[stage][name]:.3f}" for name in FIGURES)
-        table.add_row(stage, *figures, Bar(whole, begin, end, color=_rich_colour(stage)))
+        table.add_row(stage, *figures, Bar(whole, begin, end, width=bar, color=_rich_colour(stage)))
     console.print(table)
     for title, way in (("one at a time", report["in_turn"]), ("in threads", report["in_threads"])):
         say(f"{title:<14}{way['frames_per_second']:.1f} frames/s, {way['cores_used']:.2f} cores used")
