@@ -122,14 +122,17 @@ def roofline(cases: Sequence[Case], contract: Contract, threads: int) -> dict[st
 
 def show(report: dict[str, Any]) -> None:
     """Print the tables on standard output."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 132  # a log is wide enough for the tables
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     console.print(f"{report['bundle']}, {machine['cpu']}, {report['threads']} threads for everything, "
                   f"{report['rounds']} rounds, {versions}", markup=False)  # fmt: skip
     for case in report["cases"]:
         width, height = case["size"]
-        table = Table("milliseconds, medians", title=f"{width} x {height} {case['format']}", title_justify="left")
+        table = Table(title=f"{width} x {height} {case['format']}: medians in milliseconds", title_justify="left")
+        table.add_column("", no_wrap=True)
         for name in (*PARTS, "whole", "over ours", "quartiles"):
             table.add_column(name, justify="right")
         for who, parts in case["median_ms"].items():
@@ -137,7 +140,7 @@ def show(report: dict[str, Any]) -> None:
             last = (f"{ratio['median']:.2f}", f"{ratio['q1']:.2f}-{ratio['q3']:.2f}") if ratio else ("1", "")
             table.add_row(TITLES[who], *(f"{parts[name]:.2f}" for name in (*PARTS, "whole")), *last)
         console.print(table)
-    table = Table("", "asked", "reached", "quartiles", title="asked and reached", title_justify="left")
+    table = Table("what", "asked", "reached", "quartiles", title="asked and reached", title_justify="left")
     for row in report["asked"]:
         mark = "[green]met[/]" if row["met"] else "[red]not met[/]"
         table.add_row(row["what"], f"{row['sign']} {row['asked']:g}", f"{row['median']:.2f} {mark}",
@@ -173,7 +176,8 @@ def picture(report: dict[str, Any], path: Path) -> None:
         for row, who in enumerate(names):
             parts, at = case["median_ms"][who], 0.0
             for part in PARTS:
-                sheet.barh(row, parts[part], left=at, color=colours[part], height=0.68, label=part if row == 0 else None)
+                label = part if row == 0 else None
+                sheet.barh(row, parts[part], left=at, color=colours[part], height=0.68, label=label)
                 at += parts[part]
             words = f" {parts['whole']:.1f} ms, of which {parts['whole'] - parts['infer']:.2f} not inference"
             sheet.text(at, row, words, va="center", fontsize=8, color="#333333")
@@ -181,11 +185,13 @@ def picture(report: dict[str, Any], path: Path) -> None:
         sheet.invert_yaxis()
         sheet.set_xlim(0, 1.45 * longest)
         width, height = case["size"]
-        name_axes(sheet, f"{width} x {height} {case['format']}: milliseconds of a frame, medians of {report['rounds']} rounds")
+        name_axes(sheet, f"{width} x {height} {case['format']}")
     np.atleast_1d(axes)[0].legend(loc="lower right", frameon=False, fontsize=8, ncols=2)
     machine = report["machine"]
     np.atleast_1d(axes)[-1].set_xlabel(
-        f"same frames, same student, {report['threads']} threads for everything; {machine['cpu']}", color=GREY
+        f"milliseconds of a frame, medians of {report['rounds']} rounds; same frames, same student, "
+        f"{report['threads']} threads for everything; {machine['cpu']}",
+        color=GREY,
     )
     save(figure, path)
 

@@ -1,6 +1,7 @@
 """Rounds: each contender reads the same frame in turn, and each part of ours meets its counterpart.
 
-Whatever else the machine does falls on all of them, so the ratio of a round means something where its milliseconds do not.
+Whatever else the machine does falls on all of them, so the ratio of a round means something where its milliseconds do
+not.
 """
 
 from __future__ import annotations

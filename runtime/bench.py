@@ -1,7 +1,7 @@
 """What the product does with a frame and how long each part takes: `Scorer.score` and `Overlay.draw`, on this machine.
 
-First one frame at a time, each part under its own clock; then through the threads of `Pipeline`, as `medtex-edge run` does
-it. Frames of which any is refused count as refused and nowhere else: a refusal is faster than a reading.
+First one frame at a time, each part under its own clock; then through the threads of `Pipeline`, as `medtex-edge run`
+does it. A refused frame is counted as refused and timed nowhere: a refusal is faster than a reading.
 """
 
 from __future__ import annotations

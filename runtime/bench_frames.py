@@ -1,7 +1,7 @@
 """The frames of a benchmark: the bundle's own examples, or a source's, as a camera of the wanted size would show them.
 
-They are made before the clock starts. No two that follow each other are equal: the eye moves by a pixel or two and every
-frame has noise of its own, as in front of a camera; equal ones would be refused, and refusing is fast.
+They are made before the clock starts. No two that follow each other are equal: the eye moves by a pixel or two and
+every frame has noise of its own, as in front of a camera; equal ones would be refused, and refusing is fast.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def to_layout(bgr: Pixels, layout: str) -> Pixels:
 
 
 def _shown(still: Pixels, size: Size, turn: float, whole: bool, rng: np.random.Generator) -> Pixels:
-    """The still in the middle of a black frame of that size, moved along a small circle by `turn` (0..1), with noise."""
+    """The still in the middle of a black frame, moved along a small circle by `turn` (0..1), with noise."""
     width, height = size
     share = 1.0 if whole else _DISC
     scale = min(width / still.shape[1], height / still.shape[0]) * share
