@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES, Contract
+from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.overlay import scale
 
 U8 = npt.NDArray[np.uint8]
@@ -93,11 +94,12 @@ class Rival:
         self._engine, self._contract, self._pixels = engine, contract, Pixels()
         self._bgr: U8 | None = None
 
-    def __call__(self, frame: U8, layout: str) -> dict[str, float]:
+    def __call__(self, frame: Frame) -> dict[str, float]:
+        assert frame.pixels is not None
         clock = [time.perf_counter()]
-        bgr = frame
-        if layout != "bgr":
-            bgr = self._bgr = cv2.cvtColor(frame, TO_BGR[layout], dst=self._bgr)
+        bgr = frame.pixels
+        if frame.layout != "bgr":
+            bgr = self._bgr = cv2.cvtColor(bgr, TO_BGR[frame.layout], dst=self._bgr)
         clock.append(time.perf_counter())
         self._pixels.facts(bgr)
         clock.append(time.perf_counter())

@@ -21,13 +21,13 @@ from medtex_edge.contract import Contract
 from medtex_edge.errors import DataError
 from medtex_edge.image import crop_resize, find_field_of_view
 from medtex_edge.runtime.backend import Backend
-from medtex_edge.runtime.bench import to_bgr
 from medtex_edge.runtime.bench_frames import Ring
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.overlay import FAINTEST, Overlay, blend_table
-from medtex_edge.runtime.pixels import draw_saliency
+from medtex_edge.runtime.pixels import draw_saliency, to_bgr
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.smoothing import LIVE_S
 
 U8 = npt.NDArray[np.uint8]
 Times = dict[str, list[float]]  # milliseconds, one a round
@@ -42,20 +42,22 @@ class Ours:
     """The product: `Scorer.score` and `Overlay.draw`, as `Pipeline` calls them."""
 
     def __init__(self, backend: Backend, contract: Contract) -> None:
-        self._scorer = Scorer(backend, contract, stream=True)
+        self._scorer = Scorer(backend, contract, stream=True, smooth_s=LIVE_S)
         self._overlay = Overlay(contract)
         self._overlay.warm()
-        self._picture: U8 | None = None
+        self._canvas: U8 | None = None
         self.reading: Reading | None = None
 
-    def __call__(self, frame: U8, layout: str) -> dict[str, float]:
-        slot = Frame(frame, layout, captured=time.monotonic())
+    def __call__(self, frame: Frame) -> dict[str, float]:
+        assert frame.pixels is not None
         began = time.perf_counter()
-        reading = self._scorer.score(slot)
+        reading = self._scorer.score(frame)
         read = time.perf_counter()
-        self._picture = to_bgr(frame, layout, self._picture)
+        picture = frame.pixels
+        if frame.layout != "bgr":
+            picture = self._canvas = to_bgr(picture, frame.layout, self._canvas)
         converted = time.perf_counter()
-        self._overlay.draw(self._picture, reading, 30.0)
+        self._overlay.draw(picture, reading, 30.0)
         ended = time.perf_counter()
         if reading.saliency is None:
             raise DataError(f"a frame was refused ({reading.detail}): there is nothing to compare")
@@ -97,7 +99,7 @@ class Case:
 
 def play(ring: Ring, case: Case, ours: Ours, rivals: dict[str, Rival], contract: Contract, rounds: int) -> Case:
     """Fill `case`."""
-    contenders: dict[str, Callable[[U8, str], dict[str, float]]] = {OURS: ours, **rivals}
+    contenders: dict[str, Callable[[Frame], dict[str, float]]] = {OURS: ours, **rivals}
     names = list(contenders)
     slot, single = Frame(), _Single(contract)
     for turn in range(_WARM_UP + rounds):
@@ -106,9 +108,10 @@ def play(ring: Ring, case: Case, ours: Ours, rivals: dict[str, Rival], contract:
         original = slot.pixels
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            frame = original.copy()
+            frame = Frame(original.copy(), case.layout, index=slot.index)
             time.sleep(_PAUSE_S)
-            taken = contenders[name](frame, case.layout)
+            frame.captured = time.monotonic()
+            taken = contenders[name](frame)
             if turn >= _WARM_UP:
                 for part, value in taken.items():
                     case.whole.setdefault(name, {}).setdefault(part, []).append(value)

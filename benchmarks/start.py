@@ -110,13 +110,17 @@ def main(bundle: Path, repeats: int, with_imports: bool, as_json: bool) -> None:
         }
         costs = imports(bundle, photo) if with_imports else []
     if as_json:
-        rows = {name: {"median": statistics.median(v), "best": min(v), "asked": ASKED[name]} for name, v in found.items()}
+        rows = {
+            name: {"asked": ASKED[name], "median": statistics.median(values), "best": min(values)}
+            for name, values in found.items()
+        }
         click.echo(json.dumps(rows, indent=2))
         return
     table = Table("what", "asked", "median", "best")
     for name, values in found.items():
         mark = "[green]met[/]" if statistics.median(values) <= ASKED[name] else "[red]not met[/]"
-        table.add_row(WORDS[name], f"<= {ASKED[name]:g}", f"{statistics.median(values):.3g} {mark}", f"{min(values):.3g}")
+        median = f"{statistics.median(values):.3g} {mark}"
+        table.add_row(WORDS[name], f"<= {ASKED[name]:g}", median, f"{min(values):.3g}")
     Console().print(table)
     if costs:
         table = Table("import", "ms", title="with everything that it imports", title_justify="left")

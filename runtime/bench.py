@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from medtex_edge.bundle import Bundle
@@ -25,8 +24,10 @@ from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.golden import check_golden
 from medtex_edge.runtime.overlay import Overlay
 from medtex_edge.runtime.pipeline import Pipeline
+from medtex_edge.runtime.pixels import to_bgr
 from medtex_edge.runtime.reading import Reading, Verdict
 from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.smoothing import LIVE_S
 from medtex_edge.runtime.summary import Histogram, Summary
 
 SCHEMA = "medtex-edge/bench/1"
@@ -34,7 +35,6 @@ FORMATS = ("bgr", "nv12", "yuyv", "grey")
 STAGES = ("quality", "prepare", "infer", "convert", "draw", "other")  # in the order in which a frame passes them
 WARM_UP = 10  # frames that are measured by nobody
 _LOOK_EVERY = 8  # frames between two looks at the memory
-_TO_BGR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "yuyv": cv2.COLOR_YUV2BGR_YUY2, "grey": cv2.COLOR_GRAY2BGR}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 def _in_turn(ring: Ring, backend: Backend, bundle: Bundle, frames: int) -> tuple[Way, dict[str, float | int] | None]:
     """One frame after the other; filling the slot, the camera's work, is outside of the clock."""
-    scorer = Scorer(backend, bundle.contract, stream=True)
+    scorer = Scorer(backend, bundle.contract, stream=True, rate=ring.rate, smooth_s=LIVE_S)
     overlay = Overlay(bundle.contract)
     overlay.warm()
     way, slot, memory = Way(), Frame(), []
@@ -128,7 +128,7 @@ def _in_turn(ring: Ring, backend: Backend, bundle: Bundle, frames: int) -> tuple
         cpu, began = time.process_time(), time.perf_counter()
         reading = scorer.score(slot)
         read = time.perf_counter()
-        picture = to_bgr(slot.pixels, slot.layout, picture)
+        picture = slot.pixels if slot.layout == "bgr" else to_bgr(slot.pixels, slot.layout, picture)
         converted = time.perf_counter()
         overlay.draw(picture, reading, rate)
         ended = time.perf_counter()
@@ -154,13 +154,6 @@ def _in_turn(ring: Ring, backend: Backend, bundle: Bundle, frames: int) -> tuple
             hint="show it fundus photographs: --source PATH, or another --size",
         )
     return way, _memory(memory)
-
-
-def to_bgr(pixels: Pixels, layout: str, out: Pixels | None) -> Pixels:
-    """(H, W, 3) BGR to draw into: the frame itself where it is BGR, else `out`, made where it does not fit."""
-    if layout == "bgr":
-        return pixels
-    return cv2.cvtColor(pixels, _TO_BGR[layout], dst=out)
 
 
 class _Finish:
@@ -195,7 +188,7 @@ def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) 
     ring.reopen()
     finish = _Finish()
     summary = Summary(ring.name, options.bundle.name, "", backend.name)
-    scorer = Scorer(backend, bundle.contract, stream=True)
+    scorer = Scorer(backend, bundle.contract, stream=True, rate=ring.rate, smooth_s=LIVE_S)
     pipeline = Pipeline(
         ring, scorer, bundle.contract, summary, picture_sinks=[finish], max_frames=WARM_UP + options.frames
     )
@@ -214,11 +207,15 @@ def _counts(way: Way, reading: Reading) -> bool:
 
 
 def _memory(looks: list[tuple[int, int]]) -> dict[str, float | int] | None:
-    """Resident megabytes at the end, and their growth per 1,000 frames: the slope of a line through the looks."""
+    """Resident megabytes at the end, and their growth per 1,000 frames.
+
+    The median slope between any two looks (Theil and Sen): a buffer that is made once, late, is no growth.
+    """
     if len(looks) < 2 or not looks[-1][1]:
         return None
     index, resident = np.array(looks, np.float64).T
-    slope = float(np.polyfit(index, resident / 1e6, 1)[0])
+    first, second = np.triu_indices(len(looks), 1)
+    slope = float(np.median((resident[second] - resident[first]) / (index[second] - index[first]))) / 1e6
     return {
         "resident_mb": round(looks[-1][1] / 1e6, 1),
         "growth_mb_per_1000_frames": round(1000 * slope, 3),

@@ -25,6 +25,8 @@ SIZE: Size = (1920, 1080)
 SIDES = (64, 7680)  # pixels
 MOST_STILLS = 5
 _STAY = 4  # rounds of one eye before the next one
+_RATE = 25.0  # frames per second, as a camera would count them
+_TURN = 25  # frames that pass uncounted while the camera is turned to the next eye
 _RING_BYTES = 96 << 20
 _FEWEST = 3  # frames of one eye; of two, each would be the one before the last
 _DISC = 0.94  # of the shorter side
@@ -81,7 +83,7 @@ class Ring:
 
     live = False  # every frame counts
     stream = True
-    rate = 0.0
+    rate = _RATE
     count: int | None = None
 
     def __init__(self, stills: Sequence[Pixels], size: Size, layout: str, *, whole: bool) -> None:
@@ -110,7 +112,8 @@ class Ring:
             frame.buffer = np.empty_like(pixels)
         np.copyto(frame.buffer, pixels)
         frame.pixels, frame.layout, frame.source, frame.error = frame.buffer, self.layout, self.name, ""
-        frame.index, self._next = self._next, self._next + 1
+        frame.index = self._next + _TURN * (self._next // (self._each * _STAY))
+        self._next += 1
         frame.captured = time.monotonic()
         frame.read_ms = (frame.captured - began) * 1e3
         return True
