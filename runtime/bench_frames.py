@@ -24,7 +24,7 @@ Size = tuple[int, int]  # width, height in pixels
 SIZE: Size = (1920, 1080)
 SIDES = (64, 7680)  # pixels
 MOST_STILLS = 5
-_STAY = 4  # rounds of one eye before the next one
+_STAY = 12  # frames of one eye, or a few more, before the next one
 _RATE = 25.0  # frames per second, as a camera would count them
 _TURN = 25  # frames that pass uncounted while the camera is turned to the next eye
 _RING_BYTES = 96 << 20
@@ -96,6 +96,7 @@ class Ring:
         most = max(2 * _FEWEST, min(24, _RING_BYTES // (3 * size[0] * size[1])))
         stills = stills[: max(1, most // _FEWEST)]
         self._each = most // len(stills)
+        self._stay = self._each * max(1, _STAY // self._each)
         rng = np.random.default_rng(0)
         self.frames = [
             to_layout(_shown(still, size, place / self._each, whole, rng), layout)
@@ -112,7 +113,7 @@ class Ring:
             frame.buffer = np.empty_like(pixels)
         np.copyto(frame.buffer, pixels)
         frame.pixels, frame.layout, frame.source, frame.error = frame.buffer, self.layout, self.name, ""
-        frame.index = self._next + _TURN * (self._next // (self._each * _STAY))
+        frame.index = self._next + _TURN * (self._next // self._stay)
         self._next += 1
         frame.captured = time.monotonic()
         frame.read_ms = (frame.captured - began) * 1e3
@@ -131,7 +132,7 @@ class Ring:
         """Nothing is held open."""
 
     def _place(self, index: int) -> int:
-        eye = index // (self._each * _STAY) % (len(self.frames) // self._each)
+        eye = index // self._stay % (len(self.frames) // self._each)
         return eye * self._each + index % self._each
 
 
