@@ -9,6 +9,7 @@ reached, and where memory sets the limit, that limit, from the speed of a copy m
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def set_threads(threads: int) -> None:
 def engines(bundle: Bundle, run: Path | None, threads: int, say: Any) -> dict[str, Engine]:
     """The rivals that can be opened here; the others with the reason why not."""
     model = bundle.model("fp32")
-    openers = {
+    openers: dict[str, Callable[[], Engine | None]] = {
         "a": lambda: by_onnxruntime(model, threads),
         "b": lambda: by_grad_cam(run, threads) if run else None,
         "c": lambda: by_openvino(model, threads),

@@ -186,7 +186,8 @@ def picture(report: dict[str, Any], path: Path) -> None:
         sheet.set_xlim(0, 1.45 * longest)
         width, height = case["size"]
         name_axes(sheet, f"{width} x {height} {case['format']}")
-    np.atleast_1d(axes)[0].legend(loc="lower right", frameon=False, fontsize=8, ncols=2)
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", frameon=False, fontsize=8, ncols=len(PARTS))
     machine = report["machine"]
     np.atleast_1d(axes)[-1].set_xlabel(
         f"milliseconds of a frame, medians of {report['rounds']} rounds; same frames, same student, "

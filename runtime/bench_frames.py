@@ -17,6 +17,7 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import DataError, NoFieldOfView, SettingsError
 from medtex_edge.image import find_field_of_view
 from medtex_edge.runtime.frame import Frame, Pixels
+from medtex_edge.runtime.pixels import to_bgr
 from medtex_edge.runtime.source import open_source
 
 Size = tuple[int, int]  # width, height in pixels
@@ -64,12 +65,14 @@ def golden_stills(bundle: Bundle) -> list[Pixels]:
 
 def source_stills(spec: str) -> tuple[list[Pixels], Size]:
     """The first pictures of a file, folder, video or stream in BGR, and the first one's size. Raises as the source."""
-    source, stills = open_source(spec), []
+    source = open_source(spec)
+    stills: list[Pixels] = []
     try:
         slot = Frame()
         while len(stills) < MOST_STILLS and source.read(slot):
             if slot.pixels is not None:
-                stills.append(slot.pixels.copy())
+                bgr = slot.pixels if slot.layout == "bgr" else to_bgr(slot.pixels, slot.layout, None)
+                stills.append(bgr.copy())
     finally:
         source.close()
     if not stills:
@@ -141,7 +144,8 @@ def to_layout(bgr: Pixels, layout: str) -> Pixels:
     if layout == "bgr":
         return bgr
     if layout == "grey":
-        return cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+        grey: Pixels = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+        return grey
     height, width = bgr.shape[:2]
     planes = cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420)
     luma, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
@@ -165,4 +169,5 @@ def _shown(still: Pixels, size: Size, turn: float, whole: bool, rng: np.random.G
     # One plane of noise, rolled for each channel: drawing three would take seconds at 4K.
     noise = rng.normal(0, _NOISE, placed.shape[:2]).astype(np.float32)
     shifted = np.stack([noise, np.roll(noise, 7, axis=1), np.roll(noise, 7, axis=0)], axis=2)
-    return np.clip(placed + shifted, 0, 255).astype(np.uint8)
+    noisy: Pixels = np.clip(placed + shifted, 0, 255).astype(np.uint8)
+    return noisy
