@@ -31,7 +31,7 @@ _TURN = 25  # frames that pass uncounted while the camera is turned to the next 
 _RING_BYTES = 96 << 20
 _FEWEST = 3  # frames of one eye; of two, each would be the one before the last
 _DISC = 0.94  # of the shorter side
-_TRAVEL = 2.0  # pixels, how far the eye moves about its place
+_TRAVEL = 0.002  # of the shorter side, how far the eye moves about its place: two pixels of 1080
 _NOISE = 2.0  # grey levels, standard deviation
 
 
@@ -160,9 +160,9 @@ def _shown(still: Pixels, size: Size, turn: float, whole: bool, rng: np.random.G
     width, height = size
     share = 1.0 if whole else _DISC
     scale = min(width / still.shape[1], height / still.shape[0]) * share
-    angle = 2 * math.pi * turn
-    x = (width - scale * still.shape[1]) / 2 + _TRAVEL * math.cos(angle)
-    y = (height - scale * still.shape[0]) / 2 + _TRAVEL * math.sin(angle)
+    angle, travel = 2 * math.pi * turn, _TRAVEL * min(size)
+    x = (width - scale * still.shape[1]) / 2 + travel * math.cos(angle)
+    y = (height - scale * still.shape[0]) / 2 + travel * math.sin(angle)
     wanted = (max(1, round(scale * still.shape[1])), max(1, round(scale * still.shape[0])))
     fitted = cv2.resize(still, wanted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     placed = cv2.warpAffine(fitted, np.array([[1, 0, round(x)], [0, 1, round(y)]], np.float32), size)

@@ -11,8 +11,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from medtex_edge.errors import StorageError
-from medtex_edge.files import atomic_path
+from medtex_edge.files import atomic_write
 from medtex_edge.runtime import text
 from medtex_edge.runtime.bench import STAGES
 from medtex_edge.runtime.console import printable
@@ -85,9 +84,10 @@ def spans(stages: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """Write the waterfall as PNG, whole or not at all. Raises `StorageError`."""
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), waterfall(report)):
-            raise StorageError(f"{path}: OpenCV cannot write it", hint="give it the ending .png")
+    done, content = cv2.imencode(".png", waterfall(report))
+    assert done
+    with atomic_write(path) as file:
+        file.write(content.tobytes())
 
 
 def waterfall(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:

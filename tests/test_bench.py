@@ -129,6 +129,7 @@ def test_a_source_is_measured_at_its_own_size(capsys: pytest.CaptureFixture[str]
         (("--size", "20x20"), 2, "64 to 7680"),
         (("--size", "321x240", "--format", "nv12"), 2, "even sides"),
         (("--backend", "abacus"), 2, "abacus"),
+        (("--png", "bars.jpg"), 2, ".png"),
         (("--source", "nowhere"), 6, "nowhere"),
         (("missing.medtex",), 3, "missing.medtex"),
     ],
@@ -138,6 +139,11 @@ def test_what_cannot_be_meant_is_one_line(
 ) -> None:
     assert main(["bench", *options]) == code
     assert words in capsys.readouterr().err
+
+
+def test_a_small_frame_is_no_eye_in_motion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--size", "96x96", "--frames", "30", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["in_turn"]["refused"] == {}
 
 
 @pytest.mark.parametrize("text", ["1920x1080", "1920X1080", "1920×1080"])

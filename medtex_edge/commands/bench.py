@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from medtex_edge.errors import SettingsError
+
 
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
@@ -49,6 +51,8 @@ def bench(bundle: Path | None, json_file: str | None, png: Path | None, size: st
     from medtex_edge.runtime.bench_frames import parse_size
     from medtex_edge.settings import newest_bundle
 
+    if png is not None and png.suffix.lower() != ".png":
+        raise SettingsError(f"--png: expected a name that ends in .png, got {png}")
     wanted = parse_size(size) if size else None
     report = measure(Options(bundle=bundle or newest_bundle(), size=wanted, **options))
     if json_file == "-":
