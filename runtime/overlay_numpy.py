@@ -11,7 +11,8 @@ import numpy.typing as npt
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-_STEPS = 8  # at least, of saliency from a row of cells to the next
+_STEPS = 4  # at least, of saliency from a row of cells to the next
+_MOST_SHARED = 4
 
 
 def draw_saliency(
@@ -19,8 +20,8 @@ def draw_saliency(
 ) -> None:
     """Draw `saliency` (h, w) in 0..1 over the box of `side` pixels at (left, top) of `frame` (H, W, 3), in place.
 
-    The cells tile the box; between their centres saliency is interpolated, the same for rows that are less than an
-    eighth of a cell apart. table (256, 4): what a saliency of k / 255 does to a pixel is table[k, 0] * pixel / 128,
+    The cells tile the box; between their centres saliency is interpolated, the same for pixels that are less than a
+    quarter of a cell apart, two across and at most four down. table (256, 4): what a saliency of k / 255 does to a pixel is table[k, 0] * pixel / 128,
     rounded, plus table[k, 1:]. What is no number counts as 0.
     """
     height, width = frame.shape[:2]
@@ -31,9 +32,10 @@ def draw_saliency(
     rows, columns = saliency.shape
     levels = np.rint(np.clip(np.nan_to_num(saliency, nan=0.0), 0, 1).astype(np.float32) * np.float32(255))
     levels = levels.astype(np.int64)
-    share = max(1, side // (_STEPS * rows))
-    shared = (y - top) // share * share + share // 2
-    (r, fy), (c, fx) = _places(shared, side, rows), _places(x - left, side, columns)
+    share = min(max(side // (_STEPS * max(rows, columns)), 1), _MOST_SHARED)
+    down = 2 * ((y - top) // share * share) + share
+    across = 2 * ((x - left) | 1) if share > 1 else 2 * (x - left) + 1
+    (r, fy), (c, fx) = _places(down, side, rows), _places(across, side, columns)
     line = levels[r] * (256 - fy)[:, None] + levels[np.minimum(r + 1, rows - 1)] * fy[:, None]
     value = line[:, c] * (256 - fx) + line[:, np.minimum(c + 1, columns - 1)] * fx
     effect = table[(value + 32768) >> 16].astype(np.int64)
@@ -41,8 +43,8 @@ def draw_saliency(
     region[:] = ((effect[..., :1] * region + 64) >> 7) + effect[..., 1:]
 
 
-def _places(pixels: I64, side: int, cells: int) -> tuple[I64, I64]:
-    """The cell whose centre each pixel lies after, and by how many 256ths of a cell."""
-    scaled = ((2 * pixels + 1) * cells - side) * 32768
+def _places(middles: I64, side: int, cells: int) -> tuple[I64, I64]:
+    """The cell whose centre each lies after, in half pixels from the box's edge, and by how many 256ths of a cell."""
+    scaled = (middles * cells - side) * 32768
     position = np.clip(scaled // side, 0, (cells - 1) << 16)
     return position >> 16, (position >> 8) & 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import cv2
@@ -20,6 +21,7 @@ SURE = 0.45
 # Of the structure of two frames, without moving one: 0.95 or more where only noise or light differs, 0.8 after a move
 # by a hundredth, 0.1 to 0.4 for two different photographs.
 SAME_SCENE = 0.6
+STILL = 0.9  # less than a hundredth of the disc: not asked how far
 LONGEST_S = 0.25  # between two frames: after more, nothing is said of what the eye did meanwhile
 _SHORTEST_S = 1 / 30  # the error of a shift, divided by less, would look like speed
 
@@ -69,11 +71,12 @@ class MotionMeter:
             motion = Motion(None, same_scene=False)
         else:
             likeness = _correlation(before, structure, self._product)
-            (dx, dy), sure = cv2.phaseCorrelate(before, structure, self._window)
             (x, y), (old_x, old_y) = _centre(box), _centre(last)
-            cells = structure.shape[0]
-            shift = np.hypot((x - old_x) / box.side + dx / cells, (y - old_y) / box.side + dy / cells)
-            speed = float(shift) / max(seconds, _SHORTEST_S) if sure >= SURE else None
+            dx, dy, sure = (x - old_x) / box.side, (y - old_y) / box.side, 1.0
+            if likeness < STILL:
+                (more_x, more_y), sure = cv2.phaseCorrelate(before, structure, self._window)
+                dx, dy = dx + more_x / len(structure), dy + more_y / len(structure)
+            speed = math.hypot(dx, dy) / max(seconds, _SHORTEST_S) if sure >= SURE else None
             motion = Motion(speed, same_scene=likeness >= SAME_SCENE)
         np.copyto(before, structure)
         self._box = box

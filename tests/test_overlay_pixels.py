@@ -88,12 +88,18 @@ def test_full_saliency_has_the_scales_last_colour_and_opacity(value: float) -> N
 def test_a_map_is_enlarged_about_the_centres_of_its_cells() -> None:
     saliency = np.zeros((8, 8), np.float32)
     saliency[2, 5] = 1
-    drawn = np.full((80, 80, 3), 100, np.uint8)
-    pixels.draw_saliency(drawn, saliency, FieldOfView(0, 0, 80, 1.0), blend_table())
-    strength = np.abs(drawn.astype(int) - 100).sum(axis=2)
-    y, x = np.argwhere(strength == strength.max()).mean(axis=0)
-    assert (y, x) == pytest.approx((24.5, 54.5), abs=0.6)
-    assert not strength[40:].any()
+    darker = np.zeros((256, 4), np.uint8)
+    darker[:, 0] = 128 - np.arange(256) // 2
+    for side in (80, 84, 400):  # pixels of their own, pairs, and fours down
+        drawn = np.full((side, side, 3), 200, np.uint8)
+        pixels.draw_saliency(drawn, saliency, FieldOfView(0, 0, side, 1.0), darker)
+        strength = 200.0 - drawn[..., 0]
+        y, x = np.mgrid[:side, :side] + 0.5
+        cell = side / 8
+        centre = ((y * strength).sum() / strength.sum(), (x * strength).sum() / strength.sum())
+        assert centre == pytest.approx((2.5 * cell, 5.5 * cell), abs=0.2)
+        assert strength[round(2.5 * cell), round(5.5 * cell)] == pytest.approx(199, abs=0.2 * 200)
+        assert not strength[round(4 * cell) :].any()
 
 
 def test_no_table_overflows() -> None:

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "clones.hpp"
+
 namespace medtex {
 namespace {
 
@@ -44,6 +46,18 @@ struct Ring {
     }
 };
 
+// How many points lie on the ring, less those beyond it.
+MEDTEX_CLONES
+int score(const double* __restrict x, const double* __restrict y, int64_t n, double cx, double cy, Ring ring) {
+    int64_t on = 0, outside = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const double dx = x[i] - cx, dy = y[i] - cy, distance = dx * dx + dy * dy;
+        outside += distance > ring.outer;
+        on += (distance >= ring.inner) & (distance <= ring.outer);
+    }
+    return static_cast<int>(on - outside);
+}
+
 std::optional<Circle> best_triple(const Outline& s, const Few& few, double tolerance) {
     std::optional<Circle> best;
     int best_score = 0;
@@ -64,17 +78,10 @@ std::optional<Circle> best_triple(const Outline& s, const Few& few, double toler
         const double rx = static_cast<double>(x0) - c.x, ry = static_cast<double>(y0) - c.y;
         c.radius = std::sqrt(rx * rx + ry * ry);
         if (!plausible(c, s)) continue;
-        const Ring ring(c.radius, tolerance);
-        int on = 0, outside = 0;
-        for (int p = 0; p < few.size; ++p) {
-            const double dx = few.x[static_cast<size_t>(p)] - c.x, dy = few.y[static_cast<size_t>(p)] - c.y;
-            const double distance = dx * dx + dy * dy;
-            outside += distance > ring.outer;
-            on += (distance >= ring.inner) & (distance <= ring.outer);
-        }
-        if (!best || on - outside > best_score) {
+        const int reached = score(few.x.data(), few.y.data(), few.size, c.x, c.y, Ring(c.radius, tolerance));
+        if (!best || reached > best_score) {
             best = c;
-            best_score = on - outside;
+            best_score = reached;
         }
     }
     return best;

@@ -23,9 +23,10 @@ struct Place {
     int32_t cell, fraction;
 };
 
-Place place(int64_t pixel, int64_t side, int64_t cells) {
-    // Both counted from their centres, in 65536ths of a cell; rounded down.
-    const int64_t scaled = ((2 * pixel + 1) * cells - side) * 32768;
+// `middle` of a pixel, or of several, in half pixels from the box's edge.
+Place place(int64_t middle, int64_t side, int64_t cells) {
+    // From centre to centre, in 65536ths of a cell; rounded down.
+    const int64_t scaled = (middle * cells - side) * 32768;
     const int64_t position = std::clamp<int64_t>(scaled < 0 ? 0 : scaled / side, 0, (cells - 1) * 65536);
     return {static_cast<int32_t>(position >> 16), static_cast<int32_t>((position >> 8) & 255)};
 }
@@ -49,6 +50,8 @@ struct Stretch {
     int64_t x;
     size_t at, pixels;
 };
+
+constexpr size_t kSlack = 8;  // bytes behind a row's effect, for what is copied too much
 
 struct Workspace {
     std::vector<int32_t> line;         // the grid at the height of a row of pixels, times 256
@@ -81,10 +84,11 @@ void interpolate(const int32_t* __restrict fractions, int32_t base, int32_t step
     for (size_t i = 0; i < n; ++i) levels[i] = static_cast<uint8_t>((base + step * fractions[i]) >> 16);
 }
 
-void look_up(const Scale::Level* scale, const uint8_t* levels, uint8_t* kept, uint8_t* added, size_t n) {
-    for (size_t i = 0; i < n; ++i, kept += 3, added += 3) {
-        const Scale::Level level = scale[levels[i]];
-        // Four are copied, of which the fourth is overwritten by the next pixel's first.
+// `apart` is 2 where the levels of pixels at even distances from the first are those of the next ones, else 1.
+void look_up(const Scale::Level* scale, const uint8_t* levels, uint8_t* kept, uint8_t* added, size_t n, size_t apart) {
+    for (size_t i = 0; i < n; i += apart, kept += 3 * apart, added += 3 * apart) {
+        const Scale::Level& level = scale[levels[i]];
+        // More is copied than is meant; what comes next overwrites it.
         std::memcpy(kept, level.kept.data(), sizeof level.kept);
         std::memcpy(added, level.added.data(), sizeof level.added);
     }
@@ -93,15 +97,16 @@ void look_up(const Scale::Level* scale, const uint8_t* levels, uint8_t* kept, ui
 struct Job {
     const Target& frame;
     const Map& map;
-    int64_t rows, top, side, share;
+    int64_t rows, left, top, side;
+    int64_t share;  // rows of the frame that have one effect; pairs of columns, where it is more than one
     const Scale& scale;
 };
 
-// The effect on a row of pixels whose saliency is that of `pixel` rows below the box's top; false where there is none.
-bool set_stretches(const Job& job, int64_t pixel, Workspace& work) {
+// The effect on rows of pixels around `middle`, in half pixels below the box's top; false where there is none.
+bool set_stretches(const Job& job, int64_t middle, Workspace& work) {
     const Map& map = job.map;
     const size_t columns = map.ends.size();
-    const Place at = place(pixel, job.side, job.rows);
+    const Place at = place(middle, job.side, job.rows);
     const size_t r = static_cast<size_t>(at.cell), next = std::min(r + 1, static_cast<size_t>(job.rows - 1));
     work.stretches.clear();
     if (std::max(map.brightest[r], map.brightest[next]) < job.scale.least) return false;
@@ -128,7 +133,12 @@ bool set_stretches(const Job& job, int64_t pixel, Workspace& work) {
                         work.levels.data() + static_cast<size_t>(x - start), n);
         }
         const size_t pixels = static_cast<size_t>(x - start), byte = 3 * at_pixel;
-        look_up(job.scale.levels.data(), work.levels.data(), work.kept.data() + byte, work.added.data() + byte, pixels);
+        // Of a pair that the frame's edge cuts there is one.
+        const size_t single = job.share == 1 ? pixels : std::min<size_t>((start - job.left) & 1, pixels);
+        uint8_t *const kept = work.kept.data() + byte, *const added = work.added.data() + byte;
+        look_up(job.scale.levels.data(), work.levels.data(), kept, added, single, 1);
+        look_up(job.scale.levels.data(), work.levels.data() + single, kept + 3 * single, added + 3 * single,
+                pixels - single, 2);
         work.stretches.push_back({start, byte, pixels});
         at_pixel += pixels;
     }
@@ -142,14 +152,14 @@ void draw_rows(const Job& job, int64_t begin, int64_t end) {
     const size_t columns = job.map.ends.size(), pixels = job.map.fractions.size();
     work.line.resize(columns + 1);
     work.levels.resize(pixels);
-    work.kept.resize(3 * pixels + 1);
-    work.added.resize(3 * pixels + 1);
+    work.kept.resize(3 * pixels + kSlack);
+    work.added.resize(3 * pixels + kSlack);
     work.stretches.reserve(columns);
     const bool packed = frame.channel == 1 && frame.column == 3;
     for (int64_t y = begin; y < end;) {
         const int64_t first = (y - job.top) / job.share * job.share;  // of the rows that share it
         const int64_t stop = std::min(end, job.top + first + job.share);
-        if (!set_stretches(job, first + job.share / 2, work)) {
+        if (!set_stretches(job, 2 * first + job.share, work)) {
             y = stop;
             continue;
         }
@@ -165,7 +175,8 @@ void draw_rows(const Job& job, int64_t begin, int64_t end) {
     }
 }
 
-constexpr int64_t kSteps = 8;  // at least, of saliency from a row of cells to the next
+constexpr int64_t kSteps = 4;  // at least, of saliency from a row of cells to the next
+constexpr int64_t kMostShared = 4;
 constexpr int64_t kFewestRows = 32;  // less is done sooner than another thread is woken
 
 }  // namespace
@@ -173,7 +184,8 @@ constexpr int64_t kFewestRows = 32;  // less is done sooner than another thread 
 Scale::Scale(const uint8_t* table) {
     for (int k = 0; k < kLevels; ++k) {
         const uint8_t* row = table + 4 * k;
-        levels[static_cast<size_t>(k)] = {{row[0], row[0], row[0], 128}, {row[1], row[2], row[3], 0}};
+        levels[static_cast<size_t>(k)] = {{row[0], row[0], row[0], row[0], row[0], row[0], 128, 128},
+                                          {row[1], row[2], row[3], row[1], row[2], row[3], 0, 0}};
         if (least == kLevels && (row[0] != 128 || row[1] || row[2] || row[3])) least = k;
     }
 }
@@ -198,16 +210,18 @@ void draw_saliency(const Target& frame, const Grid& grid, int64_t left, int64_t 
             brightest = std::max(brightest, to[c]);
         }
     }
+    const int64_t finest = side / (kSteps * std::max(grid.rows, grid.columns));
+    const int64_t share = std::clamp<int64_t>(finest, 1, kMostShared);
     map.fractions.resize(static_cast<size_t>(x1 - x0));
     map.ends.assign(columns, x0);
     for (int64_t x = x0; x < x1; ++x) {
-        const Place at = place(x - left, side, grid.columns);
+        const int64_t in_box = x - left;
+        const Place at = place(share > 1 ? 2 * (in_box | 1) : 2 * in_box + 1, side, grid.columns);
         map.fractions[static_cast<size_t>(x - x0)] = at.fraction;
         map.ends[static_cast<size_t>(at.cell)] = x + 1;
     }
     for (size_t c = 1; c < columns; ++c) map.ends[c] = std::max(map.ends[c], map.ends[c - 1]);
-    const int64_t share = std::max<int64_t>(1, side / (kSteps * grid.rows));
-    const Job job{frame, map, grid.rows, top, side, share, scale};
+    const Job job{frame, map, grid.rows, left, top, side, share, scale};
     pool().split(y1 - y0, kFewestRows, [&](int64_t begin, int64_t end) { draw_rows(job, y0 + begin, y0 + end); });
 }
 

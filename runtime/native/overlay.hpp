@@ -21,7 +21,7 @@ struct Grid {
 struct Scale {
     static constexpr int kLevels = 256;
     struct Level {
-        std::array<std::uint8_t, 4> kept, added;  // of three channels; the fourth fills up four bytes
+        std::array<std::uint8_t, 8> kept, added;  // of two pixels; two bytes fill up eight
     };
     std::array<Level, kLevels> levels;
     int least = kLevels;  // below this level nothing changes
@@ -33,8 +33,8 @@ struct Scale {
 inline constexpr std::int64_t kMaxGridSide = 4096;
 
 // Draw `grid` over the box of `side` pixels at (left, top) of `frame`, which may reach beyond it. The grid's cells
-// tile the box; between their centres saliency is interpolated, beyond the outermost ones it is theirs. Rows that are
-// less than an eighth of a cell apart share it. The method, to the last bit: medtex_edge/runtime/overlay_numpy.py.
+// tile the box; between their centres saliency is interpolated, beyond the outermost ones it is theirs. Pixels
+// that are less than a quarter of a cell apart share it, two across and at most four down. The method, to the last bit: medtex_edge/runtime/overlay_numpy.py.
 void draw_saliency(const Target& frame, const Grid& grid, std::int64_t left, std::int64_t top, std::int64_t side,
                    const Scale& scale);
 

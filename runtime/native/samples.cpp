@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "clones.hpp"
+
 namespace medtex {
 namespace {
 
@@ -24,7 +26,7 @@ int percentile(const std::array<int, 256>& histogram, int64_t count, int64_t per
 
 // The samples of a triangle in one corner of the frame.
 struct Corner {
-    std::array<const uint8_t*, kMaxCorner> samples{};
+    std::array<Colour, kMaxCorner> samples{};
     size_t size = 0;
 
     template <class Value>
@@ -36,6 +38,39 @@ struct Corner {
         return *nth;
     }
 };
+
+// `level_of` of many samples.
+MEDTEX_CLONES
+void levels_of(const uint8_t* __restrict r, const uint8_t* __restrict g, const uint8_t* __restrict b,
+               uint8_t border_r, uint8_t border_g, uint8_t border_b, uint8_t* __restrict level, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        const uint8_t above_r = static_cast<uint8_t>(std::max(r[i], border_r) - border_r);
+        const uint8_t above_g = static_cast<uint8_t>(std::max(g[i], border_g) - border_g);
+        const uint8_t above_b = static_cast<uint8_t>(std::max(b[i], border_b) - border_b);
+        level[i] = std::max(std::max(above_r, above_g), above_b);
+    }
+}
+
+MEDTEX_CLONES
+int sum_of_steps(const uint8_t* __restrict a, const uint8_t* __restrict b, size_t n) {
+    int sum = 0;
+    for (size_t i = 0; i < n; ++i) sum += std::abs(a[i] - b[i]);
+    return sum;
+}
+
+MEDTEX_CLONES
+void vote_of(const uint8_t* __restrict above, const uint8_t* __restrict here, const uint8_t* __restrict below,
+             uint8_t least, uint8_t* __restrict votes, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        votes[i] = static_cast<uint8_t>((above[i] >= least) + (here[i] >= least) + (below[i] >= least));
+}
+
+// `votes` begins one before the row and ends one behind it.
+MEDTEX_CLONES
+void majority_of(const uint8_t* __restrict votes, uint8_t* __restrict lit, size_t n) {
+    for (size_t i = 0; i < n; ++i)
+        lit[i] = static_cast<uint8_t>(static_cast<uint8_t>(votes[i] + votes[i + 1] + votes[i + 2]) >= 5);
+}
 
 }  // namespace
 
@@ -58,13 +93,15 @@ std::optional<Look> Samples::light(Threshold& threshold) {
 
 // level_[...] of every sample above `border`, and their histogram.
 Samples::Histogram Samples::measure(const Colour& border) {
+    const auto byte = [&](size_t c) { return static_cast<uint8_t>(border[c]); };
+    const size_t n = static_cast<size_t>(cells());
+    levels_of(planes_[0].data(), planes_[1].data(), planes_[2].data(), byte(0), byte(1), byte(2), level_.data(), n);
+    // Neighbours are often alike: in turns, one count does not wait for the one before to be written.
+    std::array<Histogram, 4> parts{};
+    for (size_t i = 0; i < n; ++i) ++parts[i % 4][level_[i]];
     Histogram histogram{};
-    for (size_t i = 0; i < static_cast<size_t>(cells()); ++i) {
-        const uint8_t* p = &samples_[3 * i];
-        const int level = level_of({p[0], p[1], p[2]}, border);
-        level_[i] = static_cast<uint8_t>(level);
-        ++histogram[static_cast<size_t>(level)];
-    }
+    for (const Histogram& part : parts)
+        for (size_t level = 0; level < 256; ++level) histogram[level] += part[level];
     return histogram;
 }
 
@@ -79,9 +116,10 @@ std::optional<Look> Samples::refuse(const Histogram& histogram, int median) cons
     const int64_t mean = sum / count;
     for (int level = 0; level < 256; ++level) spread += std::abs(level - mean) * histogram[static_cast<size_t>(level)];
     const uint8_t* level = level_.data();
+    const size_t n = static_cast<size_t>(columns);
     for (int i = 0; i < rows; ++i, level += columns) {
-        for (int j = 0; j + 1 < columns; ++j) steps += std::abs(level[j + 1] - level[j]);
-        for (int j = 0; i + 1 < rows && j < columns; ++j) steps += std::abs(level[j + columns] - level[j]);
+        steps += sum_of_steps(level + 1, level, n - 1);
+        if (i + 1 < rows) steps += sum_of_steps(level + columns, level, n);
     }
     const int64_t pairs = int64_t{rows - 1} * columns + int64_t{rows} * (columns - 1);
     if (steps * count * 100 > spread * pairs * 80)
@@ -98,8 +136,9 @@ Threshold Samples::find_threshold() {
         Corner corner;
         for (int i = 0; i < leg; ++i)
             for (int j = 0; i + j < leg; ++j)
-                corner.samples[corner.size++] = sample(which & 2 ? rows - 1 - i : i, which & 1 ? columns - 1 - j : j);
-        const int median = corner.ranked(corner.size / 2, [](const uint8_t* p) { return std::max({p[0], p[1], p[2]}); });
+                corner.samples[corner.size++] =
+                    sample(at(which & 2 ? rows - 1 - i : i, which & 1 ? columns - 1 - j : j));
+        const int median = corner.ranked(corner.size / 2, [](const Colour& p) { return std::max({p[0], p[1], p[2]}); });
         if (median < least) {
             least = median;
             darkest = corner;
@@ -107,10 +146,10 @@ Threshold Samples::find_threshold() {
     }
     Threshold threshold;
     Colour border;
-    for (size_t c = 0; c < 3; ++c) border[c] = darkest.ranked(darkest.size / 2, [c](const uint8_t* p) { return int{p[c]}; });
+    for (size_t c = 0; c < 3; ++c) border[c] = darkest.ranked(darkest.size / 2, [c](const Colour& p) { return p[c]; });
     if (*std::max_element(border.begin(), border.end()) > kBorderMax) return threshold;
     threshold.border = border;
-    const int noise = darkest.ranked(darkest.size * 3 / 4, [&](const uint8_t* p) { return level_of({p[0], p[1], p[2]}, border); });
+    const int noise = darkest.ranked(darkest.size * 3 / 4, [&](const Colour& p) { return level_of(p, border); });
     threshold.contrast = percentile(measure(border), cells(), 97);
     threshold.least = std::max({10, threshold.contrast * 12 / 100, std::min(3 * noise, threshold.contrast / 2)});
     return threshold;
@@ -118,17 +157,14 @@ Threshold Samples::find_threshold() {
 
 // lit_ = the 3 x 3 majority of level_ >= least, edges repeated.
 void Samples::vote(int least) {
-    std::array<uint8_t, kGrid> votes{};
+    std::array<uint8_t, kGrid + 2> votes{};
+    const size_t n = static_cast<size_t>(columns);
     for (int i = 0; i < rows; ++i) {
-        const uint8_t* above = &level_[at(std::max(i - 1, 0), 0)];
-        const uint8_t* here = &level_[at(i, 0)];
-        const uint8_t* below = &level_[at(std::min(i + 1, rows - 1), 0)];
-        for (int j = 0; j < columns; ++j)
-            votes[static_cast<size_t>(j)] =
-                static_cast<uint8_t>((above[j] >= least) + (here[j] >= least) + (below[j] >= least));
-        for (int j = 0; j < columns; ++j)
-            lit_[at(i, j)] = votes[static_cast<size_t>(std::max(j - 1, 0))] + votes[static_cast<size_t>(j)] +
-                                 votes[static_cast<size_t>(std::min(j + 1, columns - 1))] >= 5;
+        const auto row = [&](int k) { return &level_[at(std::clamp(k, 0, rows - 1), 0)]; };
+        vote_of(row(i - 1), row(i), row(i + 1), static_cast<uint8_t>(least), votes.data() + 1, n);
+        votes[0] = votes[1];
+        votes[n + 1] = votes[n];
+        majority_of(votes.data(), &lit_[at(i, 0)], n);
     }
 }
 

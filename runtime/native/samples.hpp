@@ -43,11 +43,11 @@ public:
         const std::int64_t offset = step / 2;
         rows = static_cast<int>((frame.height - offset + step - 1) / step);
         columns = static_cast<int>((frame.width - offset + step - 1) / step);
-        std::uint8_t* to = samples_.data();
+        std::size_t k = 0;
         for (int i = 0; i < rows; ++i)
-            for (int j = 0; j < columns; ++j, to += 3) {
+            for (int j = 0; j < columns; ++j, ++k) {
                 const Colour colour = pixels.at(offset + i * step, offset + j * step);
-                for (std::size_t c = 0; c < 3; ++c) to[c] = static_cast<std::uint8_t>(colour[c]);
+                for (std::size_t c = 0; c < 3; ++c) planes_[c][k] = static_cast<std::uint8_t>(colour[c]);
             }
     }
     // Decides what is lit, or why nothing can be; `lit` and `body` hold after success.
@@ -66,7 +66,7 @@ private:
     static constexpr std::size_t kCells = kGrid * kGrid;
 
     std::size_t at(int row, int column) const { return static_cast<std::size_t>(row * columns + column); }
-    const std::uint8_t* sample(int row, int column) const { return &samples_[3 * at(row, column)]; }
+    Colour sample(std::size_t k) const { return {planes_[0][k], planes_[1][k], planes_[2][k]}; }
     Histogram measure(const Colour& border);
     std::optional<Look> refuse(const Histogram& histogram, int median) const;
     Threshold find_threshold();
@@ -74,7 +74,7 @@ private:
     int root_of(int run);
     void find_body();
 
-    std::array<std::uint8_t, 3 * kCells> samples_;
+    std::array<std::array<std::uint8_t, kCells>, 3> planes_;  // the three channels of each sample
     std::array<std::uint8_t, kCells> level_, lit_, body_;
     std::array<Run, kCells / 2> runs_;
     std::int64_t body_area_ = 0;
