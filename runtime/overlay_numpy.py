@@ -21,8 +21,8 @@ def draw_saliency(
     """Draw `saliency` (h, w) in 0..1 over the box of `side` pixels at (left, top) of `frame` (H, W, 3), in place.
 
     The cells tile the box; between their centres saliency is interpolated, the same for pixels that are less than a
-    quarter of a cell apart, two across and at most four down. table (256, 4): what a saliency of k / 255 does to a pixel is table[k, 0] * pixel / 128,
-    rounded, plus table[k, 1:]. What is no number counts as 0.
+    quarter of a cell apart, two across and at most four down. table (256, 4): what a saliency of k / 255 does to a
+    pixel is table[k, 0] * pixel / 128, rounded, plus table[k, 1:]. What is no number counts as 0.
     """
     height, width = frame.shape[:2]
     x = np.arange(max(left, 0), min(left + side, width))
