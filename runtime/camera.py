@@ -1,4 +1,4 @@
-"""Cameras: V4L2 by number or path, and the CSI connector of Jetson boards through GStreamer."""
+"""Cameras: V4L2 by number or path, the CSI connector of Jetson boards, and any GStreamer pipeline."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ import os
 import platform
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 
 from medtex_edge.errors import SettingsError, SourceError
+from medtex_edge.runtime import layout
+from medtex_edge.runtime.camera_settings import AUTO, CameraSettings, Mode, lock, remember, restore, set_mode
+from medtex_edge.runtime.device import Device
 from medtex_edge.runtime.machine import video_devices
-from medtex_edge.runtime.video import Attempt, Live
+from medtex_edge.runtime.video import OPEN_TIMEOUT_MS, READ_TIMEOUT_MS, Attempt, Live
+
+# OpenCV waits ten seconds for a driver that gives no frame; it reads this once, before the first camera.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
 
 _CLOCK_SLACK_S = 10.0
 _BUSY_HINT = "close other programs that use it, or name another by --camera; `medtex-edge doctor` lists them"
+_CSI_HINT = "check the ribbon cable, and on the board: sudo systemctl restart nvargus-daemon"
+_CSI_SIZE, _CSI_FPS = (1280, 720), 30
 _CSI = (
-    "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! "
-    "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+    "nvarguscamerasrc sensor-id={sensor}{exposure} ! "
+    "video/x-raw(memory:NVMM),width={width},height={height},framerate={fps}/1 ! "
+    # NV12 is what the sensor's processor makes; only the copy into plain memory is left to do.
+    "nvvidconv ! video/x-raw,format=NV12 ! "
     # One buffer and no clock: the newest frame, as soon as it is there.
     "appsink max-buffers=1 drop=true sync=false"
 )
@@ -42,22 +53,88 @@ class Camera(Live):
         return now
 
 
-def open_camera(spec: str) -> Camera:
-    """Open `N`, `/dev/videoN` (or any path of a device), `csi` or `csi:N`.
+class V4L2Camera(Camera):
+    """A camera of the kernel's, found again wherever it comes back, with the settings that it had."""
 
-    Raises `SettingsError` for another word, `SourceError` with the list of what was tried.
+    def __init__(self, path: str, name: str, wanted: CameraSettings) -> None:
+        self._device = Device(path)
+        self._wanted = wanted
+        self._kept: dict[int, float] | None = None  # controls, from the first opening on
+        self._path = path
+        super().__init__(name, [(f"{path} by V4L2", self._open)], _hint())
+
+    def _open(self) -> cv2.VideoCapture:
+        path = self._device.find()
+        capture = _v4l2(path)
+        if path != self._path:
+            self._notes.append(f"{self.name}: came back as {path}")
+            self._path = path
+        return capture
+
+    def _ready(self, capture: cv2.VideoCapture) -> str:
+        mode = set_mode(capture, self._wanted)
+        if self._kept is not None:
+            restore(capture, self._kept)
+        lock(capture, self._wanted)
+        failure = self._prove(capture)
+        if not failure:
+            self._settle(capture, mode)
+        return failure
+
+    def _settle(self, capture: cv2.VideoCapture, mode: Mode) -> None:
+        self.layout = mode.layout
+        # A JPEG says its own size.
+        self._shape = None if mode.format == "mjpg" else layout.shape(mode.layout, *mode.size)
+        if self._kept is not None:
+            return
+        self._kept = remember(capture)
+        if self._wanted.fps and mode.fps and abs(mode.fps - self._wanted.fps) > 0.1 * self._wanted.fps:
+            self._notes.append(f"{self.name}: asked for {self._wanted.fps:g} frames/s, its driver says {mode.fps:g}")
+        # What was chosen once is asked for from now on: the same geometry and colours after a loss.
+        self._wanted = replace(self._wanted, format=mode.format, size=mode.size)
+
+
+class Pipeline(Camera):
+    """A GStreamer pipeline that ends in an appsink."""
+
+    def __init__(
+        self, name: str, attempt: Attempt, hint: str, *, delivers: str, size: tuple[int, int] | None = None
+    ) -> None:
+        self._delivers, self._size = delivers, size
+        super().__init__(name, [attempt], hint)
+
+    def _ready(self, capture: cv2.VideoCapture) -> str:
+        failure = self._prove(capture)
+        size = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if failure:
+            return failure
+        if self._size is not None and size != self._size:
+            return "expected {}x{} pixels, it gives {}x{}".format(*self._size, *size)
+        self.layout = self._delivers
+        self._shape = None if self._delivers == "bgr" else layout.shape(self._delivers, *size)
+        return ""
+
+
+def open_camera(spec: str, wanted: CameraSettings | None = None) -> Camera:
+    """Open `N`, `/dev/videoN` (or any path of a device), `csi` or `csi:N`, or `gst:PIPELINE`.
+
+    Raises `SettingsError` for another word or a setting that this kind of camera has not, `SourceError` with the list
+    of what was tried or with what the driver did not take.
     """
+    wanted = wanted or CameraSettings()
     csi = re.fullmatch(r"csi(?::(\d+))?", spec)
     if csi:
-        pipeline = _CSI.format(sensor=csi[1] or "0")
-        hint = "check the ribbon cable, and on the board: sudo systemctl restart nvargus-daemon"
-        return Camera(spec, [("GStreamer nvarguscamerasrc", lambda: _gstreamer(pipeline))], hint)
+        return _csi(spec, csi[1] or "0", wanted)
+    if spec.startswith("gst:"):
+        return _custom(spec.removeprefix("gst:").strip(), wanted)
     if re.fullmatch(r"\d{1,4}", spec):
         number = int(spec)
-        return Camera(f"camera {number}", _by_number(number), _hint())
+        if platform.system() != "Linux":
+            return Camera(f"camera {number}", [(f"index {number}", lambda: cv2.VideoCapture(number))], _hint())
+        return V4L2Camera(f"/dev/video{number}", f"camera {number}", wanted)
     if spec.startswith("/"):
-        return Camera(spec, [(f"{spec} by V4L2", lambda: _v4l2(spec))], _hint())
-    raise SettingsError(f"camera: expected a number, a path such as /dev/video0, or csi, got {spec!r}")
+        return V4L2Camera(spec, spec, wanted)
+    raise SettingsError(f"camera: expected a number, a path such as /dev/video0, csi or gst:PIPELINE, got {spec!r}")
 
 
 def has_gstreamer() -> bool:
@@ -65,11 +142,37 @@ def has_gstreamer() -> bool:
     return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
 
 
-def _by_number(number: int) -> list[Attempt]:
-    path = f"/dev/video{number}"
-    if platform.system() == "Linux":
-        return [(f"{path} by V4L2", lambda: _v4l2(path))]
-    return [(f"index {number}", lambda: cv2.VideoCapture(number, cv2.CAP_ANY))]
+def _csi(spec: str, sensor: str, wanted: CameraSettings) -> Camera:
+    if wanted.format not in (AUTO, "nv12"):
+        raise SettingsError(f"--camera-format: a CSI camera is read as nv12, got {wanted.format}", hint="leave it out")
+    if wanted.white_balance not in (None, AUTO):
+        raise SettingsError("--white-balance: the CSI driver takes no colour temperature", hint="leave it out")
+    width, height = wanted.size or _CSI_SIZE
+    exposure = ""
+    if isinstance(wanted.exposure, int):
+        nanoseconds = wanted.exposure * 1000
+        exposure = f' exposuretimerange="{nanoseconds} {nanoseconds}"'
+    pipeline = _CSI.format(
+        sensor=sensor, exposure=exposure, width=width, height=height, fps=round(wanted.fps or _CSI_FPS)
+    )
+    attempt = ("GStreamer nvarguscamerasrc", lambda: _gstreamer(pipeline))
+    return Pipeline(spec, attempt, _CSI_HINT, delivers="nv12", size=(width, height))
+
+
+def _custom(pipeline: str, wanted: CameraSettings) -> Camera:
+    if wanted != CameraSettings(format=wanted.format):
+        raise SettingsError(
+            "--camera gst: takes --camera-format alone", hint="write size, rate and exposure into the pipeline"
+        )
+    if "appsink" not in pipeline:
+        raise SettingsError(
+            "--camera gst: expected a pipeline that ends in an appsink",
+            hint="such as 'gst:v4l2src ! videoconvert ! video/x-raw,format=BGR ! appsink max-buffers=1 drop=true'",
+        )
+    delivers = "bgr" if wanted.format in (AUTO, "mjpg") else wanted.format
+    hint = "try it with gst-launch-1.0, fakesink in place of appsink"
+    attempt = (f"GStreamer {pipeline}", lambda: _gstreamer(pipeline))
+    return Pipeline("GStreamer pipeline", attempt, hint, delivers=delivers)
 
 
 def _v4l2(path: str) -> cv2.VideoCapture:
@@ -87,7 +190,10 @@ def _gstreamer(pipeline: str) -> cv2.VideoCapture:
             "this OpenCV was built without GStreamer (cure: pip uninstall opencv-python, and use JetPack's own: "
             "sudo apt install python3-opencv, in an environment made with --system-site-packages)"
         )
-    return cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
+    capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER, timeouts)
+    # Older releases refuse to open with a property that they do not know.
+    return capture if capture.isOpened() else cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
 
 
 def _hint() -> str:

@@ -2,7 +2,8 @@
 
 For files every frame counts and the thread waits for a free slot. For cameras and streams the newest frame wins:
 a frame that nobody took is replaced and counted, and while every slot is in use the device is still drained, so
-that no driver's queue makes the next frame old. Nothing is ever put in place of a frame that did not come.
+that no driver's queue makes the next frame old. Nothing is ever put in place of a frame that did not come, and
+what was held back while frames had stopped is not taken for new (`pace.Pace`).
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from collections import deque
 
 from medtex_edge.errors import SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.source import Source
+from medtex_edge.runtime.pace import Pace
+from medtex_edge.runtime.source import Ended, Source
 
 SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, two between them
-RETRIES = 8  # attempts to open a live source again; with the pauses below about nine seconds
-_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each attempt, the last one from then on two seconds
-_LONGEST_PAUSE = 2.0
+RETRIES: int | None = None  # attempts to open a live source again: for ever, a device beside a patient waits
+_PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds before each attempt, then `_LONGEST_PAUSE`
+_LONGEST_PAUSE = 1.0  # with opening itself, a stream that is back is read again within two seconds
 
 
 class Capture:
     """Slots between a source and whoever reads them. `run` is the thread's body; the rest is for other threads."""
 
-    def __init__(self, source: Source, *, slots: int = SLOTS, retries: int = RETRIES) -> None:
+    def __init__(self, source: Source, *, slots: int = SLOTS, retries: int | None = RETRIES) -> None:
         self._source = source
         self._retries = retries
         self._free = [Frame() for _ in range(slots)]
@@ -33,7 +35,8 @@ class Capture:
         self._stop = threading.Event()
         self._ended = False
         self.failed = False  # `run` raised
-        self._lost_since: float | None = None
+        self._pace = Pace(source.rate, time.monotonic())
+        self._lost = False
         self.read = 0
         self.dropped = 0
         self.recoveries = 0
@@ -41,6 +44,7 @@ class Capture:
     def run(self) -> None:
         """Read until the source ends, stops for good (`SourceError`) or `stop` is called."""
         self.failed = True
+        self._pace = Pace(self._source.rate, time.monotonic())
         try:
             while not self._stop.is_set():
                 frame = self._slot()
@@ -81,9 +85,11 @@ class Capture:
             self._changed.notify_all()
 
     def lost_s(self) -> float:
-        """For how many seconds a live source has given no picture and is being opened again; 0 while it runs."""
-        since = self._lost_since
-        return 0.0 if since is None else time.monotonic() - since
+        """For how many seconds a live source has given no picture, if that is too long; 0 while it runs.
+
+        By the clock alone, whatever the capture thread waits for: a driver that blocks is noticed too.
+        """
+        return self._pace.silence(time.monotonic()) if self._source.live else 0.0
 
     def _slot(self) -> Frame | None:
         """A slot to fill. For a live source None when all are in use: the frame on the device is to be skipped."""
@@ -97,47 +103,57 @@ class Capture:
         with self._changed:
             self.read += 1
             if self._source.live:
+                if not self._is_new():
+                    self.dropped += 1
+                    self._free.append(frame)
+                    return
                 self.dropped += len(self._ready)
                 self._free.extend(self._ready)
                 self._ready.clear()
-                if self._lost_since is not None:
-                    self._lost_since = None
-                    self.recoveries += 1
             self._ready.append(frame)
             self._changed.notify_all()
+
+    def _is_new(self) -> bool:
+        """Whether the frame that has just come is one, and count the recovery that it may be."""
+        now = time.monotonic()
+        self._lost = self._lost or self._pace.silence(now) > 0
+        if not self._pace.came(now):
+            return False
+        if self._lost:
+            self._lost = False
+            self.recoveries += 1
+        return True
 
     def _skip(self) -> bool:
         if self._stop.is_set():
             return False
         if self._source.skip():
             with self._changed:
+                self._is_new()
                 self.read += 1
                 self.dropped += 1
             return True
         return self._recover()
 
     def _recover(self) -> bool:
-        """Open a live source again, with growing pauses. False for a file, which has simply ended."""
+        """Open a live source again, with growing pauses. False where there is nothing to open: it has ended."""
         if not self._source.live:
             return False
-        if self._lost_since is None:
-            self._lost_since = time.monotonic()
-        last = ""
-        for attempt in range(self._retries):
-            pause = _PAUSES[attempt] if attempt < len(_PAUSES) else _LONGEST_PAUSE
-            if self._stop.wait(pause):
+        self._pace.lose()
+        attempt, last = 0, SourceError("", hint="check the cable or the network")
+        while self._retries is None or attempt < self._retries:
+            if self._stop.wait(_PAUSES[attempt] if attempt < len(_PAUSES) else _LONGEST_PAUSE):
                 return False
             try:
                 self._source.reopen()
+            except Ended:
+                return False
             except SourceError as error:
-                last = error.message
-                hint = error.hint
+                last = error
             else:
                 return True
-        if self._retries == 0:
-            raise SourceError(f"{self._source.name}: stopped giving frames", hint="check the cable or the network")
+            attempt += 1
+        tried = f", and {attempt} attempts in {self.lost_s():.0f} s to open it again failed. {last.message}"
         raise SourceError(
-            f"{self._source.name}: stopped giving frames, and {self._retries} attempts in {self.lost_s():.0f} s "
-            f"to open it again failed. {last}",
-            hint=hint,
+            f"{self._source.name}: stopped giving frames{tried if attempt else ''}", hint=last.hint
         )

@@ -57,7 +57,7 @@ class Pipeline:
         screen: Callable[[Overlay], Screen] | None = None,
         told: Callable[[str], None] = lambda line: None,
         max_frames: int | None = None,
-        retries: int = RETRIES,
+        retries: int | None = RETRIES,
     ) -> None:
         self._source = source
         self._scorer = scorer

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from medtex_edge.files import sha256
 from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import open_backend
 from medtex_edge.runtime.camera import open_camera
+from medtex_edge.runtime.camera_settings import CameraSettings
 from medtex_edge.runtime.display import Probe, Window
 from medtex_edge.runtime.golden import check_golden
 from medtex_edge.runtime.pipeline import Pipeline
@@ -49,7 +50,9 @@ class Options:
     backend: str = "onnxruntime"
     precision: str = "fp32"
     threads: int | None = None
-    retries: int = 8
+    retries: int | None = None  # for ever
+    settings: CameraSettings = field(default_factory=CameraSettings)
+    format: str | None = None  # of standard input
     smooth: float | None = None  # seconds; None: as the source asks for
     as_json: bool = False
 
@@ -124,10 +127,14 @@ class Session:
     def _open_source(self) -> Source:
         o = self._options
         if o.camera is not None:
-            return open_camera(o.camera)
+            if o.format is not None:
+                raise SettingsError("--format is for --source -", hint="--camera-format is a camera's")
+            return open_camera(o.camera, o.settings)
         assert o.source is not None
+        if o.settings != CameraSettings(size=o.settings.size):
+            raise SettingsError("--camera-format, --fps, --exposure and --white-balance are for --camera")
         folder = o.save if o.save is not None and o.save.suffix.lower() not in VIDEO_CODES else None
-        return open_source(o.source, leave_out=folder)
+        return open_source(o.source, leave_out=folder, kind=o.format, size=o.settings.size)
 
     def _picture_sinks(self, source: Source) -> list[Sink]:
         """A video for a stream, a folder for photographs."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import cv2
 
-from medtex_edge.errors import DataError, ImageError, SourceError
+from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
 from medtex_edge.photo import SUFFIXES, read_photo
 from medtex_edge.runtime.frame import Frame
 
@@ -27,6 +27,10 @@ VIDEO_SUFFIXES = frozenset(
 STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
 
 
+class Ended(Exception):
+    """There is nothing to open again: whoever wrote into standard input has closed it."""
+
+
 class Source(Protocol):
     """A context manager that fills frames. Used by one thread at a time."""
 
@@ -35,7 +39,10 @@ class Source(Protocol):
     stream: bool  # frames follow each other in time, so that one can be a duplicate of the one before
     rate: float  # frames per second that it claims; 0 where it does not say
     count: int | None  # frames in all, where that is known
-    notes: list[str]  # what the user should be told at the end
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told at the end."""
 
     def read(self, frame: Frame) -> bool:
         """Fill `frame`; False where there is none (a file has ended, a camera has stopped)."""
@@ -44,7 +51,7 @@ class Source(Protocol):
         """Take a frame off the source without decoding it; False as in `read`."""
 
     def reopen(self) -> None:
-        """Close and open again. Raises `SourceError` with what was tried."""
+        """Close and open again. Raises `SourceError` with what was tried, `Ended` where it was the end."""
 
     def close(self) -> None:
         """Give the device or file back. May be called twice."""
@@ -102,15 +109,26 @@ class Photos:
         self.close()
 
 
-def open_source(spec: str, *, leave_out: Path | None = None) -> Source:
-    """Open a file, folder, glob, video or stream URL.
+def open_source(
+    spec: str, *, leave_out: Path | None = None, kind: str | None = None, size: tuple[int, int] | None = None
+) -> Source:
+    """Open a file, folder, glob, video, stream URL, or `-` for standard input, of which alone `kind` and `size` speak.
 
     `leave_out` is a folder that is being written to: a folder that contains it must not read its own overlays.
-    Raises `SourceError` for what is not there or of no known kind, `DataError` for a folder without photographs.
+    Raises `SettingsError` for settings that this source has not, `SourceError` for what is not there or of no known
+    kind, `DataError` for a folder without photographs.
     """
     # Imported here since photographs need nothing of video.
-    from medtex_edge.runtime.video import Stream, VideoFile
+    from medtex_edge.runtime.video import VideoFile
 
+    if spec == "-":
+        from medtex_edge.runtime.stdin import open_stdin
+
+        return open_stdin(kind, size)
+    if kind is not None or size is not None:
+        raise SettingsError(
+            f"{without_secrets(spec)} says its own size and format", hint="--size and --format are for --source -"
+        )
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", spec):
         scheme = urlsplit(spec).scheme.lower()
         if scheme not in STREAM_SCHEMES:
@@ -118,7 +136,7 @@ def open_source(spec: str, *, leave_out: Path | None = None) -> Source:
                 f"{without_secrets(spec)}: expected a URL of {', '.join(STREAM_SCHEMES)}, got {scheme}",
                 hint="name a file by its path",
             )
-        return Stream(spec, without_secrets(spec))
+        return _open_url(spec, scheme)
     path = Path(spec).expanduser()
     if path.is_dir():
         return Photos(_photos_in(path, leave_out), str(path))
@@ -138,6 +156,18 @@ def open_source(spec: str, *, leave_out: Path | None = None) -> Source:
         f"{path}: no such file or folder",
         hint="name a photograph, a folder of them, a glob in quotes, a video or a stream's URL",
     )
+
+
+def _open_url(url: str, scheme: str) -> Source:
+    from medtex_edge.runtime.http_mjpeg import HttpMjpeg, NotMjpeg
+    from medtex_edge.runtime.video import Stream
+
+    if scheme in ("http", "https"):
+        try:
+            return HttpMjpeg(url, without_secrets(url))
+        except NotMjpeg:
+            pass
+    return Stream(url, without_secrets(url))
 
 
 def without_secrets(url: str) -> str:

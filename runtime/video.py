@@ -12,14 +12,21 @@ import cv2
 
 from medtex_edge.errors import SourceError
 from medtex_edge.photo import MAX_PIXELS
-from medtex_edge.runtime.frame import Frame
+from medtex_edge.runtime import layout
+from medtex_edge.runtime.frame import Frame, Pixels
+from medtex_edge.runtime.pace import SETTLE_S
 
 with suppress(AttributeError):  # builds of OpenCV without its logging module
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 OPEN_TIMEOUT_MS = 5000
-READ_TIMEOUT_MS = 2000
+REOPEN_TIMEOUT_MS = 2500  # shorter: a host that was away answers when it is back, or is asked again
+READ_TIMEOUT_MS = 1000
 FIRST_FRAME_S = 4.0  # cameras that adjust their exposure take this long; their empty reads are no failure
+BROKEN_S = 0.5  # of pictures that do not fit, one after the other, and the source counts as lost
+
+STREAM_HINT = "check the address, the network and that the camera sends; try the URL in VLC"
+_WAITED_S = 0.02  # for a frame that was not there yet, where the stream does not say its rate
 
 Attempt = tuple[str, Callable[[], "cv2.VideoCapture"]]  # what it is, for the list of what was tried; how to open it
 
@@ -34,28 +41,51 @@ class _Video:
         self.name = name
         self.rate = 0.0
         self.count: int | None = None
-        self.notes: list[str] = []
+        self.broken = 0  # pictures that came damaged and were left out
+        self.layout = "bgr"
+        self._shape: tuple[int, ...] | None = None  # of every frame; None where decoded pictures may have any size
+        self._notes: list[str] = []
         self._index = 0
         self._capture: cv2.VideoCapture | None = None
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should be told at the end."""
+        broken = [f"{self.name}: {self.broken} damaged frames were left out"] if self.broken else []
+        return [*self._notes, *broken]
+
     def read(self, frame: Frame) -> bool:
         """Fill `frame` with the next picture, in place where its size is that of the slot's last one."""
-        if self._capture is None:
-            return False
-        began = time.monotonic()
-        try:
-            got, pixels = self._capture.read(frame.buffer)
-        except cv2.error:  # a stream cut in mid-picture; the same as no picture
-            got, pixels = False, None
-        if not got or pixels is None or pixels.ndim != 3 or pixels.shape[2] != 3:
-            return False
-        now = time.monotonic()
-        frame.buffer = frame.pixels = pixels
-        frame.source, frame.index, frame.error = self.name, self._index, ""
-        frame.captured = self._captured(began, now)
-        frame.read_ms = (now - began) * 1e3
-        self._index += 1
-        return True
+        deadline = time.monotonic() + BROKEN_S
+        while self._capture is not None:
+            began = time.monotonic()
+            try:
+                got, buffer = self._capture.read(frame.buffer)
+            except cv2.error:  # a stream cut in mid-picture; the same as no picture
+                return False
+            if not got:
+                return False
+            now = time.monotonic()
+            pixels = self._fit(buffer)
+            if pixels is not None:
+                frame.buffer, frame.pixels, frame.layout = buffer, pixels, self.layout
+                frame.source, frame.index, frame.error = self.name, self._index, ""
+                frame.captured = self._captured(began, now)
+                frame.read_ms = (now - began) * 1e3
+                self._index += 1
+                return True
+            if not self.live or now > deadline:
+                return False
+            self.broken += 1
+        return False
+
+    def _fit(self, pixels: Pixels | None) -> Pixels | None:
+        """What OpenCV handed over in the shape of its layout; None where it is no whole picture."""
+        if pixels is None:
+            return None
+        if self._shape is not None:
+            return layout.view(pixels, self._shape)
+        return pixels if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0 else None
 
     def skip(self) -> bool:
         """Take a frame off the source without decoding it."""
@@ -127,7 +157,7 @@ class VideoFile(_Video):
             raise SourceError(f"{self.name}: no frame of it can be decoded", hint="the file is damaged")
         # Containers count roughly, so only a clear difference is worth a word.
         if self.count is not None and self._index < 0.95 * self.count - 2:
-            self.notes.append(f"{self.name}: ended after {self._index} of {self.count} frames: cut or damaged")
+            self._notes.append(f"{self.name}: ended after {self._index} of {self.count} frames: cut or damaged")
         return False
 
 
@@ -149,16 +179,23 @@ class Live(_Video):
         for what, opener in self._attempts:
             try:
                 capture = opener()
-                failure = self._prove(capture) if capture.isOpened() else "cannot be opened"
             except SourceError as error:
                 tried.append(f"{what}: {error.message}")
                 continue
+            try:
+                failure = self._ready(capture) if capture.isOpened() else "cannot be opened"
+            except SourceError as error:
+                failure = error.message
             if not failure:
                 self._adopt(capture)
                 return
             capture.release()
             tried.append(f"{what}: {failure}")
         raise SourceError(f"{self.name}: no picture. Tried {'; '.join(tried)}", hint=self._hint)
+
+    def _ready(self, capture: cv2.VideoCapture) -> str:
+        """Make an opened device give pictures. Returns what went wrong, or ''; may raise `SourceError`."""
+        return self._prove(capture)
 
     def _prove(self, capture: cv2.VideoCapture) -> str:
         """One picture, thrown away: many devices open and then give nothing. Returns what went wrong, or ''."""
@@ -183,20 +220,35 @@ class Stream(Live):
     """A network stream; a URL of a video with an end counts as a file."""
 
     def __init__(self, url: str, name: str) -> None:
-        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS]
-        timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-        super().__init__(
-            name,
-            [("FFmpeg", lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts))],
-            "check the address, the network and that the camera sends; try the URL in VLC",
-        )
+        self._url = url
+        self._patience_ms = OPEN_TIMEOUT_MS
+        super().__init__(name, [("FFmpeg", self._open)], STREAM_HINT)
+        self._patience_ms = REOPEN_TIMEOUT_MS
         self.count = _count(self._capture)
         if self.count is not None:
             self.live = False
 
+    def _open(self) -> cv2.VideoCapture:
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, self._patience_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
+        return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts)
+
     def _prove(self, capture: cv2.VideoCapture) -> str:
         # A file over the network must keep its first frame, and needs no proof that it is alive.
-        return "" if _count(capture) is not None else super()._prove(capture)
+        if _count(capture) is not None:
+            return ""
+        failure = super()._prove(capture)
+        if not failure:
+            self._drain(capture)
+        return failure
+
+    def _drain(self, capture: cv2.VideoCapture) -> None:
+        """Leave out what FFmpeg gathered while it looked at the stream: those frames come without a wait."""
+        end = time.monotonic() + SETTLE_S
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        waited = 0.5 / rate if 1.0 <= rate <= 100.0 else _WAITED_S
+        while (began := time.monotonic()) < end:
+            if not capture.grab() or time.monotonic() - began > waited:
+                return
 
 
 def _count(capture: cv2.VideoCapture | None) -> int | None:

@@ -178,6 +178,12 @@ def test_a_camera_that_opens_but_gives_nothing_is_an_error(monkeypatch: pytest.M
         def grab(self) -> bool:
             return False
 
+        def set(self, name: int, value: float) -> bool:
+            return False
+
+        def get(self, name: int) -> float:
+            return float(name == cv2.CAP_PROP_CONVERT_RGB)
+
         def release(self) -> None:
             pass
 
@@ -202,8 +208,14 @@ def test_a_cameras_own_clock_gives_the_age_where_it_can_be_believed(monkeypatch:
         def read(self, buffer: object) -> tuple[bool, npt.NDArray[np.uint8]]:
             return True, np.zeros((4, 4, 3), np.uint8)
 
+        def set(self, name: int, value: float) -> bool:
+            return False
+
         def get(self, name: int) -> float:
-            return (time.monotonic() - self.shift_s) * 1e3 if name == cv2.CAP_PROP_POS_MSEC else 0.0
+            stamp = (time.monotonic() - self.shift_s) * 1e3
+            known = {cv2.CAP_PROP_POS_MSEC: stamp, cv2.CAP_PROP_CONVERT_RGB: 1.0}
+            known |= {cv2.CAP_PROP_FRAME_WIDTH: 4.0, cv2.CAP_PROP_FRAME_HEIGHT: 4.0}
+            return known.get(name, 0.0)
 
         def release(self) -> None:
             pass

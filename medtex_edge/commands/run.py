@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,42 @@ from click.core import ParameterSource
 from medtex_edge.errors import SettingsError
 
 
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", value or "")
+    if value is not None and found is None:
+        raise click.BadParameter(f"expected WIDTHxHEIGHT such as 1920x1080, got {value!r}", ctx, param)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    if value in (None, "auto"):
+        return value
+    if not re.fullmatch(r"[1-9]\d{0,6}", value or ""):
+        raise click.BadParameter(f"expected a positive whole number or auto, got {value!r}", ctx, param)
+    return int(value or 0)
+
+
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--camera", is_flag=False, flag_value="0", metavar="[N|/dev/videoN|csi]",
-    help="A camera by number or path, or the CSI connector of a Jetson. Alone it means camera 0.",
+    "--camera", is_flag=False, flag_value="0", metavar="[N|/dev/videoN|csi|gst:PIPELINE]",
+    help="A camera by number or path, the CSI connector of a Jetson, or a GStreamer pipeline. Alone it means camera 0.",
 )  # fmt: skip
 @click.option(
     "--source", metavar="WHAT",
-    help="A photograph, a folder of them, a glob in quotes, a video, or the URL of a stream.",
+    help="A photograph, a folder of them, a glob in quotes, a video, the URL of a stream, or - for standard input.",
+)  # fmt: skip
+@click.option(
+    "--camera-format", default="auto", show_default=True, type=click.Choice(["auto", "yuyv", "nv12", "mjpg", "grey"]),
+    help="What the camera delivers. Raw formats need no decoder; mjpg is for large frames over USB 2.",
+)  # fmt: skip
+@click.option("--size", callback=_size, metavar="WxH", help="Of the camera's frames, or of raw ones on standard input.")
+@click.option("--fps", type=click.FloatRange(1, 1000), metavar="N", help="Frames per second asked of the camera.")
+@click.option("--exposure", callback=_auto_or_number, metavar="MICROSECONDS|auto", help="Lock the camera's exposure.")
+@click.option("--white-balance", callback=_auto_or_number, metavar="KELVIN|auto", help="Lock the camera's white balance.")
+@click.option(
+    "--format", "format", type=click.Choice(["mjpeg", "bgr", "nv12", "yuyv", "grey"]),
+    help="Of standard input.  [default: mjpeg]",
 )  # fmt: skip
 @click.option(
     "--save", type=click.Path(path_type=Path),
@@ -38,8 +66,8 @@ from medtex_edge.errors import SettingsError
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Cores for one inference.  [default: all]")
 @click.option(
-    "--retries", default=8, show_default=True, type=click.IntRange(0),
-    help="Attempts to open a camera or stream again when its frames stop.",
+    "--retries", type=click.IntRange(0),
+    help="Attempts to open a camera or stream again when its frames stop.  [default: for ever]",
 )  # fmt: skip
 @click.option(
     "--smooth", type=click.FloatRange(0, 10), metavar="SECONDS",
@@ -53,20 +81,29 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     \b
     medtex-edge run --camera
     medtex-edge run eye.medtex --source photos/ --save overlays/ --readings readings.jsonl
+    medtex-edge run --camera /dev/video2 --size 1920x1080 --fps 30 --exposure 8000 --white-balance 4500
+    medtex-edge run --camera csi --size 1920x1080
     medtex-edge run --source rtsp://192.168.0.9/live --no-display --readings readings.jsonl
+    rpicam-vid -t 0 --codec mjpeg -o - | medtex-edge run --source -
 
     Every frame gets a verdict: referable, not referable, or ungradable with its reason. Ends with the source,
-    by q in the window, or by Ctrl-C.
+    by q in the window, or by Ctrl-C. A camera or stream that stops is opened again until it is back. What a camera's
+    driver does not take of the settings is an error that says what it does instead.
 
     Exit codes: 0 ended well, 3 the bundle is damaged or this device does not reproduce it, 5 nothing could be
     read, 6 the camera or stream could not be opened or stopped, 9 something could not be written,
     130 interrupted before the end of the files.
     """
+    from medtex_edge.runtime.camera_settings import CameraSettings
     from medtex_edge.runtime.session import Options, Session
     from medtex_edge.settings import newest_bundle
 
+    settings = CameraSettings(
+        format=options.pop("camera_format"),
+        **{name: options.pop(name) for name in ("size", "fps", "exposure", "white_balance")},
+    )
     camera, source = _one_of(ctx, options.pop("camera"), options.pop("source"))
-    chosen = Options(bundle=bundle or newest_bundle(), camera=camera, source=source, **options)
+    chosen = Options(bundle=bundle or newest_bundle(), camera=camera, source=source, settings=settings, **options)
     return Session(chosen).run()
 
 
