@@ -19,8 +19,8 @@ from medtex_edge.runtime.source import Ended, Source
 
 SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, two between them
 RETRIES: int | None = None  # attempts to open a live source again: for ever, a device beside a patient waits
-_PAUSES = (0.1, 0.2, 0.4, 0.8)  # seconds before each attempt, then `_LONGEST_PAUSE`
-_LONGEST_PAUSE = 1.0  # with opening itself, a stream that is back is read again within two seconds
+_PAUSES = (0.1, 0.2, 0.4)  # seconds before each attempt, then `_LONGEST_PAUSE`
+_LONGEST_PAUSE = 0.5  # RTSP itself takes one to be open: a stream that is back is read again within two seconds
 
 
 class Capture:

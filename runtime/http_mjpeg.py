@@ -12,8 +12,10 @@ from urllib.parse import unquote, urlsplit
 from medtex_edge.errors import SourceError
 from medtex_edge.runtime import jpeg
 from medtex_edge.runtime.bytestream import CHUNK, QUIET_S, MjpegStream, readable
-from medtex_edge.runtime.video import OPEN_TIMEOUT_MS, REOPEN_TIMEOUT_MS, STREAM_HINT
+from medtex_edge.runtime.stream import STREAM_HINT
+from medtex_edge.runtime.video import OPEN_TIMEOUT_MS
 
+_REOPEN_TIMEOUT_MS = 1500  # shorter: a host that was away answers when it is back, or is asked again
 _SNIFF = 1 << 12  # bytes, in which a multipart stream has named its first picture
 
 
@@ -35,7 +37,7 @@ class HttpMjpeg(MjpegStream):
     def reopen(self) -> None:
         """Close and ask again. Raises `SourceError`."""
         try:
-            self._open(REOPEN_TIMEOUT_MS)
+            self._open(_REOPEN_TIMEOUT_MS)
         except NotMjpeg as error:
             raise SourceError(f"{self.name}: {error}", hint=STREAM_HINT) from None
 

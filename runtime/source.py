@@ -160,7 +160,7 @@ def open_source(
 
 def _open_url(url: str, scheme: str) -> Source:
     from medtex_edge.runtime.http_mjpeg import HttpMjpeg, NotMjpeg
-    from medtex_edge.runtime.video import Stream
+    from medtex_edge.runtime.stream import Stream
 
     if scheme in ("http", "https"):
         try:

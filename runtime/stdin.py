@@ -44,6 +44,13 @@ class StdinMjpeg(MjpegStream):
         super().__init__(NAME)
         self._input = _Input()
 
+    def read(self, frame: Frame) -> bool:
+        """Fill `frame` with the newest whole picture. Raises `SourceError` if the input ended without any."""
+        if super().read(frame):
+            return True
+        self._input.check_frames(self._index)
+        return False
+
     def reopen(self) -> None:
         """Wait on. Raises `Ended` at the end."""
         self._input.check()
@@ -73,6 +80,7 @@ class StdinRaw(ByteStream):
         """Fill `frame`; False where it does not come whole within a second. What has come of it is kept."""
         began = time.monotonic()
         if not self._complete():
+            self._input.check_frames(self._index)
             return False
         # The slot's last buffer is the next to be filled: no frame is copied, none allocated.
         whole, spare = self._filling, frame.buffer
@@ -140,3 +148,11 @@ class _Input:
         """Raises `Ended`."""
         if self.ended:
             raise Ended
+
+    def check_frames(self, count: int) -> None:
+        """Raises `SourceError` if it has ended and there was none."""
+        if self.ended and count == 0:
+            raise SourceError(
+                f"{NAME}: ended without a whole frame",
+                hint="does the program before the pipe run, and write what --format says?",
+            )

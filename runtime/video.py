@@ -1,4 +1,4 @@
-"""Video files, network streams and cameras, all through OpenCV's VideoCapture."""
+"""What video files, network streams and cameras have in common: OpenCV's VideoCapture."""
 
 from __future__ import annotations
 
@@ -14,19 +14,14 @@ from medtex_edge.errors import SourceError
 from medtex_edge.photo import MAX_PIXELS
 from medtex_edge.runtime import layout
 from medtex_edge.runtime.frame import Frame, Pixels
-from medtex_edge.runtime.pace import SETTLE_S
 
 with suppress(AttributeError):  # builds of OpenCV without its logging module
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 OPEN_TIMEOUT_MS = 5000
-REOPEN_TIMEOUT_MS = 2500  # shorter: a host that was away answers when it is back, or is asked again
 READ_TIMEOUT_MS = 1000
 FIRST_FRAME_S = 4.0  # cameras that adjust their exposure take this long; their empty reads are no failure
 BROKEN_S = 0.5  # of pictures that do not fit, one after the other, and the source counts as lost
-
-STREAM_HINT = "check the address, the network and that the camera sends; try the URL in VLC"
-_WAITED_S = 0.02  # for a frame that was not there yet, where the stream does not say its rate
 
 Attempt = tuple[str, Callable[[], "cv2.VideoCapture"]]  # what it is, for the list of what was tried; how to open it
 
@@ -147,7 +142,7 @@ class VideoFile(_Video):
             )
         self._adopt(capture)
         self._index = 0
-        self.count = _count(capture)
+        self.count = frame_count(capture)
 
     def read(self, frame: Frame) -> bool:
         """Fill `frame`; at the end, note a file that holds fewer frames than it says."""
@@ -216,42 +211,8 @@ class Live(_Video):
         return now
 
 
-class Stream(Live):
-    """A network stream; a URL of a video with an end counts as a file."""
-
-    def __init__(self, url: str, name: str) -> None:
-        self._url = url
-        self._patience_ms = OPEN_TIMEOUT_MS
-        super().__init__(name, [("FFmpeg", self._open)], STREAM_HINT)
-        self._patience_ms = REOPEN_TIMEOUT_MS
-        self.count = _count(self._capture)
-        if self.count is not None:
-            self.live = False
-
-    def _open(self) -> cv2.VideoCapture:
-        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, self._patience_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-        return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts)
-
-    def _prove(self, capture: cv2.VideoCapture) -> str:
-        # A file over the network must keep its first frame, and needs no proof that it is alive.
-        if _count(capture) is not None:
-            return ""
-        failure = super()._prove(capture)
-        if not failure:
-            self._drain(capture)
-        return failure
-
-    def _drain(self, capture: cv2.VideoCapture) -> None:
-        """Leave out what FFmpeg gathered while it looked at the stream: those frames come without a wait."""
-        end = time.monotonic() + SETTLE_S
-        rate = float(capture.get(cv2.CAP_PROP_FPS))
-        waited = 0.5 / rate if 1.0 <= rate <= 100.0 else _WAITED_S
-        while (began := time.monotonic()) < end:
-            if not capture.grab() or time.monotonic() - began > waited:
-                return
-
-
-def _count(capture: cv2.VideoCapture | None) -> int | None:
+def frame_count(capture: cv2.VideoCapture | None) -> int | None:
+    """How many frames it holds; None where that is not known, as for a camera."""
     frames = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture is not None else 0.0
     # FFmpeg's estimates of a length that it does not know are negative or astronomical.
     return int(frames) if 0 < frames < 1e9 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +18,8 @@ LONGEST_S = 60.0  # no test may leave a server that runs for longer
 class Camera:
     """Serves `picture(index)` at `rate` frames per second. `port` is free to choose once and kept over restarts."""
 
-    def __init__(self, picture: Callable[[int], npt.NDArray[np.uint8]], rate: float = 30.0) -> None:
-        self.picture, self.rate = picture, rate
+    def __init__(self, picture: Callable[[int], npt.NDArray[np.uint8]], rate: float = 30.0, secret: str = "") -> None:
+        self.picture, self.rate, self.secret = picture, rate, secret  # user:password
         self.port = 0
         self.sent = 0
         self.stalled = threading.Event()
@@ -36,6 +37,10 @@ class Camera:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                wanted = "Basic " + base64.b64encode(camera.secret.encode()).decode()
+                if camera.secret and self.headers["Authorization"] != wanted:
+                    self.send_error(401)
+                    return
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()

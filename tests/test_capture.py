@@ -12,6 +12,8 @@ from medtex_edge.errors import SourceError
 from medtex_edge.runtime import capture
 from medtex_edge.runtime.capture import Capture
 from medtex_edge.runtime.frame import Frame
+from medtex_edge.runtime.pace import LOST_AFTER_S, Pace
+from medtex_edge.runtime.source import Ended
 
 
 class Script:
@@ -163,6 +165,88 @@ def test_the_time_since_the_last_picture_is_known_while_the_source_is_lost() -> 
     time.sleep(0.3)
     assert captured.lost_s() > 0.1
     captured.stop()
+
+
+def test_a_source_that_blocks_is_known_to_be_lost_by_the_clock_before_it_says_so() -> None:
+    source = Script(10**6, live=True, pause_s=0.005)
+    blocked = threading.Event()
+
+    def read(frame: Frame) -> bool:
+        if source.index == 20:
+            blocked.wait(5)
+        return Script.read(source, frame)
+
+    source.read = read  # type: ignore[method-assign]
+    captured = Capture(source)
+    thread = started(captured)
+    while source.index < 20:
+        time.sleep(0.005)
+    began = time.monotonic()
+    assert captured.lost_s() == 0
+    while captured.lost_s() == 0 and time.monotonic() - began < 3:
+        time.sleep(0.005)
+    assert 0.8 < time.monotonic() - began < 2
+    assert captured.lost_s() >= LOST_AFTER_S
+    blocked.set()
+    end = time.monotonic() + 3
+    while captured.recoveries == 0 and time.monotonic() < end:
+        time.sleep(0.005)
+    assert (captured.recoveries, captured.lost_s()) == (1, 0)
+    captured.stop()
+    thread.join(2)
+
+
+def test_a_source_is_opened_again_for_ever_unless_a_number_of_attempts_is_given() -> None:
+    source = Script(30, live=True, pause_s=0.002, stops=(5,))
+    source.refuse = 40
+    captured = Capture(source)
+    thread = started(captured)
+    end = time.monotonic() + 5
+    while source.index < 20 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert source.reopened > 40
+    captured.stop()
+    thread.join(2)
+
+
+def test_a_live_source_that_has_ended_ends_without_an_error() -> None:
+    class Pipe(Script):
+        def reopen(self) -> None:
+            raise Ended
+
+    captured = Capture(Pipe(10, live=True, pause_s=0.005))
+    started(captured)
+    assert max(indices(captured)) == 9
+    assert not captured.failed
+
+
+def paced(intervals: list[float], rate: float = 0.0) -> list[bool]:
+    """Which of the frames that come after these intervals are taken as new."""
+    now, pace = 100.0, Pace(rate, 100.0)
+    taken = []
+    for interval in intervals:
+        now += interval
+        taken.append(pace.came(now))
+    return taken
+
+
+def test_what_was_held_back_during_a_loss_is_not_taken_for_new() -> None:
+    usual = [0.04] * 20
+    assert all(paced(usual))
+    # Two seconds of nothing, five frames at once that were held back, then the usual pace, out of step.
+    after = paced([*usual, 2.0, 0.001, 0.002, 0.001, 0.001, 0.015, 0.04, 0.04])[20:]
+    assert after == [False, False, False, False, False, False, True, True]
+
+
+def test_a_source_that_comes_back_faster_is_taken_after_half_a_second() -> None:
+    after = paced([*[0.1] * 20, 2.0, *[0.01] * 70])[20:]
+    assert after.index(True) in range(45, 60)
+    assert all(after[after.index(True) :])
+
+
+def test_a_source_that_comes_back_slower_or_jitters_is_taken_at_once() -> None:
+    assert paced([*[0.02] * 20, 2.0, *[0.1] * 5])[20:] == [False, True, True, True, True, True]
+    assert all(paced([0.01, 0.08, 0.005, 0.5, 0.001] * 9))
 
 
 def test_stop_ends_a_reader_and_a_waiting_writer() -> None:

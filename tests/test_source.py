@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import closing
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import bundles
 import cv2
@@ -14,6 +18,7 @@ from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
 from medtex_edge.runtime import camera
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.source import Photos, open_source, without_secrets
+from medtex_edge.runtime.stream import StreamClock
 
 
 def write_video(path: Path, frames: int = 12, size: tuple[int, int] = (320, 240)) -> Path:
@@ -153,6 +158,69 @@ def test_a_stream_that_stalls_is_noticed_and_can_be_opened_again() -> None:
         source.close()
     finally:
         served.off()
+
+
+def test_a_stream_whose_pictures_change_in_size_is_read_on() -> None:
+    served = streams.Camera(lambda index: bundles.disc(120, width=(160, 200)[index // 10 % 2], seed=index % 40))
+    try:
+        with closing(open_source(served.url)) as source:
+            frame, shapes = Frame(), set()
+            for _ in range(25):
+                assert source.read(frame)
+                assert frame.pixels is not None
+                shapes.add(frame.pixels.shape)
+            assert shapes == {(120, 160, 3), (120, 200, 3)}
+    finally:
+        served.off()
+
+
+def test_an_address_that_serves_a_file_is_left_to_ffmpeg(tmp_path: Path) -> None:
+    write_video(tmp_path / "eye.avi", 9)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with closing(open_source(f"{url}/eye.avi")) as source:
+            assert (source.live, source.count) == (False, 9)
+        with pytest.raises(SourceError, match="no picture"):
+            open_source(f"{url}/nothing.avi")
+        server.shutdown()
+
+
+def test_user_and_password_of_an_address_are_sent_and_never_shown() -> None:
+    served = streams.Camera(lambda index: bundles.disc(120, width=160, seed=index % 40), secret="doctor:p@ss")
+    try:
+        with pytest.raises(SourceError) as caught:
+            open_source(served.url)
+        url = served.url.replace("http://", "http://doctor:p%40ss@")
+        with closing(open_source(url)) as source:
+            frame = Frame()
+            assert source.read(frame)
+            assert "ss" not in frame.source
+        assert "401" in caught.value.message or "no picture" in caught.value.message
+    finally:
+        served.off()
+
+
+def test_a_stream_clock_tells_how_late_a_frame_is_and_follows_a_clock_that_drifts() -> None:
+    clock = StreamClock()
+    for number in range(100):
+        now = 50.0 + 0.04 * number
+        assert clock.captured(0.04 * number, now) == pytest.approx(now, abs=1e-6)
+    # Held back for 0.3 seconds.
+    assert 54.3 - clock.captured(4.0, 54.3) == pytest.approx(0.3, abs=0.01)
+    for number in range(100_000):  # an hour and more, 0.02 % slower
+        now = 55.0 + 0.04 * number
+        age = now - clock.captured(5.0 + 0.04 * number * (1 - 2e-4), now)
+        assert -1e-6 <= age < 0.01
+    assert clock.captured(-7.0, now) == now  # another count of time
 
 
 def test_a_camera_that_is_not_there_lists_what_was_tried() -> None:

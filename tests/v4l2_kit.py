@@ -1,4 +1,4 @@
-"""A camera behind OpenCV's VideoCapture, as its V4L2 backend behaves: formats, sizes, controls, buffers, time stamps."""
+"""A camera behind OpenCV's VideoCapture, as its V4L2 backend behaves: formats, sizes, controls, buffers, stamps."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def into(buffer: U8 | None, data: U8) -> U8:
 
 
 def sysfs(root: Any, devices: dict[str, dict[str, str]]) -> None:
-    """/sys/class/video4linux and /dev under `root`. A device: `port`, and the texts of vendor, product, serial, name."""
+    """/sys/class/video4linux and /dev under `root`. A device: `port` and the texts of vendor, product, ..."""
     for name, facts in devices.items():
         usb = root / "devices" / facts["port"]
         interface = usb / f"{facts['port']}:1.0"

@@ -44,7 +44,7 @@ def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | Non
 @click.option("--size", callback=_size, metavar="WxH", help="Of the camera's frames, or of raw ones on standard input.")
 @click.option("--fps", type=click.FloatRange(1, 1000), metavar="N", help="Frames per second asked of the camera.")
 @click.option("--exposure", callback=_auto_or_number, metavar="MICROSECONDS|auto", help="Lock the camera's exposure.")
-@click.option("--white-balance", callback=_auto_or_number, metavar="KELVIN|auto", help="Lock the camera's white balance.")
+@click.option("--white-balance", callback=_auto_or_number, metavar="KELVIN|auto", help="Lock its white balance.")
 @click.option(
     "--format", "format", type=click.Choice(["mjpeg", "bgr", "nv12", "yuyv", "grey"]),
     help="Of standard input.  [default: mjpeg]",
