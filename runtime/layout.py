@@ -20,12 +20,6 @@ def shape(layout: str, width: int, height: int) -> tuple[int, ...]:
     }[layout]  # fmt: skip
 
 
-def size(layout: str, pixels: Pixels) -> tuple[int, int]:
-    """Width and height in pixels of a frame in that layout."""
-    height, width = pixels.shape[:2]
-    return (width, height // 3 * 2) if layout == "nv12" else (width, height)
-
-
 def view(pixels: Pixels, wanted: tuple[int, ...]) -> Pixels | None:
     """`pixels` in the shape `wanted`, without a copy; None where they are not as many, or not plain bytes.
 

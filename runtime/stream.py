@@ -104,14 +104,15 @@ class Stream(Live):
         # A file over the network must keep its first frame, and needs no proof that it is alive.
         if frame_count(capture) is not None:
             return ""
-        failure = super()._prove(capture)
-        if not failure:
-            self._drain(capture)
-        return failure
+        self._clock = StreamClock()
+        # Asked once, unlike a camera that warms up: where FFmpeg has no frame, the connection has ended.
+        if not self._grab(capture):
+            return "opens, but gives no frame"
+        self._drain(capture)
+        return ""
 
     def _drain(self, capture: cv2.VideoCapture) -> None:
         """Leave out what FFmpeg gathered while it looked at the stream: those frames come without a wait."""
-        self._clock = StreamClock()
         end = time.monotonic() + SETTLE_S
         rate = float(capture.get(cv2.CAP_PROP_FPS))
         waited = 0.5 / rate if 1.0 <= rate <= 100.0 else _WAITED_S

@@ -182,10 +182,12 @@ def test_a_stream_that_fails_in_any_way_is_read_on_and_only_new_frames_are_score
             oldest = max(each.at - each.made for each in witness.scored)
     finally:
         server.kill()
+    worst = {fault.__name__: max(recoveries[first :: len(FAULTS)]) for first, fault in enumerate(FAULTS)}
     print(
         f"\n{kind}: {ROUNDS} rounds, {len(made)} frames scored, recovered in {statistics.median(recoveries):.2f} s "
         f"(median), {max(recoveries):.2f} s (longest), noticed after {max(noticed):.2f} s at most, "
-        f"oldest frame scored {oldest * 1e3:.0f} ms, memory {memory[0]:.1f} -> {memory[-1]:.1f} MiB"
+        f"oldest frame scored {oldest * 1e3:.0f} ms, memory {memory[0]:.1f} -> {memory[-1]:.1f} MiB; "
+        + ", ".join(f"{name} {longest:.2f} s" for name, longest in worst.items())
     )
     assert witness.torn == 0
     assert made == sorted(set(made)), "a frame was scored after a newer one, or twice"
