@@ -181,7 +181,7 @@ def test_a_missing_camera_says_what_was_tried(capsys: pytest.CaptureFixture[str]
 def test_camera_alone_means_camera_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def opened(spec: str) -> None:
+    def opened(spec: str, settings: object) -> None:
         asked.append(spec)
         raise KeyboardInterrupt
 
