@@ -30,7 +30,8 @@ Image = npt.NDArray[np.uint8]
 
 # OpenCV tells its own story of a bad TIFF on stderr, over several lines; ours is one line, in the exception.
 if "OPENCV_LOG_LEVEL" not in os.environ:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    _logging = getattr(cv2.utils, "logging", cv2)  # the second in builds such as Debian's and JetPack's
+    _logging.setLogLevel(0)  # LOG_LEVEL_SILENT
 
 
 def read_photo(path: Path) -> Image:

@@ -21,9 +21,11 @@ from medtex_edge.runtime.video import OPEN_TIMEOUT_MS, READ_TIMEOUT_MS, Attempt,
 # OpenCV waits ten seconds for a driver that gives no frame; it reads this once, before the first camera.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
 
+_TRIES = 5  # frames; the first ones of a camera are often cut
 _CLOCK_SLACK_S = 10.0
 _BUSY_HINT = "close other programs that use it, or name another by --camera; `medtex-edge doctor` lists them"
 _CSI_HINT = "check the ribbon cable, and on the board: sudo systemctl restart nvargus-daemon"
+_CAPS = {"nv12": "NV12", "yuyv": "YUY2", "grey": "GRAY8"}  # names of GStreamer's
 _CSI_SIZE, _CSI_FPS = (1280, 720), 30
 _CSI = (
     "nvarguscamerasrc sensor-id={sensor}{exposure} ! "
@@ -41,6 +43,17 @@ class Camera(Live):
     def __init__(self, name: str, attempts: list[Attempt], hint: str) -> None:
         self._stamped = False
         super().__init__(name, attempts, hint)
+
+    def _check_frame(self, capture: cv2.VideoCapture) -> None:
+        """Raises `SourceError` where what is handed over has not the shape that was agreed on."""
+        shape: tuple[int, ...] | None = None
+        for _ in range(_TRIES):
+            got, pixels = capture.read()
+            if got and self._fit(pixels) is not None:
+                return
+            shape = pixels.shape if got and pixels is not None else shape
+        wanted = self._shape or "(height, width, 3)"
+        raise SourceError(f"expected {self.layout} frames of {wanted} bytes, it gives {shape or 'none that is whole'}")
 
     def _look_at_clock(self, capture: cv2.VideoCapture) -> None:
         # V4L2 stamps with the clock of time.monotonic(); what is far from it is some other clock.
@@ -87,6 +100,7 @@ class V4L2Camera(Camera):
         self._shape = None if mode.format == "mjpg" else layout.shape(mode.layout, *mode.size)
         if self._kept is not None:
             return
+        self._check_frame(capture)
         self._kept = remember(capture)
         if self._wanted.fps and mode.fps and abs(mode.fps - self._wanted.fps) > 0.1 * self._wanted.fps:
             self._notes.append(f"{self.name}: asked for {self._wanted.fps:g} frames/s, its driver says {mode.fps:g}")
@@ -112,6 +126,7 @@ class Pipeline(Camera):
             return "expected {}x{} pixels, it gives {}x{}".format(*self._size, *size)
         self.layout = self._delivers
         self._shape = None if self._delivers == "bgr" else layout.shape(self._delivers, *size)
+        self._check_frame(capture)
         return ""
 
 
@@ -170,6 +185,12 @@ def _custom(pipeline: str, wanted: CameraSettings) -> Camera:
             hint="such as 'gst:v4l2src ! videoconvert ! video/x-raw,format=BGR ! appsink max-buffers=1 drop=true'",
         )
     delivers = "bgr" if wanted.format in (AUTO, "mjpg") else wanted.format
+    # OpenCV does not tell NV12 from I420: the same bytes in another order, and other colours.
+    if delivers != "bgr" and f"format={_CAPS[delivers]}" not in re.sub(r"\s|\(string\)", "", pipeline):
+        raise SettingsError(
+            f"--camera-format {delivers}: expected video/x-raw,format={_CAPS[delivers]} before the appsink",
+            hint="write it into the pipeline, or convert to format=BGR there and leave --camera-format out",
+        )
     hint = "try it with gst-launch-1.0, fakesink in place of appsink"
     attempt = (f"GStreamer {pipeline}", lambda: _gstreamer(pipeline))
     return Pipeline("GStreamer pipeline", attempt, hint, delivers=delivers)

@@ -139,7 +139,6 @@ class Capture:
         """Open a live source again, with growing pauses. False where there is nothing to open: it has ended."""
         if not self._source.live:
             return False
-        self._pace.lose()
         attempt, last = 0, SourceError("", hint="check the cable or the network")
         while self._retries is None or attempt < self._retries:
             if self._stop.wait(_PAUSES[attempt] if attempt < len(_PAUSES) else _LONGEST_PAUSE):
@@ -151,7 +150,9 @@ class Capture:
             except SourceError as error:
                 last = error
             else:
+                self._pace.lose()
                 return True
+            self._pace.lose()
             attempt += 1
         tried = f", and {attempt} attempts in {self.lost_s():.0f} s to open it again failed. {last.message}"
         raise SourceError(

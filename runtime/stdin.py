@@ -78,7 +78,6 @@ class StdinRaw(ByteStream):
 
     def read(self, frame: Frame) -> bool:
         """Fill `frame`; False where it does not come whole within a second. What has come of it is kept."""
-        began = time.monotonic()
         if not self._complete():
             self._input.check_frames(self._index)
             return False
@@ -86,7 +85,7 @@ class StdinRaw(ByteStream):
         whole, spare = self._filling, frame.buffer
         self._filling = spare if spare is not None and spare.shape == whole.shape else np.empty_like(whole)
         frame.buffer = whole
-        self._fill(frame, whole.reshape(self._shape), self._kind, self._began, began)
+        self._fill(frame, whole.reshape(self._shape), self._kind, captured=self._began, began=self._began)
         return True
 
     def skip(self) -> bool:

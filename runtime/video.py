@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -14,9 +13,6 @@ from medtex_edge.errors import SourceError
 from medtex_edge.photo import MAX_PIXELS
 from medtex_edge.runtime import layout
 from medtex_edge.runtime.frame import Frame, Pixels
-
-with suppress(AttributeError):  # builds of OpenCV without its logging module
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 OPEN_TIMEOUT_MS = 5000
 READ_TIMEOUT_MS = 1000

@@ -273,7 +273,7 @@ def test_a_cameras_own_clock_gives_the_age_where_it_can_be_believed(monkeypatch:
         def grab(self) -> bool:
             return True
 
-        def read(self, buffer: object) -> tuple[bool, npt.NDArray[np.uint8]]:
+        def read(self, buffer: object = None) -> tuple[bool, npt.NDArray[np.uint8]]:
             return True, np.zeros((4, 4, 3), np.uint8)
 
         def set(self, name: int, value: float) -> bool:

@@ -109,7 +109,7 @@ class Capture:
     def grab(self) -> bool:
         return self.isOpened()
 
-    def read(self, buffer: U8 | None) -> tuple[bool, U8 | None]:
+    def read(self, buffer: U8 | None = None) -> tuple[bool, U8 | None]:
         if not self.isOpened():
             return False, None
         width, height = self._size
