@@ -16,9 +16,9 @@ LATE_S = 1.0  # behind the stream's own clock, and it is opened again, which lea
 _LEAK = 1e-3  # seconds per second by which two clocks may differ; crystals do by a tenth of that
 _JUMP_S = 10.0  # no lateness, but another count of time
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# RTSP over UDP loses packets, FFmpeg fills the holes from older frames, and OpenCV does not tell. Half a second, in
-# microseconds of the stream, is enough to know it; FFmpeg's own five hold every recovery up.
-_LIVE_OPTIONS = "rtsp_transport;tcp|analyzeduration;500000"
+# RTSP over UDP loses packets, FFmpeg fills the holes from older frames, and OpenCV does not tell. A tenth of a second
+# of the stream, in microseconds, is enough to know it; FFmpeg's own five seconds hold every recovery up.
+_LIVE_OPTIONS = "rtsp_transport;tcp|analyzeduration;100000"
 _DECODERS = 1  # threads; each further one holds a frame back, and FFmpeg would take as many as there are cores
 _WAITED_S = 0.02  # for a frame that was not there yet, where the stream does not say its rate
 
@@ -126,13 +126,16 @@ class StreamClock:
 
     def __init__(self) -> None:
         self._offset: float | None = None  # from the sender's clock to ours, at its smallest
+        self._stamp = 0.0
         self._last = 0.0
 
     def captured(self, stamp: float, now: float) -> float:
         """In seconds of `time.monotonic()`, `now` at the latest, for a frame that says `stamp` (seconds)."""
         offset = now - stamp
-        if self._offset is None or abs(offset - self._offset) > _JUMP_S:
+        # FFmpeg begins to count anew when it knows better where the stream began.
+        if self._offset is None or stamp < self._stamp or abs(offset - self._offset) > _JUMP_S:
             self._offset = offset
+        self._stamp = stamp
         self._offset = min(self._offset + _LEAK * (now - self._last if self._last else 0.0), offset)
         self._last = now
         return stamp + self._offset

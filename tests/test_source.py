@@ -220,7 +220,9 @@ def test_a_stream_clock_tells_how_late_a_frame_is_and_follows_a_clock_that_drift
         now = 55.0 + 0.04 * number
         age = now - clock.captured(5.0 + 0.04 * number * (1 - 2e-4), now)
         assert -1e-6 <= age < 0.01
-    assert clock.captured(-7.0, now) == now  # another count of time
+    # Counted anew from an earlier time: no lateness.
+    assert clock.captured(3900.0, now + 0.04) == now + 0.04
+    assert clock.captured(3900.04, now + 0.08) == pytest.approx(now + 0.08, abs=1e-3)
 
 
 def test_a_camera_that_is_not_there_lists_what_was_tried() -> None:
