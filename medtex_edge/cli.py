@@ -74,6 +74,9 @@ OPTIONAL_MODULES = {
     "onnx": "export",
     "onnxscript": "export",
     "pycuda": "tensorrt",
+    "starlette": "web",
+    "uvicorn": "web",
+    "websockets": "web",
 }
 REQUIRED_MODULES = {
     "cv2": "opencv-python",

@@ -31,22 +31,23 @@ STRONGEST_ALPHA = 0.55  # at saliency 1; the retina stays visible under it
 _STOPS = ((0.0, (255, 60, 40)), (0.35, (255, 150, 0)), (0.65, (255, 235, 0)), (1.0, (150, 255, 60)))
 
 
-def scale() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+def scale(strongest_alpha: float = STRONGEST_ALPHA) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """The fixed scale at 256 saliencies: colour (256, 3) uint8 BGR and alpha (256,) float32.
 
-    Linear, the same in every frame: what is twice as visible to the student is drawn twice as strongly.
+    Linear, the same in every frame: what is twice as visible to the student is drawn twice as strongly. Another
+    `strongest_alpha` (0..1) is for a viewer's own choice, which the picture then has to say.
     """
     level = np.linspace(0, 1, 256)
     positions = [position for position, _ in _STOPS]
     channels = zip(*(colour for _, colour in _STOPS), strict=True)
     colour = np.stack([np.interp(level, positions, channel) for channel in channels], axis=1)
-    alpha = np.clip((level - FAINTEST) / (1 - FAINTEST), 0, 1) * STRONGEST_ALPHA
+    alpha = np.clip((level - FAINTEST) / (1 - FAINTEST), 0, 1) * strongest_alpha
     return np.round(colour).astype(np.uint8), alpha.astype(np.float32)
 
 
-def blend_table() -> npt.NDArray[np.uint8]:
+def blend_table(strongest_alpha: float = STRONGEST_ALPHA) -> npt.NDArray[np.uint8]:
     """The scale as `pixels.draw_saliency` wants it, (256, 4): 128 (1 - alpha), and alpha times the colour."""
-    colour, alpha = scale()
+    colour, alpha = scale(strongest_alpha)
     kept = np.round(128 * (1 - alpha))
     brightest = (255 * kept.astype(int) + 64) >> 7
     # From the rounded share, so that a pixel of the colour itself stays that colour, and no white one overflows.
@@ -57,9 +58,9 @@ def blend_table() -> npt.NDArray[np.uint8]:
 class Overlay:
     """Draws the readings of one run. Holds its buffers, so one per thread."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, strongest_alpha: float = STRONGEST_ALPHA) -> None:
         self._contract = contract
-        self._table = blend_table()
+        self._table = blend_table(strongest_alpha)
         self._legend, _ = scale()
         self._hatch: Pixels | None = None
 

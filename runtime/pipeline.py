@@ -1,7 +1,8 @@
-"""The loop: capture, inference, drawing and readings in a thread each, the window and signals in the main thread.
+"""The loop: capture, inference, showing, drawing and readings in a thread each, the window and signals in the main one.
 
     source -> [capture] -> slots -> [inference] -> readings -> [readings] -> JSONL, lines
-                                         |-------> slots ----> [drawing]  -> video, pictures, window -> free slots
+                                         |-------> slots ----> [showing]  -> window, page
+                                                                   |-----> [drawing] -> video, pictures -> free slots
 
 A thread that fails ends the run; its error comes out of `Pipeline.run`, after everything is closed.
 """
@@ -32,11 +33,15 @@ _RATE_WINDOW_S = 1.0
 _TICK_S = 0.05
 
 
-class Screen(Protocol):
-    """What the main thread shows; `display.Window` is one."""
+class Viewer(Protocol):
+    """Somebody who looks; `web.server.Page` is one."""
 
-    def offer(self, pixels: Pixels, captured: float) -> None:
-        """Take a drawn picture, from the drawing thread."""
+    def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
+        """Copy a frame, BGR with nothing drawn into it yet, and its reading; from the drawing thread, never waiting."""
+
+
+class Screen(Viewer, Protocol):
+    """What the main thread shows; `display.Window` is one."""
 
     def poll(self, why: str = "") -> bool:
         """Show it; False when the user wants to end."""
@@ -54,7 +59,8 @@ class Pipeline:
         *,
         reading_sinks: Sequence[Sink] = (),
         picture_sinks: Sequence[Sink] = (),
-        screen: Callable[[Overlay], Screen] | None = None,
+        screen: Screen | None = None,
+        viewers: Sequence[Viewer] = (),
         told: Callable[[str], None] = lambda line: None,
         max_frames: int | None = None,
         retries: int | None = RETRIES,
@@ -77,11 +83,14 @@ class Pipeline:
         wait = not source.live
         self._readings: Outlet[Reading] = Outlet(self._write, capacity=_READINGS_QUEUE, wait=wait)
         self._pictures: Outlet[tuple[Frame, Reading]] = Outlet(self._paint, capacity=2, wait=wait)
+        # A thread before it, so that a disk that hangs does not freeze what is seen.
+        self._shown: Outlet[tuple[Frame, Reading]] = Outlet(self._show, capacity=2, wait=wait)
         self._overlay = Overlay(contract)
-        self._canvas: Pixels | None = None  # what is drawn into where a camera does not deliver BGR
-        self._screen = screen(self._overlay) if screen else None
-        if picture_sinks or screen:
-            self._overlay.warm()
+        # What is shown, and what is drawn into, where a camera does not deliver BGR: one for each thread.
+        self._seen: Pixels | None = None
+        self._canvas: Pixels | None = None
+        self._screen = screen
+        self._viewers = (*viewers, screen) if screen is not None else tuple(viewers)
 
     def run(self, tick: Callable[[Pipeline], None] = lambda pipeline: None) -> Summary:
         """Run until the source ends or `stop` is called; `tick` is called some twenty times a second.
@@ -90,8 +99,8 @@ class Pipeline:
         summary and the sinks finished all the same.
         """
         began = time.monotonic()
-        with ThreadPoolExecutor(4, thread_name_prefix="medtex-edge") as pool:
-            outlets = [pool.submit(self._readings.run), pool.submit(self._pictures.run)]
+        with ThreadPoolExecutor(5, thread_name_prefix="medtex-edge") as pool:
+            outlets = [pool.submit(each) for each in (self._readings.run, self._shown.run, self._draw)]
             stages = [pool.submit(self._capture.run), pool.submit(self._infer)]
             try:
                 self._watch(stages[1], outlets, tick)
@@ -127,8 +136,8 @@ class Pipeline:
     def _watch(
         self, inference: Future[None], outlets: Sequence[Future[None]], tick: Callable[[Pipeline], None]
     ) -> None:
-        # Photographs would be gone before they were seen: the window keeps the last one until it is closed.
-        hold = self._screen is not None and not self._source.stream
+        # Photographs would be gone before they were seen: window and page keep the last one until the user ends it.
+        hold = bool(self._viewers) and not self._source.stream
         while not self._stopped.is_set() and not any(outlet.done() for outlet in outlets):
             if inference.done() and (not hold or self._capture.failed or inference.exception()):
                 return
@@ -144,9 +153,9 @@ class Pipeline:
     def _finish(self, stages: Sequence[Future[None]], outlets: Sequence[Future[None]]) -> None:
         for future in stages:
             future.exception()  # waits
-        self._readings.finish()
-        self._pictures.finish()
-        for future in outlets:
+        # In the order in which a frame passes them, each waited for.
+        for outlet, future in zip((self._readings, self._shown, self._pictures), outlets, strict=True):
+            outlet.finish()
             future.exception()
 
     def _close(self, began: float) -> None:
@@ -155,7 +164,7 @@ class Pipeline:
         summary.recoveries = self._capture.recoveries
         for sinks, lost in (
             (self._reading_sinks, self._readings.lost),
-            (self._picture_sinks, self._pictures.lost),
+            (self._picture_sinks, self._pictures.lost + self._shown.lost),
         ):
             for sink in sinks:
                 sink.lost += lost
@@ -166,7 +175,7 @@ class Pipeline:
 
     def _infer(self) -> None:
         """The inference thread's body."""
-        drawing = bool(self._picture_sinks) or self._screen is not None
+        outlet = self._shown if self._viewers else self._pictures if self._picture_sinks else None
         count = 0
         try:
             while not self._stopped.is_set():
@@ -178,7 +187,7 @@ class Pipeline:
                 self._rate.add()
                 self.last = reading
                 self._readings.put(reading)
-                if not (drawing and frame.pixels is not None and self._pictures.put((frame, reading))):
+                if outlet is None or frame.pixels is None or not outlet.put((frame, reading)):
                     self._capture.release(frame)
                 count += 1
                 if self._max_frames is not None and count >= self._max_frames:
@@ -191,28 +200,54 @@ class Pipeline:
         for sink in self._reading_sinks:
             sink.write(reading, None)
 
+    def _show(self, item: tuple[Frame, Reading]) -> None:
+        frame, reading = item
+        assert frame.pixels is not None
+        handed_on = False
+        try:
+            pixels = frame.pixels
+            if frame.layout != "bgr":
+                pixels = self._seen = self._converted(frame, self._seen)
+            for viewer in self._viewers:
+                viewer.offer(pixels, reading, frame.captured, self._shown_rate)
+            handed_on = bool(self._picture_sinks) and self._pictures.put(item)
+        finally:
+            if not handed_on:
+                self._capture.release(frame)
+
+    def _draw(self) -> None:
+        """The drawing thread's body."""
+        if self._picture_sinks:
+            self._overlay.warm()  # fonts belong to a thread
+        self._pictures.run()
+
     def _paint(self, item: tuple[Frame, Reading]) -> None:
         frame, reading = item
         assert frame.pixels is not None
         try:
-            began = time.perf_counter()
             pixels = frame.pixels
             if frame.layout != "bgr":
-                pixels = self._canvas = to_bgr(pixels, frame.layout, self._canvas)
-                converted = time.perf_counter()
-                self._summary.time("convert", (converted - began) * 1e3)
-                began = converted
-            self._overlay.draw(pixels, reading, self._rate.value if self._source.stream else None)
+                pixels = self._canvas = self._converted(frame, self._canvas)
+            began = time.perf_counter()
+            self._overlay.draw(pixels, reading, self._shown_rate)
             drawn = time.perf_counter()
             self._summary.time("draw", (drawn - began) * 1e3)
             for sink in self._picture_sinks:
                 sink.write(reading, pixels)
-            if self._picture_sinks:
-                self._summary.time("write", (time.perf_counter() - drawn) * 1e3)
-            if self._screen is not None:
-                self._screen.offer(pixels, frame.captured)
+            self._summary.time("write", (time.perf_counter() - drawn) * 1e3)
         finally:
             self._capture.release(frame)
+
+    def _converted(self, frame: Frame, canvas: Pixels | None) -> Pixels:
+        assert frame.pixels is not None
+        began = time.perf_counter()
+        canvas = to_bgr(frame.pixels, frame.layout, canvas)
+        self._summary.time("convert", (time.perf_counter() - began) * 1e3)
+        return canvas
+
+    @property
+    def _shown_rate(self) -> float | None:
+        return self._rate.value if self._source.stream else None
 
 
 class _Rate:

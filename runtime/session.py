@@ -23,11 +23,11 @@ from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import open_backend
 from medtex_edge.runtime.camera import open_camera
 from medtex_edge.runtime.camera_settings import CameraSettings
-from medtex_edge.runtime.display import Probe, Window
 from medtex_edge.runtime.golden import check_golden
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.screens import Screens
 from medtex_edge.runtime.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
 from medtex_edge.runtime.smoothing import LIVE_S
 from medtex_edge.runtime.source import Photos, Source, open_source
@@ -45,7 +45,9 @@ class Options:
     source: str | None = None
     save: Path | None = None
     readings: Path | None = None
-    no_display: bool = False
+    display: bool | None = None  # None: a window unless there is a page
+    serve: str | None = None
+    token_file: Path | None = None
     max_frames: int | None = None
     backend: str = "onnxruntime"
     precision: str = "fp32"
@@ -67,11 +69,11 @@ class Session:
     def run(self) -> int:
         """Run to the end and return the exit code. Raises `MedtexError`."""
         o = self._options
-        probe = None if o.no_display else Probe()  # meanwhile the bundle is read
-        bundle = Bundle.open(o.bundle)
-        digest = sha256(o.bundle)
-        contract = bundle.contract
         with ExitStack() as stack:
+            screens = stack.enter_context(self._screens())
+            bundle = Bundle.open(o.bundle)
+            digest = sha256(o.bundle)
+            contract = bundle.contract
             backend = stack.enter_context(open_backend(o.backend, bundle, precision=o.precision, threads=o.threads))
             drift = check_golden(backend, bundle)
             self._say(
@@ -92,21 +94,27 @@ class Session:
                 backend, contract, live=source.live, stream=source.stream, rate=source.rate,
                 smooth_s=o.smooth if o.smooth is not None else LIVE_S if source.live else 0.0,
             )  # fmt: skip
-            screen = self._screen(probe)
+            screens.open(contract, digest, source)
             pipeline = Pipeline(
                 source, scorer, contract, summary, reading_sinks=reading_sinks, picture_sinks=picture_sinks,
-                screen=None if not screen else lambda overlay: Window(overlay, live=source.live),
-                told=self._say, max_frames=o.max_frames, retries=o.retries,
+                screen=screens.window, viewers=screens.viewers, told=self._say, max_frames=o.max_frames,
+                retries=o.retries,
             )  # fmt: skip
-            return self._go(pipeline, source, summary)
+            return self._go(pipeline, source, summary, screens)
 
-    def _go(self, pipeline: Pipeline, source: Source, summary: Summary) -> int:
+    def _go(self, pipeline: Pipeline, source: Source, summary: Summary, screens: Screens) -> int:
         failure: MedtexError | None = None
         with _signals(pipeline), console.Status(self._err, source, self._say) as status:
+
+            def tick(pipeline: Pipeline) -> None:
+                status.tick(pipeline)
+                screens.tick(pipeline.lost_s)
+
             try:
-                pipeline.run(status.tick)
+                pipeline.run(tick)
             except MedtexError as error:
                 failure = error
+        summary.sinks.extend(screens.close())
         if summary.verdicts or not isinstance(failure, DataError):
             self._report(summary)
         if failure is not None:
@@ -122,7 +130,9 @@ class Session:
                 f"{source.name}: none of {summary.read} files could be read as a photograph",
                 hint="the lines above say why, one by one" if not self._options.as_json else "",
             )
-        return INTERRUPTED if summary.ended == "interrupted" and not source.live else 0
+        # Photographs that were all read are held for whoever looks until Ctrl-C.
+        whole = source.live or sum(summary.verdicts.values()) == source.count
+        return INTERRUPTED if summary.ended == "interrupted" and not whole else 0
 
     def _open_source(self) -> Source:
         o = self._options
@@ -161,13 +171,14 @@ class Session:
         if any(path.resolve() == each.resolve() for each in inputs):
             raise SettingsError(f"{path} is read by this run and cannot be written too", hint="choose another name")
 
-    def _screen(self, probe: Probe | None) -> bool:
-        if probe is None:
-            return False
-        why = probe.why_not()
-        if why:
-            self._say(f"no window: {why}; going on without (--no-display says so beforehand)")
-        return not why
+    def _screens(self) -> Screens:
+        o = self._options
+        if o.token_file is not None and o.serve is None:
+            raise SettingsError("--token-file is for --serve, which is not given", hint="add --serve, or leave it out")
+        return Screens(
+            window=o.serve is None if o.display is None else o.display, serve=o.serve, token_file=o.token_file,
+            alone=o.readings is None and o.save is None, told=self._say,
+        )  # fmt: skip
 
     def _report(self, summary: Summary) -> None:
         if self._options.as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import unicodedata
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ Colour = tuple[int, int, int]  # blue, green, red
 _BOLD, _REGULAR = 700, 500  # weights of the variable font
 _HERSHEY_HEIGHT = 22.0  # pixels of a capital letter of FONT_HERSHEY_DUPLEX at scale 1
 _CAPITAL = 0.7  # of an outline font's size
+_fonts = threading.local()
 
 
 def put(image: Pixels, text: str, x: int, y: int, size: int, colour: Colour, *, bold: bool = False) -> None:
@@ -52,10 +54,11 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode().replace("?", "")
 
 
-@lru_cache(maxsize=1)
 def _font() -> Any:
-    """OpenCV 5's built-in outline font, or None."""
-    return cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
+    """OpenCV 5's built-in outline font, or None. One per thread: drawing sets the weight in the font itself."""
+    if not hasattr(_fonts, "face"):
+        _fonts.face = cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
+    return _fonts.face
 
 
 def _hershey(size: int, bold: bool) -> tuple[float, int]:

@@ -148,14 +148,14 @@ def test_a_user_who_closes_the_window_ends_the_run() -> None:
     class Closed:
         shown = 0
 
-        def offer(self, pixels: npt.NDArray[np.uint8], captured: float) -> None:
+        def offer(self, pixels: npt.NDArray[np.uint8], *_: object) -> None:
             self.shown += 1
 
         def poll(self, why: str = "") -> bool:
             time.sleep(0.01)
             return self.shown < 5
 
-    summary = run(Discs(10**6, live=True, pause_s=0.002), Fixed(), screen=lambda overlay: Closed())
+    summary = run(Discs(10**6, live=True, pause_s=0.002), Fixed(), screen=Closed())
     assert summary.ended == "closed by the user"
 
 
@@ -163,7 +163,7 @@ def test_photographs_stay_in_the_window_until_it_is_closed() -> None:
     class Patient:
         polls = 0
 
-        def offer(self, pixels: npt.NDArray[np.uint8], captured: float) -> None:
+        def offer(self, pixels: npt.NDArray[np.uint8], *_: object) -> None:
             pass
 
         def poll(self, why: str = "") -> bool:
@@ -174,7 +174,7 @@ def test_photographs_stay_in_the_window_until_it_is_closed() -> None:
     source = Discs(2, live=False)
     source.stream = False
     screen = Patient()
-    assert run(source, Fixed(), screen=lambda overlay: screen).ended == "closed by the user"
+    assert run(source, Fixed(), screen=screen).ended == "closed by the user"
     assert screen.polls == 30
 
 

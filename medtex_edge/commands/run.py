@@ -55,6 +55,15 @@ def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | Non
 )  # fmt: skip
 @click.option("--readings", type=click.Path(path_type=Path), help="One JSON reading per frame (docs/readings.md).")
 @click.option("--no-display", is_flag=True, help="No window.")
+@click.option("--display", is_flag=True, help="A window beside the page of --serve.")
+@click.option(
+    "--serve", is_flag=False, flag_value="127.0.0.1:8710", metavar="[ADDRESS:PORT]",
+    help="A live page in the browser instead of a window (docs/live.md). Alone it means 127.0.0.1:8710.",
+)  # fmt: skip
+@click.option(
+    "--token-file", type=click.Path(path_type=Path),
+    help="What viewers of the page have to give; needed where other machines can reach it.  [or MEDTEX_EDGE_TOKEN]",
+)  # fmt: skip
 @click.option("--max-frames", type=click.IntRange(1), help="End after so many readings.")
 @click.option(
     "--backend", default="onnxruntime", show_default=True, metavar="ENGINE[:PROVIDER]",
@@ -84,11 +93,12 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     medtex-edge run --camera /dev/video2 --size 1920x1080 --fps 30 --exposure 8000 --white-balance 4500
     medtex-edge run --camera csi --size 1920x1080
     medtex-edge run --source rtsp://192.168.0.9/live --no-display --readings readings.jsonl
+    medtex-edge run eye.medtex --camera --serve
     rpicam-vid -t 0 --codec mjpeg -o - | medtex-edge run --source -
 
     Every frame gets a verdict: referable, not referable, or ungradable with its reason. Ends with the source,
-    by q in the window, or by Ctrl-C. A camera or stream that stops is opened again until it is back. What a camera's
-    driver does not take of the settings is an error that says what it does instead.
+    by q in the window (h shows its keys), or by Ctrl-C. A camera or stream that stops is opened again until it is
+    back. What a camera's driver does not take of the settings is an error that says what it does instead.
 
     Exit codes: 0 ended well, 3 the bundle is damaged or this device does not reproduce it, 5 nothing could be
     read, 6 the camera or stream could not be opened or stopped, 9 something could not be written,
@@ -102,6 +112,10 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
         format=options.pop("camera_format"),
         **{name: options.pop(name) for name in ("size", "fps", "exposure", "white_balance")},
     )
+    no_display, display = options.pop("no_display"), options.pop("display")
+    if no_display and display:
+        raise SettingsError("expected --display or --no-display, got both", hint="leave one out")
+    options["display"] = display or (False if no_display else None)
     camera, source = _one_of(ctx, options.pop("camera"), options.pop("source"))
     chosen = Options(bundle=bundle or newest_bundle(), camera=camera, source=source, settings=settings, **options)
     return Session(chosen).run()

@@ -1,0 +1,1 @@
+"""A live page for boxes without a screen: the picture and its reading in a browser. Needs the extra `web`."""
