@@ -189,9 +189,7 @@ class Window:
             # The age of what is seen now: the reading's own would stand still with a picture that stands.
             reading = replace(scaled(picture.reading, scale), age_ms=age_s * 1e3)
             self._overlay.draw(canvas, reading, picture.frames_per_second)
-        notes = [] if self._drawn else ["overlay off (o)"]
-        if self._drawn and self._alpha != STRONGEST_ALPHA:
-            notes = [f"overlay at {self._alpha:.0%}, made for {STRONGEST_ALPHA:.0%} (0)"]
+        notes = self._notes()
         if time.monotonic() < self._note_until:
             notes.append(self._note)
         if self._paused:
@@ -204,6 +202,14 @@ class Window:
         if self._help:
             marks.draw_help(canvas)
         return canvas
+
+    def _notes(self) -> list[str]:
+        """What is not as it would be without a key pressed."""
+        if self._drawn:
+            usual = self._alpha == STRONGEST_ALPHA
+            return [] if usual else [f"overlay at {self._alpha:.0%}, made for {STRONGEST_ALPHA:.0%} (0)"]
+        reason = None if self._picture is None else self._picture.reading.reason
+        return [f"overlay off (o){'' if reason is None else f'; ungradable: {reason.value}'}"]
 
     def _bare(self) -> tuple[Pixels, float]:
         """The frame alone in the window's own buffer, and how large it is there; black where there is none yet."""

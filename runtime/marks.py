@@ -25,7 +25,7 @@ HELP = (
 def draw_paused(pixels: Pixels, age_s: float) -> None:
     """A border and a plate, top right, on (H, W, 3) uint8 BGR: the picture stands, and how old it is by now."""
     unit, (height, width) = _unit(pixels), pixels.shape[:2]
-    cv2.rectangle(pixels, (0, 0, width, height), WARNING, max(2, unit // 2))
+    cv2.rectangle(pixels, (0, 0, width, height), WARNING, max(2, unit // 3))
     size, pad = round(1.35 * unit), unit // 2
     line = f"PAUSED  {_age(age_s)} old"
     if text.width(line, size, bold=True) > width - 2 * pad:

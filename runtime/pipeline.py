@@ -154,8 +154,9 @@ class Pipeline:
         for future in stages:
             future.exception()  # waits
         # In the order in which a frame passes them, each waited for.
-        for outlet, future in zip((self._readings, self._shown, self._pictures), outlets, strict=True):
-            outlet.finish()
+        finishes = (self._readings.finish, self._shown.finish, self._pictures.finish)
+        for finish, future in zip(finishes, outlets, strict=True):
+            finish()
             future.exception()
 
     def _close(self, began: float) -> None:

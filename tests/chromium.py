@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,14 +21,14 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 class Chromium:
     """One browser with one tab. A context manager that leaves no process."""
 
-    def __init__(self, folder: Path, *, dark: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         assert PROGRAM is not None
         command = [PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
         command += ["--no-first-run", "--disable-extensions", "--disable-background-networking", "--mute-audio"]
         command += ["--disable-dev-shm-usage", f"--user-data-dir={folder}", "about:blank"]
-        command += ["--force-dark-mode"] if dark else []
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._number = 0
+        self._stack = ExitStack()
         try:
             self._socket = self._attach(folder / "DevToolsActivePort")
         except BaseException:
@@ -42,7 +43,7 @@ class Chromium:
         port = where.read_text().splitlines()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
             (tab,) = [tab for tab in json.load(answer) if tab["type"] == "page"]
-        return connect(tab["webSocketDebuggerUrl"], max_size=None)
+        return self._stack.enter_context(connect(tab["webSocketDebuggerUrl"], max_size=None))
 
     def call(self, method: str, **parameters: Any) -> Any:
         """One command of the DevTools protocol, and its result."""
@@ -66,10 +67,10 @@ class Chromium:
         return result["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 15.0) -> Any:
-        """Until the expression is true; the test fails where it never is."""
+        """Until the expression is true; the test fails where it never is. On the way to a page nothing is defined."""
         end = time.monotonic() + seconds
-        while not (value := self.ask(expression)):
-            assert time.monotonic() < end, f"never true: {expression}; {self.ask('document.body.innerText')}"
+        while not (value := self.ask(f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()")):
+            assert time.monotonic() < end, f"never true: {expression}; {self.ask('document.body?.innerText')}"
             time.sleep(0.05)
         return value
 
@@ -83,7 +84,7 @@ class Chromium:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self._stack.close()
         self._process.terminate()
         try:
             self._process.wait(10)

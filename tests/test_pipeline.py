@@ -144,6 +144,34 @@ def test_inference_and_drawing_overlap() -> None:
     assert summary.seconds < 20 * 0.055
 
 
+def test_a_disk_that_hangs_does_not_freeze_what_is_seen() -> None:
+    class Eyes:
+        seen = 0
+
+        def offer(self, pixels: npt.NDArray[np.uint8], reading: Reading, captured: float, rate: float | None) -> None:
+            self.seen += 1
+
+    eyes, hanging = Eyes(), Kept("hanging", seconds=1.0)
+    source = Discs(10**6, live=True, pause_s=0.01)
+    summary = run(source, Fixed(), picture_sinks=[hanging], viewers=[eyes], max_frames=50)
+    assert summary.scored == 50
+    assert eyes.seen > 40
+    assert summary.sinks[0]["lost"] >= 50 - len(hanging.readings) - 2
+
+
+def test_viewers_see_frames_before_anything_is_drawn_into_them() -> None:
+    class Eyes:
+        def __init__(self) -> None:
+            self.frames: list[npt.NDArray[np.uint8]] = []
+
+        def offer(self, pixels: npt.NDArray[np.uint8], *_: object) -> None:
+            self.frames.append(pixels.copy())
+
+    eyes = Eyes()
+    run(Discs(7, live=False), Fixed(), picture_sinks=[Kept("pictures")], viewers=[eyes])
+    assert all(np.array_equal(seen, given) for seen, given in zip(eyes.frames, Discs.pictures, strict=True))
+
+
 def test_a_user_who_closes_the_window_ends_the_run() -> None:
     class Closed:
         shown = 0

@@ -205,7 +205,7 @@ def _bounded(connections: dict[Any, asyncio.Transport]) -> type[H11Protocol]:
             self.loop.call_later(REQUEST_S, self._late)
 
         def _late(self) -> None:
-            if self.scope is None and not self.transport.is_closing():
+            if not self.scope and not self.transport.is_closing():
                 self.transport.abort()
 
     return Bounded
