@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import bundles
@@ -45,8 +46,11 @@ class Glass:
         self.shown.append(picture.copy())
 
 
+opened: list[Snapshots] = []
+
+
 @pytest.fixture
-def glass(monkeypatch: pytest.MonkeyPatch) -> Glass:
+def glass(monkeypatch: pytest.MonkeyPatch) -> Iterator[Glass]:
     made = Glass()
     monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
     monkeypatch.setattr(cv2, "resizeWindow", lambda *_: None)
@@ -54,7 +58,9 @@ def glass(monkeypatch: pytest.MonkeyPatch) -> Glass:
     monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: made.visible)
     monkeypatch.setattr(cv2, "waitKey", made.wait_key)
     monkeypatch.setattr(cv2, "imshow", made.show)
-    return made
+    yield made
+    while opened:
+        opened.pop().close()
 
 
 def frame(seed: int = 0, side: int = 480) -> Pixels:
@@ -75,7 +81,8 @@ def reading(pixels: Pixels, index: int = 0) -> Reading:
 
 def window(folder: Path, told: list[str] | None = None, *, live: bool = True, alone: bool = True) -> Window:
     say = (told if told is not None else []).append
-    return Window(AGREED, Snapshots(folder, AGREED, "ab" * 32, say), live=live, alone=alone, told=say)
+    opened.append(Snapshots(folder, AGREED, "ab" * 32, say))
+    return Window(AGREED, opened[-1], live=live, alone=alone, told=say)
 
 
 def offer(to: Window, pixels: Pixels, index: int = 0, *, age_s: float = 0.0) -> None:

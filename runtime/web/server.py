@@ -205,7 +205,8 @@ def _bounded(connections: dict[Any, asyncio.Transport]) -> type[H11Protocol]:
             self.loop.call_later(REQUEST_S, self._late)
 
         def _late(self) -> None:
-            if not self.scope and not self.transport.is_closing():
+            asked: object | None = vars(self)["scope"]
+            if asked is None and not self.transport.is_closing():
                 self.transport.abort()
 
     return Bounded
