@@ -22,6 +22,7 @@ from medtex_edge.errors import MedtexError
 
 _CUDA_ATTRIBUTES = {"major": 75, "minor": 76}  # CUdevice_attribute, cuda.h
 _TRAIN = "pip install 'medtex-edge[train]'"
+_WEB = "pip install 'medtex-edge[web]'"
 
 
 @dataclass(frozen=True)
@@ -238,12 +239,19 @@ def _opencv() -> list[Finding]:
         Finding("opencv", "windows", window[1] if window else "none", window is not None and window[1] != "NONE",
                 cure="pip install opencv-python instead of opencv-python-headless"),
         Finding("opencv", "display", why or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY", ""), not why,
-                cure="run on the desktop or with ssh -X; --no-display, --save and --readings work without"),
+                cure="run on the desktop or with ssh -X; --serve, --save and --readings work without"),
     ]  # fmt: skip
 
 
 def _extras() -> list[Finding]:
-    modules = ("torch", "timm", "kornia", "sklearn", "matplotlib", "safetensors", "onnx", "onnxscript")
+    training = ("torch", "timm", "kornia", "sklearn", "matplotlib", "safetensors", "onnx", "onnxscript")
+    return [
+        _extra("live page", "web", ("starlette", "uvicorn", "websockets"), f"{_WEB} (for run --serve)"),
+        _extra("training", "train", training, f"{_TRAIN} (a device does not need it)"),
+    ]
+
+
+def _extra(section: str, name: str, modules: tuple[str, ...], cure: str) -> Finding:
     absent = [module for module in modules if importlib.util.find_spec(module) is None]
     value = "installed" if not absent else f"lacks {', '.join(absent)}"
-    return [Finding("training", "extra train", value, not absent, cure=f"{_TRAIN} (a device does not need it)")]
+    return Finding(section, f"extra {name}", value, not absent, cure=cure)

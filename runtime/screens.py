@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medtex_edge.runtime.pipeline import Viewer
     from medtex_edge.runtime.web.server import Page
 
-FRAMES = Path("frames")  # where the window saves to
+FRAMES = "frames"  # the folder that the window saves to
 
 
 class Screens:
@@ -50,7 +50,7 @@ class Screens:
         if why:
             self._told(f"no window: {why}; going on without (--no-display says so beforehand)")
         elif self._probe is not None:
-            self._snapshots = Snapshots(FRAMES, contract, sha256, self._told)
+            self._snapshots = Snapshots(Path.cwd() / FRAMES, contract, sha256, self._told)
             self.window = Window(contract, self._snapshots, live=source.live, alone=self._alone, told=self._told)
             self._stack.callback(self._snapshots.close)
             self._stack.callback(self.window.close)

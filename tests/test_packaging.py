@@ -78,10 +78,11 @@ def test_the_wheel_holds_the_package_and_says_that_it_is_typed(wheel: zipfile.Zi
     for path in [*(tree / "medtex_edge").glob("*.py"), *(tree / "medtex_edge" / "commands").glob("*.py")]:
         assert str(path.relative_to(tree)) in names
     assert "medtex_edge/py.typed" in names
+    assert "medtex_edge/runtime/web/page.html" in names
 
 
 def test_the_wheel_holds_no_sources_of_the_native_module_no_tests_and_no_data(wheel: zipfile.ZipFile) -> None:
-    allowed = {".py", ".pyi", ".so", ".typed"}
+    allowed = {".py", ".pyi", ".so", ".typed", ".html"}
     inside = [Path(name) for name in wheel.namelist() if ".dist-info/" not in name]
     assert {path.parts[0] for path in inside} == {"medtex_edge"}
     assert {path.suffix for path in inside} <= allowed

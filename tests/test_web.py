@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -223,7 +226,7 @@ def test_the_number_of_viewers_is_bounded_and_who_is_too_many_hears_why() -> Non
 
 
 def test_connections_are_bounded_and_one_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "REQUEST_S", 0.5)
+    monkeypatch.setattr(server, "REQUEST_S", 2.0)
     with served() as page:
         to = urlsplit(page.url)
         idle = [socket.create_connection((to.hostname, to.port)) for _ in range(server.MOST_CONNECTIONS + 8)]
@@ -301,6 +304,27 @@ def test_a_run_serves_its_page_until_it_ends(
     (page,) = json.loads(captured.out)["sinks"]
     assert page["written"] >= len(got) == 5
     assert not _answers(port)
+
+
+def test_photographs_are_held_on_the_page_until_ctrl_c_and_that_is_a_good_end(tmp_path: Path) -> None:
+    bundles.bundle(tmp_path / "tiny.medtex")
+    cv2.imwrite(str(tmp_path / "eye.png"), frame())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "medtex_edge", "run", "--source", "eye.png", "--json"]
+    command += ["--serve", f"127.0.0.1:{port}"]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        until(lambda: _answers(port), 20)
+        with connect(f"ws://127.0.0.1:{port}/live") as viewer:
+            until(lambda: isinstance(viewer.recv(timeout=10), bytes) or viewer.send("drawn"))
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+    finally:
+        child.kill()
+    assert child.returncode == 0, err
+    assert json.loads(out)["verdicts"] == {"not referable": 1}
+    assert b"it keeps the last photograph until Ctrl-C" in err
 
 
 def _answers(port: int) -> bool:

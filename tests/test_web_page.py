@@ -7,9 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import bundles
 import cv2
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 import streams
 from chromium import PROGRAM, Chromium
-from web_kit import TOKEN, Page, Pixels, frame, offer, reading, refused, served
+from web_kit import TOKEN, Page, Pixels, frame, offer, reading, refused, served, until
 
 from medtex_edge.runtime.overlay import blend_table
 from medtex_edge.runtime.pixels import draw_saliency
@@ -130,6 +133,44 @@ def test_an_old_frame_that_comes_late_is_not_live_from_its_first_moment(browser:
     assert "no new picture for 2." in browser.ask(BANNER)
 
 
+def test_a_frame_that_the_network_held_up_is_as_old_as_it_is(browser: Chromium, page: Page) -> None:
+    with Held(page) as held:
+        browser.open(held.url)
+        browser.wait("typeof hello === 'object' && hello !== null")
+        offer(page, frame(), 1)
+        shown(browser, 1)
+        note = "ages[shown.header.reading.frame] = [pictureAge(), document.documentElement.dataset.state]"
+        browser.ask(f"window.ages = {{}}; const was = tell; tell = () => {{ was(); judge(); {note}; }}")
+        held.held.set()
+        offer(page, frame(), 2)
+        browser.wait(f"({BANNER}).startsWith('nothing heard from the device')", 5)
+        held.held.clear()
+        shown(browser, 2)
+        age_ms, state = browser.ask("ages[2]")
+        assert age_ms > 1500
+        assert state == "off"
+        offer(page, frame(), 3)
+        shown(browser, 3)
+        assert browser.ask("ages[3][0]") < 1000
+        assert browser.ask("ages[3][1]") == "on"
+
+
+def test_a_page_out_of_sight_costs_nothing_and_is_not_live_when_it_comes_back(browser: Chromium, page: Page) -> None:
+    offer(page, frame(), 1)
+    shown(browser, 1)
+    hide = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }});"
+    hide += "document.dispatchEvent(new Event('visibilitychange'));"
+    browser.ask(hide.format("true"))
+    assert browser.ask(NOT_LIVE)
+    until(lambda: not page._viewers)
+    browser.ask(hide.format("false"))
+    assert browser.ask(NOT_LIVE), "until there is a new picture"
+    browser.wait("hello !== null && socket !== null && socket.readyState === 1")
+    offer(page, frame(), 2)
+    shown(browser, 2)
+    assert browser.ask(LIVE)
+
+
 def test_a_source_that_is_being_reopened_is_said_at_once(browser: Chromium, page: Page) -> None:
     offer(page, frame(), 1)
     shown(browser, 1)
@@ -224,6 +265,43 @@ def test_a_device_that_stops_is_killed_and_comes_back_is_shown_for_what_it_is(
         device.wait()
         camera.off()
         browser.open("about:blank")
+
+
+class Held:
+    """A network between the page and its viewer, on which nothing moves while `held` is set."""
+
+    def __init__(self, page: Page) -> None:
+        self._to = urlsplit(page.url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
+        self.held = threading.Event()
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> Held:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection((self._to.hostname or "", self._to.port or 0))
+                self._open += [near, far]
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                while self.held.is_set():
+                    time.sleep(0.01)
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for each in self._open:
+            each.close()
 
 
 def _refused(port: int) -> bool:
