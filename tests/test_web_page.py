@@ -144,6 +144,7 @@ def test_a_frame_that_the_network_held_up_is_as_old_as_it_is(browser: Chromium, 
         held.held.set()
         offer(page, frame(), 2)
         browser.wait(f"({BANNER}).startsWith('nothing heard from the device')", 5)
+        time.sleep(0.6)
         held.held.clear()
         shown(browser, 2)
         age_ms, state = browser.ask("ages[2]")
