@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import StorageError
@@ -28,23 +28,12 @@ from medtex_edge.runtime.sink import Sink
 from medtex_edge.runtime.source import Source
 from medtex_edge.runtime.summary import Summary
 
+if TYPE_CHECKING:
+    from medtex_edge.runtime.screens import Screen, Viewer
+
 _READINGS_QUEUE = 512  # readings are small: a disk may pause for seconds
 _RATE_WINDOW_S = 1.0
 _TICK_S = 0.05
-
-
-class Viewer(Protocol):
-    """Somebody who looks; `web.server.Page` is one."""
-
-    def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
-        """Copy a frame, BGR with nothing drawn into it yet, and its reading; from the drawing thread, never waiting."""
-
-
-class Screen(Viewer, Protocol):
-    """What the main thread shows; `display.Window` is one."""
-
-    def poll(self, why: str = "") -> bool:
-        """Show it; False when the user wants to end."""
 
 
 class Pipeline:

@@ -172,6 +172,37 @@ def test_viewers_see_frames_before_anything_is_drawn_into_them() -> None:
     assert all(np.array_equal(seen, given) for seen, given in zip(eyes.frames, Discs.pictures, strict=True))
 
 
+def test_a_camera_that_does_not_deliver_bgr_is_shown_and_drawn_in_colour_and_its_own_frame_is_left_alone() -> None:
+    class Grey(Discs):
+        frames = tuple(np.ascontiguousarray(picture[..., 1]) for picture in Discs.pictures)
+
+        def read(self, frame: Frame) -> bool:
+            if not super().read(frame):
+                return False
+            frame.pixels, frame.layout = self.frames[frame.index % 7], "grey"
+            return True
+
+    class Eyes(Kept):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.frames: list[npt.NDArray[np.uint8]] = []
+
+        def offer(self, pixels: npt.NDArray[np.uint8], *_: object) -> None:
+            self.frames.append(pixels.copy())
+
+        def write(self, reading: Reading, pixels: npt.NDArray[np.uint8] | None) -> None:
+            assert pixels is not None
+            self.frames.append(pixels.copy())
+
+    before = [frame.copy() for frame in Grey.frames]
+    seen, saved = Eyes("seen"), Eyes("saved")
+    run(Grey(7, live=False), Fixed(), picture_sinks=[saved], viewers=[seen])
+    for given, shown, drawn in zip(before, seen.frames, saved.frames, strict=True):
+        assert np.array_equal(shown, given[..., None].repeat(3, 2))
+        assert (drawn != shown).any()
+    assert all(np.array_equal(*pair) for pair in zip(before, Grey.frames, strict=True))
+
+
 def test_a_user_who_closes_the_window_ends_the_run() -> None:
     class Closed:
         shown = 0
