@@ -53,6 +53,7 @@ class Scorer:
         self._box = SteadyBox()
         self._motion = MotionMeter(len(self._inspector.structure))
         self._smoother = Smoother(smooth_s if stream else 0.0)
+        self._fastest_ms = math.inf  # of all inferences
         self._seen_s: float | None = None  # of the last frame whose structure was measured
         self._answered_s: float | None = None
 
@@ -96,6 +97,12 @@ class Scorer:
             self._smoother.reset()
         with _Timed(times, "infer"):
             outputs = self._backend.infer(self._input)
+        self._fastest_ms = min(self._fastest_ms, times["infer"])
+        # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
+        age_ms = (time.monotonic() - frame.captured) * 1e3
+        if self._live and age_ms > quality.STALE_MS + self._fastest_ms:
+            detail = f"answered {age_ms:.0f} ms after it was taken, {quality.STALE_MS + self._fastest_ms:.0f} ms allowed"
+            return self._refuse(frame, times, Reason.STALE, detail, box=box, facts=facts)
         return self._answer(frame, times, outputs, box, facts)
 
     def _answer(

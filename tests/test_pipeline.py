@@ -258,6 +258,24 @@ def test_a_live_frame_that_is_too_old_is_stale_and_not_scored() -> None:
     assert scored(frame, live=False).reason is None
 
 
+def test_a_live_frame_that_grew_too_old_while_it_was_scored_is_stale_too() -> None:
+    backend = Fixed()
+    scorer = Scorer(backend, AGREED, live=True)
+
+    def score(age_s: float = 0.0) -> Reading:
+        frame = Frame(pixels=bundles.disc(120, width=160), captured=time.monotonic() - age_s)
+        return scorer.score(frame)
+
+    assert score().reason is None
+    backend.seconds = 0.3  # the machine was busy with something else
+    late = score(age_s=0.9)
+    assert late.reason is Reason.STALE
+    assert late.probabilities is None
+    slow = Scorer(Fixed(seconds=0.3), AGREED, live=True)  # a board that takes as long for every frame
+    frame = Frame(pixels=bundles.disc(120, width=160), captured=time.monotonic() - 0.9)
+    assert slow.score(frame).reason is None
+
+
 def test_the_verdict_follows_the_threshold_of_the_contract() -> None:
     frame = Frame(pixels=bundles.disc(120), captured=time.monotonic())
     reading = scored(frame)
