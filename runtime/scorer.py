@@ -99,9 +99,9 @@ class Scorer:
             outputs = self._backend.infer(self._input)
         self._fastest_ms = min(self._fastest_ms, times["infer"])
         # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
-        age_ms = (time.monotonic() - frame.captured) * 1e3
-        if self._live and age_ms > quality.STALE_MS + self._fastest_ms:
-            detail = f"answered {age_ms:.0f} ms after it was taken, {quality.STALE_MS + self._fastest_ms:.0f} ms allowed"
+        age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, quality.STALE_MS + self._fastest_ms
+        if self._live and age_ms > allowed_ms:
+            detail = f"answered {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
             return self._refuse(frame, times, Reason.STALE, detail, box=box, facts=facts)
         return self._answer(frame, times, outputs, box, facts)
 

@@ -12,6 +12,7 @@
 namespace medtex {
 namespace {
 
+using std::int32_t;
 using std::int64_t;
 using std::size_t;
 using std::uint16_t;
@@ -60,11 +61,20 @@ struct Axes {
     Axis rows, columns;
 };
 
+// Sums of an output row, and the weight of what is not black beyond the frame, of each of its pixels.
+template <class Sum>
+struct Planes {
+    std::array<std::vector<Sum>, 3> channels;
+    std::vector<Sum> seen, seen_columns;
+};
+
 struct Workspace {
     std::vector<uint8_t> gathered_first, gathered_last, zeros;
     std::vector<uint16_t> middle;
-    std::vector<uint32_t> line, chroma, sums;
-    std::vector<uint8_t> means;
+    std::vector<uint32_t> line, chroma;
+    Planes<uint32_t> narrow;
+    Planes<uint64_t> wide;
+    std::array<std::vector<int32_t>, 3> means;
 };
 
 // Rows of `count` pixels of `bytes` each, from column `left` of `rows` rows.
@@ -158,6 +168,11 @@ uint32_t weight_of(const Taps& tap, int64_t unit, int64_t k) {
     return k == tap.last ? tap.weight_last : static_cast<uint32_t>(unit);
 }
 
+MEDTEX_CLONES
+void add_scaled(uint32_t* __restrict line, const uint8_t* __restrict a, uint32_t weight, size_t n) {
+    for (size_t i = 0; i < n; ++i) line[i] += weight * a[i];
+}
+
 // The same for rows of chroma, each of which stands for two rows of the frame.
 void sum_chroma(const Source& frame, int64_t top, const Taps& tap, int64_t unit, int64_t left, size_t n,
                 uint32_t* line) {
@@ -168,7 +183,7 @@ void sum_chroma(const Source& frame, int64_t top, const Taps& tap, int64_t unit,
         uint32_t weight = 0;
         for (; k < end && (top + k) >> 1 == row; ++k) weight += weight_of(tap, unit, k);
         const uint8_t* from = frame.chroma + row * frame.chroma_row + left;
-        for (size_t i = 0; i < n; ++i) line[i] += weight * from[i];
+        add_scaled(line, from, weight, n);
     }
 }
 
@@ -181,30 +196,52 @@ uint64_t visible_weight(const Taps& tap, int64_t unit, int64_t begin, int64_t en
     return weight + static_cast<uint64_t>(std::max<int64_t>(between, 0) * unit);
 }
 
-struct Rgb {
-    uint64_t r, g, b;
-};
-
-Rgb sum_columns(const uint32_t* line, const Taps& tap, uint64_t unit) {
-    Rgb sum{0, 0, 0};
-    for (int64_t k = tap.first + 1; k < tap.last; ++k) {
-        sum.r += line[3 * k];
-        sum.g += line[3 * k + 1];
-        sum.b += line[3 * k + 2];
+// Sums of a line's values over each output pixel's interval: value k lies at line[apart * k]. Sum is uint32_t where no
+// sum leaves 31 bits, else uint64_t.
+template <class Sum>
+void sum_columns(const uint32_t* line, int64_t apart, const std::vector<Taps>& taps, Sum unit, Sum* sums) {
+    for (const Taps& tap : taps) {
+        Sum sum = 0;
+        for (int64_t k = tap.first + 1; k < tap.last; ++k) sum += line[apart * k];
+        *sums++ = sum * unit + Sum{line[apart * tap.first]} * tap.weight_first +
+                  Sum{line[apart * tap.last]} * tap.weight_last;
     }
-    const uint32_t* first = line + 3 * tap.first;
-    const uint32_t* last = line + 3 * tap.last;
-    const uint64_t w = tap.weight_first, v = tap.weight_last;
-    return {sum.r * unit + first[0] * w + last[0] * v, sum.g * unit + first[1] * w + last[1] * v,
-            sum.b * unit + first[2] * w + last[2] * v};
 }
 
-// The same for all of a row where no sum leaves 31 bits: four lanes a pixel, of which the fourth holds the next pixel's
-// first channel and is forgotten. `line` has a lane's room behind it.
+// The same for U and V, of which each value stands for two pixels: pair p lies at line[2 apart p], its V `apart` further
+// on. `odd` is 1 where the box begins with the second of a pair.
+template <class Sum>
+void sum_pairs(const uint32_t* line, int64_t apart, int64_t odd, const std::vector<Taps>& taps, Sum unit, Sum* u,
+               Sum* v) {
+    struct Both {
+        Sum u, v;
+    };
+    const auto at = [=](int64_t k) {
+        const uint32_t* pair = line + 2 * apart * (k >> 1);
+        return Both{pair[0], pair[apart]};
+    };
+    for (const Taps& tap : taps) {
+        const Both first = at(tap.first + odd), last = at(tap.last + odd);
+        Both sum{0, 0};
+        for (int64_t k = tap.first + 1 + odd; k < tap.last + odd;) {
+            const Sum times = k % 2 == 0 && k + 1 < tap.last + odd ? 2 : 1;
+            const Both pair = at(k);
+            sum.u += times * pair.u;
+            sum.v += times * pair.v;
+            k += static_cast<int64_t>(times);
+        }
+        *u++ = sum.u * unit + first.u * tap.weight_first + last.u * tap.weight_last;
+        *v++ = sum.v * unit + first.v * tap.weight_first + last.v * tap.weight_last;
+    }
+}
+
+// Three channels at once: four lanes a pixel, of which the fourth holds the next pixel's first channel and is forgotten.
+// `line` has a lane's room behind it.
 typedef uint32_t Lanes __attribute__((vector_size(16)));
 
 MEDTEX_CLONES
-void sum_columns(const uint32_t* line, const Taps* taps, size_t n, uint32_t unit, uint32_t* sums) {
+void sum_three(const uint32_t* line, const Taps* taps, size_t n, uint32_t unit, uint32_t* red, uint32_t* green,
+               uint32_t* blue) {
     const auto pixel = [line](int64_t k) {
         Lanes lanes;
         std::memcpy(&lanes, line + 3 * k, sizeof lanes);
@@ -215,76 +252,69 @@ void sum_columns(const uint32_t* line, const Taps* taps, size_t n, uint32_t unit
         Lanes sum{0, 0, 0, 0};
         for (int64_t k = tap.first + 1; k < tap.last; ++k) sum += pixel(k);
         sum = sum * unit + pixel(tap.first) * tap.weight_first + pixel(tap.last) * tap.weight_last;
-        std::memcpy(sums + 4 * i, &sum, sizeof sum);
+        red[i] = sum[0];
+        green[i] = sum[1];
+        blue[i] = sum[2];
     }
 }
 
-// floor((sum + half) / divisor), as `Divide` does it.
+// What a division by the weight of all taps needs. floor(n / divisor) by the reciprocal is exact, since n + 1/2 is at
+// least 1 / 2 divisor from an integer times it, and every n is a whole number that a double holds.
+struct Divisor {
+    double half, reciprocal;      // of the divisor
+    double rgb_half, rgb_reciprocal;  // the same for 256 times it, in which BT.601's integers are
+    explicit Divisor(uint64_t divisor)
+        : half(static_cast<double>(divisor / 2)), reciprocal(1.0 / static_cast<double>(divisor)),
+          rgb_half(128.0 * static_cast<double>(divisor)), rgb_reciprocal(reciprocal / 256.0) {}
+};
+
+inline double real(uint32_t sum) { return static_cast<double>(static_cast<int32_t>(sum)); }  // one instruction
+inline double real(uint64_t sum) { return static_cast<double>(static_cast<int64_t>(sum)); }
+
+template <class Sum>
+inline void divide(const Sum* __restrict sums, const Divisor& by, int32_t* __restrict means, size_t n) {
+    const double half = by.half + 0.5, reciprocal = by.reciprocal;
+    for (size_t i = 0; i < n; ++i) means[i] = static_cast<int32_t>((real(sums[i]) + half) * reciprocal);
+}
+
+// The sums of luma and chroma to RGB; `seen` is the weight of what is not black beyond the frame.
+template <class Sum>
+inline void divide_yuv(const Sum* __restrict y, const Sum* __restrict u, const Sum* __restrict v,
+                       const Sum* __restrict seen, const Divisor& by, int32_t* __restrict red,
+                       int32_t* __restrict green, int32_t* __restrict blue, size_t n) {
+    const double half = by.rgb_half, reciprocal = by.rgb_reciprocal;
+    for (size_t i = 0; i < n; ++i) {
+        const double weight = real(seen[i]);
+        const double c = 298.0 * (real(y[i]) - 16.0 * weight) + half + 0.5;
+        const double d = real(u[i]) - 128.0 * weight, e = real(v[i]) - 128.0 * weight;
+        red[i] = static_cast<int32_t>((c + 409.0 * e) * reciprocal);
+        green[i] = static_cast<int32_t>((c - 100.0 * d - 208.0 * e) * reciprocal);
+        blue[i] = static_cast<int32_t>((c + 516.0 * d) * reciprocal);
+    }
+}
+
+// Clones cannot be templates.
 MEDTEX_CLONES
-void divide_row(const uint32_t* __restrict sums, int32_t half, double reciprocal, uint8_t* __restrict means, size_t n) {
-    for (size_t i = 0; i < n; ++i)
-        means[i] = static_cast<uint8_t>(
-            static_cast<int32_t>((static_cast<double>(static_cast<int32_t>(sums[i]) + half) + 0.5) * reciprocal));
+void divide(const uint32_t* sums, const Divisor& by, int32_t* means, size_t n) {
+    divide<uint32_t>(sums, by, means, n);
 }
 
-void put_row(const uint8_t* means, size_t n, uint8_t* to, std::ptrdiff_t column,
-             const std::array<std::ptrdiff_t, 3> channels) {
-    for (size_t i = 0; i < n; ++i, means += 4, to += column) {
-        to[channels[0]] = means[0];
-        to[channels[1]] = means[1];
-        to[channels[2]] = means[2];
-    }
+MEDTEX_CLONES
+void divide_yuv(const uint32_t* y, const uint32_t* u, const uint32_t* v, const uint32_t* seen, const Divisor& by,
+                int32_t* red, int32_t* green, int32_t* blue, size_t n) {
+    divide_yuv<uint32_t>(y, u, v, seen, by, red, green, blue, n);
 }
 
-uint64_t sum_one(const uint32_t* line, const Taps& tap, uint64_t unit) {
-    uint64_t sum = 0;
-    for (int64_t k = tap.first + 1; k < tap.last; ++k) sum += line[k];
-    return sum * unit + line[tap.first] * uint64_t{tap.weight_first} + line[tap.last] * uint64_t{tap.weight_last};
+void put(const std::array<const int32_t*, 3>& means, size_t n, uint8_t* to, std::ptrdiff_t column,
+         std::ptrdiff_t channel) {
+    const auto [red, green, blue] = means;
+    const auto byte = [](int32_t mean) { return static_cast<uint8_t>(std::clamp(mean, 0, 255)); };
+    for (size_t i = 0; i < n; ++i, to += column) {
+        to[0] = byte(red[i]);
+        to[channel] = byte(green[i]);
+        to[2 * channel] = byte(blue[i]);
+    }
 }
-
-struct Yuv {
-    uint64_t y, u, v;
-};
-
-// Luma of pixel k at line[kLuma * k]; its U at chroma[2 * kApart * pair], its V kApart further on.
-template <int kLuma, int kApart>
-Yuv sum_yuv(const uint32_t* line, const uint32_t* chroma, int64_t odd, const Taps& tap, uint64_t unit) {
-    const auto pair = [&](int64_t k) { return chroma + 2 * kApart * ((k + odd) >> 1); };
-    Yuv sum{0, 0, 0};
-    for (int64_t k = tap.first + 1; k < tap.last; ++k) {
-        sum.y += line[kLuma * k];
-        sum.u += pair(k)[0];
-        sum.v += pair(k)[kApart];
-    }
-    const uint64_t w = tap.weight_first, x = tap.weight_last;
-    return {sum.y * unit + line[kLuma * tap.first] * w + line[kLuma * tap.last] * x,
-            sum.u * unit + pair(tap.first)[0] * w + pair(tap.last)[0] * x,
-            sum.v * unit + pair(tap.first)[kApart] * w + pair(tap.last)[kApart] * x};
-}
-
-// floor(n / d), clipped to 0..255, by the reciprocal: exact, since n + 1/2 is at least 1 / 2d from an integer times d.
-struct Divide {
-    double reciprocal;
-    explicit Divide(uint64_t divisor) : reciprocal(1.0 / static_cast<double>(divisor)) {}
-    uint8_t operator()(int64_t n) const {
-        const int64_t value = static_cast<int64_t>((static_cast<double>(std::max<int64_t>(n, 0)) + 0.5) * reciprocal);
-        return static_cast<uint8_t>(std::min<int64_t>(value, 255));
-    }
-};
-
-// The mean of luma and chroma to RGB; `seen` is the weight of what is not black beyond the frame.
-struct ToRgb {
-    int64_t half;
-    Divide divide;
-    explicit ToRgb(uint64_t divisor) : half(128 * static_cast<int64_t>(divisor)), divide(256 * divisor) {}
-    void operator()(const Yuv& sum, uint64_t seen, uint8_t* to, std::ptrdiff_t channel) const {
-        const int64_t s = static_cast<int64_t>(seen), c = 298 * (static_cast<int64_t>(sum.y) - 16 * s) + half;
-        const int64_t d = static_cast<int64_t>(sum.u) - 128 * s, e = static_cast<int64_t>(sum.v) - 128 * s;
-        to[0] = divide(c + 409 * e);
-        to[channel] = divide(c - 100 * d - 208 * e);
-        to[2 * channel] = divide(c + 516 * d);
-    }
-};
 
 struct Job {
     const Source& frame;
@@ -303,6 +333,56 @@ Strip strip_of(const Job& job) {
     return {f.data, f.height, x0, x1 - x0, f.row, f.column, bytes == 1 ? 1 : f.channel, bytes};
 }
 
+// Where a row's sums lie, per channel of the frame.
+struct Lines {
+    const uint32_t* line;    // begins with the box, or with the pair that it cuts
+    const uint32_t* chroma;  // of nv12
+    int64_t odd;
+};
+
+// From the sums over rows to a row of means, in the frame's order of channels; of grey the first alone.
+template <class Sum>
+void finish_row(const Job& job, const Lines& from, uint64_t seen_rows, const Divisor& by, Planes<Sum>& sums,
+                std::array<std::vector<int32_t>, 3>& means) {
+    const auto& taps = job.axes.columns.taps;
+    const size_t n = taps.size();
+    const Sum unit = static_cast<Sum>(job.axes.columns.unit);
+    const Layout layout = job.frame.layout;
+    const auto [a, b, c] = std::array{sums.channels[0].data(), sums.channels[1].data(), sums.channels[2].data()};
+    if (layout == Layout::yuyv || layout == Layout::nv12) {
+        const bool pairs = layout == Layout::yuyv;
+        // A line of yuyv holds Y and, in turn, U and V.
+        const uint32_t* chroma = pairs ? from.line - 2 * from.odd + 1 : from.chroma;
+        sum_columns(from.line, pairs ? 2 : 1, taps, unit, a);
+        sum_pairs(chroma, pairs ? 2 : 1, from.odd, taps, unit, b, c);
+        for (size_t i = 0; i < n; ++i) sums.seen[i] = static_cast<Sum>(seen_rows) * sums.seen_columns[i];
+        divide_yuv(a, b, c, sums.seen.data(), by, means[0].data(), means[1].data(), means[2].data(), n);
+        return;
+    }
+    if (layout == Layout::grey) {
+        sum_columns(from.line, 1, taps, unit, a);
+        divide(a, by, means[0].data(), n);
+        return;
+    }
+    if constexpr (sizeof(Sum) == 4) {
+        sum_three(from.line, taps.data(), n, unit, a, b, c);
+    } else {
+        for (size_t k = 0; k < 3; ++k) sum_columns(from.line + k, 3, taps, unit, sums.channels[k].data());
+    }
+    for (size_t k = 0; k < 3; ++k) divide(sums.channels[k].data(), by, means[k].data(), n);
+}
+
+template <class Sum>
+void make_room(const Job& job, Planes<Sum>& sums) {
+    const auto& columns = job.axes.columns;
+    for (auto& channel : sums.channels) channel.resize(columns.taps.size());
+    sums.seen.resize(columns.taps.size());
+    sums.seen_columns.clear();
+    for (const Taps& tap : columns.taps)
+        sums.seen_columns.push_back(
+            static_cast<Sum>(visible_weight(tap, columns.unit, -job.left, job.frame.width - job.left)));
+}
+
 // Rows begin..end of the output.
 void resize_rows(const Job& job, int64_t begin, int64_t end) {
     thread_local Workspace kept;
@@ -314,59 +394,41 @@ void resize_rows(const Job& job, int64_t begin, int64_t end) {
     work.zeros.assign(strip.size(), 0);
     work.middle.assign(strip.size(), 0);
     // The sums begin where the box does, or one pixel before it, with the pair that it cuts.
-    const bool pairs = frame.layout == Layout::yuyv, planes = frame.layout == Layout::nv12;
-    const int64_t odd = pairs || planes ? left & 1 : 0, first = left - odd;
+    const bool planes = frame.layout == Layout::nv12;
+    const int64_t odd = planes || frame.layout == Layout::yuyv ? left & 1 : 0;
     work.line.assign(static_cast<size_t>(strip.bytes * (side + 2)), 0);
     work.chroma.assign(planes ? static_cast<size_t>(side + 2) : 0, 0);
-    const size_t offset = static_cast<size_t>(strip.left - first);
+    const size_t offset = static_cast<size_t>(strip.left - (left - odd));
 
     const uint64_t divisor = static_cast<uint64_t>(axes.rows.total) * static_cast<uint64_t>(axes.columns.total);
-    const uint64_t unit = static_cast<uint64_t>(axes.columns.unit);
-    const int64_t half = static_cast<int64_t>(divisor / 2);
-    const Divide divide(divisor);
-    const ToRgb to_rgb(divisor);
+    const Divisor by(divisor);
+    const bool narrow = 256 * divisor < uint64_t{1} << 31;
     const size_t across = axes.columns.taps.size();
-    const bool narrow = strip.bytes == 3 && 256 * divisor < uint64_t{1} << 31;
-    work.sums.resize(narrow ? 4 * across : 0);
-    work.means.resize(work.sums.size());
-    const std::ptrdiff_t red = frame.layout == Layout::bgr ? 2 * out.channel : 0, blue = 2 * out.channel - red;
-    const int64_t seen_from = -left, seen_to = frame.width - left;
+    if (narrow)
+        make_room(job, work.narrow);
+    else
+        make_room(job, work.wide);
+    for (auto& plane : work.means) plane.resize(across);
+    // Of grey there is one mean for all three; of bgr the last is red.
+    const size_t red = frame.layout == Layout::bgr ? 2 : 0, blue = 2 - red, only = frame.layout == Layout::grey ? 0 : 1;
+    const std::array<const int32_t*, 3> means{work.means[red * only].data(), work.means[only].data(),
+                                              work.means[blue * only].data()};
+    const Lines lines{work.line.data() + strip.bytes * odd, work.chroma.data(), odd};
     for (int64_t y = begin; y < end; ++y) {
         const Taps& rows = axes.rows.taps[static_cast<size_t>(y)];
         if (strip.count > 0) {
-            uint32_t* line = work.line.data() + static_cast<size_t>(strip.bytes) * offset;
-            sum_rows(strip, top, rows, axes.rows.unit, work, line);
+            sum_rows(strip, top, rows, axes.rows.unit, work, work.line.data() + static_cast<size_t>(strip.bytes) * offset);
             if (planes) {
                 uint32_t* chroma = work.chroma.data() + offset;
                 sum_chroma(frame, top, rows, axes.rows.unit, strip.left, static_cast<size_t>(strip.count), chroma);
             }
         }
-        const uint64_t seen_rows = pairs || planes ? visible_weight(rows, axes.rows.unit, -top, frame.height - top) : 0;
-        const uint32_t* line = work.line.data() + strip.bytes * odd;
-        uint8_t* to = out.at(y, 0);
-        if (narrow) {
-            sum_columns(line, axes.columns.taps.data(), across, static_cast<uint32_t>(unit), work.sums.data());
-            divide_row(work.sums.data(), static_cast<int32_t>(half), divide.reciprocal, work.means.data(), 4 * across);
-            put_row(work.means.data(), across, to, out.column, {red, out.channel, blue});
-            continue;
-        }
-        for (const Taps& tap : axes.columns.taps) {
-            if (pairs || planes) {
-                const uint64_t seen = seen_rows * visible_weight(tap, axes.columns.unit, seen_from, seen_to);
-                const Yuv sum = pairs ? sum_yuv<2, 2>(line, work.line.data() + 1, odd, tap, unit)
-                                      : sum_yuv<1, 1>(line, work.chroma.data(), odd, tap, unit);
-                to_rgb(sum, seen, to, out.channel);
-            } else if (strip.bytes == 1) {
-                const uint8_t grey = divide(static_cast<int64_t>(sum_one(line, tap, unit)) + half);
-                to[0] = to[out.channel] = to[2 * out.channel] = grey;
-            } else {
-                const Rgb sum = sum_columns(line, tap, unit);
-                to[red] = divide(static_cast<int64_t>(sum.r) + half);
-                to[out.channel] = divide(static_cast<int64_t>(sum.g) + half);
-                to[blue] = divide(static_cast<int64_t>(sum.b) + half);
-            }
-            to += out.column;
-        }
+        const uint64_t seen_rows = visible_weight(rows, axes.rows.unit, -top, frame.height - top);
+        if (narrow)
+            finish_row(job, lines, seen_rows, by, work.narrow, work.means);
+        else
+            finish_row(job, lines, seen_rows, by, work.wide, work.means);
+        put(means, across, out.at(y, 0), out.column, out.channel);
     }
 }
 
