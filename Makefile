@@ -5,18 +5,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*.cpp runtime/native/*.hpp)
+SANITIZERS := thread address,undefined,float-cast-overflow
 # One thread per library in tests: they would otherwise fight over the cores, and rounding would depend on them.
 DATA ?= ../shared/data
 RESULTS ?= runs/results
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check results install clean
+.PHONY: help demo test check sanitize aarch64-check results install clean
 
 help:
 	@echo "make demo     install into $(VENV), then the whole way once on synthetic photographs (about 10 minutes)"
 	@echo "make test     install into $(VENV), then ruff, mypy, import-linter and pytest"
 	@echo "make check    the same without pytest"
+	@echo "make sanitize the tests of the native core alone, under each sanitizer"
+	@echo "make aarch64-check  the native module and the runtime's tests on an emulated 64-bit Arm (about 10 minutes)"
 	@echo "make results  docs/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
 	@echo "make install  the environment alone"
 	@echo "make clean    remove the environment, builds and caches; runs and bundles stay"
@@ -31,6 +34,18 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Part of `make test` too; here what is built stays, and each test is told with its time.
+sanitize: $(STAMP)
+	@for kinds in $(SANITIZERS); do \
+	  build=build/native/$${kinds%%,*}; echo "-fsanitize=$$kinds"; \
+	  PATH="$(BIN):$$PATH" cmake -G Ninja -S tests/native -B $$build -DSANITIZE=$$kinds >/dev/null && \
+	  PATH="$(BIN):$$PATH" cmake --build $$build && $$build/native_tests || exit 1; \
+	done
+
+# Needs Debian's cross compiler, emulator and bootstrapper (it says which is missing) and a network at its first run.
+aarch64-check: $(STAMP)
+	$(BIN)/python tests/aarch64/check.py $(if $(BUNDLE),--bundle $(BUNDLE))
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/results.py --data $(DATA) --out $(RESULTS)
