@@ -60,9 +60,9 @@ class Inspector:
     def glance(self, frame: Pixels, layout: str = "bgr") -> Reason | None:
         """Whether a frame, uint8 in one of `medtex_edge.image.LAYOUTS`, is black or a duplicate of the one before.
 
-        Some hundred rows are looked at, by their bytes. A camera's noise never repeats, so equality means that no new
-        exposure arrived: a frozen driver, a stream that repeats its last picture. A picture with a running clock
-        in it can not be caught this way. Call it once a frame.
+        Every so many rows are looked at, 32 or more, by their bytes. A camera's noise never repeats, so equality means
+        that no new exposure arrived: a frozen driver, a stream that repeats its last picture. A picture with a
+        running clock in it can not be caught this way. Call it once a frame.
         """
         digest, lit, sampled = _glance(frame, LAYOUTS[layout])
         before, self._digest = self._digest, digest

@@ -15,7 +15,7 @@ from medtex_edge.image_layout import NV12, YUYV
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-_GLANCE_ROWS = 64  # at least, where the frame has as many
+_GLANCE_ROWS = 32  # at least, where the frame has as many
 _LIT, _LIT_LUMA = 16, 30  # of 255; luma is 16 at black
 _LANES = 8
 _FACTOR, _ACROSS = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93

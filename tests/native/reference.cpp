@@ -135,7 +135,7 @@ medtex::Glance glance(const Source& frame) {
                                                                                        : 3;
     std::uint64_t lanes[8] = {};
     medtex::Glance seen;
-    for (int64_t y = 0; y < frame.height; y += std::max<int64_t>(1, frame.height / 64)) {
+    for (int64_t y = 0; y < frame.height; y += std::max<int64_t>(1, frame.height / 32)) {
         std::vector<uint8_t> row;
         for (int64_t x = 0; x < frame.width; ++x)
             for (int64_t c = 0; c < bytes; ++c) {
