@@ -1,0 +1,148 @@
+"""What the builder of TensorRT says while it works: its log and its progress, and the way to stop it.
+
+TensorRT calls these objects from C++, out of several threads, where no exception may leave them. One that is raised
+(Ctrl-C above all: Python sees it in here, since the build itself holds no interpreter) is kept, the build cancelled,
+and the exception raised again by `Watch.check`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+Progress = Callable[[str, float], None]  # the phase under way, in TensorRT's words, and the fraction done in 0..1
+
+_ERROR, _WARNING = 1, 2  # ILogger.Severity; 0 is an internal error
+_KEPT = 20  # messages; a build can repeat one for each layer
+_STEP = 1 / 500  # a finer movement than this no bar shows
+# Where in TensorRT's own sources an error arose.
+_PLACES = (r"\s*\(?In \S+ at \S+:\d+\s*", r"^\[?\S+\.(cpp|h|hpp)(::\S+)?:{1,2}\d+\]?:?\s*", r"^I\w+::\w+: ")
+# What it says of each build on a machine without a GPU, whatever else is wrong.
+_NO_DRIVER = re.compile(r"cudaError (35|100)\b|CUDA driver version is insufficient")
+
+
+@dataclass
+class _Phase:
+    parent: str | None
+    steps: int
+    done: int = 0
+
+
+class Watch:
+    """Listens to one build. `progress` is called out of the builder's threads, by one of them at a time; its fraction
+    never falls. What it raises stops the build."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.errors: deque[str] = deque(maxlen=_KEPT)
+        self.warnings: deque[str] = deque(maxlen=_KEPT)
+        self._progress = progress
+        self._raised: BaseException | None = None
+        self._lock = threading.RLock()
+        self._phases: dict[str, _Phase] = {}
+        self._fraction = 0.0
+        self._told = -1.0
+
+    def check(self) -> None:
+        """Raise what a callback raised."""
+        if self._raised is not None:
+            raise self._raised
+
+    def reason(self) -> str:
+        """The first error in one line, without its place in TensorRT's sources; '' where none was logged."""
+        own = [text for text in self.errors if not _NO_DRIVER.search(text)]
+        return plain_words((own or [*self.errors, ""])[0])
+
+    def heard(self, severity: int, message: str) -> None:
+        """A line of the log."""
+        with self._kept():
+            if severity <= _WARNING:
+                (self.errors if severity <= _ERROR else self.warnings).append(message.strip())
+
+    def started(self, name: str, parent: str | None, steps: int) -> None:
+        """A phase of so many steps began, within another or as the outermost."""
+        with self._kept():
+            self._phases[name] = _Phase(parent, max(steps, 1))
+            self._tell(name)
+
+    def stepped(self, name: str, step: int) -> bool:
+        """Step `step` (from 0) of a phase is done; False asks the builder to stop."""
+        with self._kept():
+            if phase := self._phases.get(name):
+                phase.done = min(step + 1, phase.steps)
+                self._tell(name)
+        return self._raised is None
+
+    def finished(self, name: str) -> None:
+        """A phase ended, perhaps before its last step."""
+        with self._kept():
+            self._phases.pop(name, None)
+
+    def _tell(self, name: str) -> None:
+        phase, fraction = self._phases[name], 0.0
+        inner: _Phase | None = phase
+        while inner is not None:
+            fraction = min((inner.done + fraction) / inner.steps, 1.0)
+            inner = self._phases.get(inner.parent) if inner.parent else None
+        self._fraction = max(self._fraction, fraction)
+        if self._progress is not None and self._raised is None and self._fraction >= self._told + _STEP:
+            self._told = self._fraction
+            self._progress(name, self._fraction)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except BaseException as error:
+            self._raised = self._raised or error
+
+
+def logger(trt: ModuleType, watch: Watch) -> Any:
+    """An ILogger that tells `watch` and prints nothing."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # pybind11 wants it by name
+
+        def log(self, severity: Any, message: str) -> None:
+            watch.heard(int(severity), message)
+
+    return Logger()
+
+
+def monitor(trt: ModuleType, watch: Watch) -> Any:
+    """An IProgressMonitor that tells `watch`."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            watch.started(phase_name, parent_phase, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return watch.stepped(phase_name, step)
+
+        def phase_finish(self, phase_name: str) -> None:
+            watch.finished(phase_name)
+
+    return Monitor()
+
+
+def plain_words(message: str) -> str:
+    """One line of an error of TensorRT's, without places in its sources and the text of its assertions."""
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not _NO_DRIVER.search(line)]
+    text = next((line for line in lines if not line.startswith("Invalid Node")), "".join(lines[:1]))
+    for place in _PLACES:
+        text = re.sub(place, " ", text).strip()
+    if quoted := re.search(r'&& "(.+)"$', text):
+        return quoted[1]
+    text = re.sub(r"^Assertion failed: .+?: (?=[A-Z])", "", text)
+    text = re.sub(r"^Error Code \d+: [\w ]+ \((.*?)\.?\)?$", r"\1", text)
+    return text.rstrip(". ")[:300]
