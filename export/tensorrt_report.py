@@ -26,7 +26,8 @@ _NODE = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]*)\]")
 
 def precision_name(dtype: Any) -> str:
     """TensorRT's DataType -> "fp32", "fp16", "int8", "uint8" ..."""
-    return _NAMES.get(dtype.name, dtype.name.lower())
+    name: str = dtype.name
+    return _NAMES.get(name, name.lower())
 
 
 def of_network(network: Any) -> list[Layer]:

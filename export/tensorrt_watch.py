@@ -103,25 +103,48 @@ class Watch:
             self._raised = self._raised or error
 
 
-def logger(trt: ModuleType, watch: Watch) -> Any:
-    """An ILogger that tells `watch` and prints nothing."""
+_loggers: dict[type, Any] = {}
+_one_build = threading.Lock()
+_listening: list[Watch] = []
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+
+@contextmanager
+def listening(trt: ModuleType, watch: Watch) -> Iterator[Any]:
+    """Yields an ILogger that tells `watch` and prints nothing; one build at a time has it, others wait.
+
+    TensorRT keeps one logger for the process, the first it is given, for as long as anything that was made with it
+    lives, and a traceback can keep a builder alive. So this one is never replaced, only who listens.
+    """
+    kind: Any = trt.ILogger
+    with _one_build:
+        if kind not in _loggers:
+            _loggers[kind] = _logger(kind)
+        _listening.append(watch)
+        try:
+            yield _loggers[kind]
+        finally:
+            _listening.clear()
+
+
+def _logger(kind: Any) -> Any:
+    class Logger(kind):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # pybind11 wants it by name
+            kind.__init__(self)  # pybind11 wants it by name
 
         def log(self, severity: Any, message: str) -> None:
-            watch.heard(int(severity), message)
+            for watch in _listening:
+                watch.heard(int(severity), message)
 
     return Logger()
 
 
 def monitor(trt: ModuleType, watch: Watch) -> Any:
-    """An IProgressMonitor that tells `watch`."""
+    """An IProgressMonitor that tells `watch`; it has to live as long as the configuration that it is given to."""
+    kind: Any = trt.IProgressMonitor
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(kind):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
+            kind.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             watch.started(phase_name, parent_phase, num_steps)

@@ -1,6 +1,6 @@
 """TensorRT for RTX behind the names of another version: what is built is real, and a name that version lacks is none.
 
-`as_version("10.3.0")` gives a module whose classes, members, enum values and numbers of parameters are exactly those in
+`Version("10.3.0", tensorrt_rtx)` is a module whose classes, members, enum values and numbers of parameters are exactly those in
 `tensorrt_surfaces/`; everything that is there is passed on to TensorRT for RTX, which builds without a GPU.
 """
 
@@ -24,10 +24,11 @@ Surface = dict[str, dict[str, str]]  # class -> member -> what stands behind its
 def surface(version: str) -> Surface:
     """Read one file."""
     found: Surface = {}
+    members: dict[str, str] = {}
     for line in (SURFACES / f"tensorrt-{version}.txt").read_text(encoding="ascii").splitlines():
         if line.startswith("  "):
-            name, rest = re.fullmatch(r"  (\w+)(.*)", line).groups()  # type: ignore[union-attr]
-            members[name] = rest.strip()
+            name = re.match(r"\w+", line.strip())[0]  # type: ignore[index]
+            members[name] = line.strip().removeprefix(name).strip()
         elif not line.startswith("#"):
             members = found.setdefault(line.removesuffix("()"), {})
     return found
