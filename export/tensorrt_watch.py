@@ -1,19 +1,20 @@
 """What the builder of TensorRT says while it works: its log and its progress, and the way to stop it.
 
-TensorRT calls these objects from C++, out of several threads, where no exception may leave them. One that is raised
-(Ctrl-C above all: Python sees it in here, since the build itself holds no interpreter) is kept, the build cancelled,
-and the exception raised again by `Watch.check`.
+TensorRT calls these objects from C++, out of several threads, where an exception that left them would be printed and
+lost. So one that is raised is kept, the build cancelled, and the exception raised again by `Watch.check`; Ctrl-C too,
+which Python sees first in here, since the build itself holds no interpreter.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 Progress = Callable[[str, float], None]  # the phase under way, in TensorRT's words, and the fraction done in 0..1
@@ -95,6 +96,24 @@ class Watch:
             self._progress(name, self._fraction)
 
     @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Keep what the handler of Ctrl-C raises: it could raise between the entry of a callback and its first line."""
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or not callable(before):
+            yield
+            return
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            with self._kept():
+                before(number, frame)
+
+        signal.signal(signal.SIGINT, handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @contextmanager
     def _kept(self) -> Iterator[None]:
         try:
             with self._lock:
@@ -110,7 +129,8 @@ _listening: list[Watch] = []
 
 @contextmanager
 def listening(trt: ModuleType, watch: Watch) -> Iterator[Any]:
-    """Yields an ILogger that tells `watch` and prints nothing; one build at a time has it, others wait.
+    """Yields an ILogger that tells `watch` and prints nothing; one build at a time has it, others wait. What was kept
+    meanwhile is raised at the end.
 
     TensorRT keeps one logger for the process, the first it is given, for as long as anything that was made with it
     lives, and a traceback can keep a builder alive. So this one is never replaced, only who listens.
@@ -121,9 +141,11 @@ def listening(trt: ModuleType, watch: Watch) -> Iterator[Any]:
             _loggers[kind] = _logger(kind)
         _listening.append(watch)
         try:
-            yield _loggers[kind]
+            with watch.interruptible():
+                yield _loggers[kind]
         finally:
             _listening.clear()
+    watch.check()
 
 
 def _logger(kind: Any) -> Any:

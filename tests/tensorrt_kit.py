@@ -1,7 +1,7 @@
 """TensorRT for RTX behind the names of another version: what is built is real, and a name that version lacks is none.
 
-`Version("10.3.0", tensorrt_rtx)` is a module whose classes, members, enum values and numbers of parameters are exactly those in
-`tensorrt_surfaces/`; everything that is there is passed on to TensorRT for RTX, which builds without a GPU.
+`Version("10.3.0", tensorrt_rtx)` is a module whose classes, members, enum values and numbers of parameters are exactly
+those in `tensorrt_surfaces/`. What is there is passed on to TensorRT for RTX, which builds without a GPU.
 """
 
 from __future__ import annotations

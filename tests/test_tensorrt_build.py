@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import signal
 import threading
 import warnings
 from collections.abc import Iterator
@@ -453,6 +454,41 @@ def test_what_the_callback_raises_stops_the_build_and_comes_out(
     assert len(calls) == 3
     assert capfd.readouterr() == ("", "")
     assert build(rtx, graph(), capability="8.6").plan
+
+
+def test_ctrl_c_stops_the_build_wherever_it_falls(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    calls = []
+
+    def progress(phase: str, fraction: float) -> None:
+        calls.append(phase)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(rtx, graph(), capability="8.6", progress=progress)
+    assert len(calls) == 3
+    watch = Watch()
+    with watch.interruptible():
+        signal.raise_signal(signal.SIGINT)  # outside of every callback
+    assert not watch.stepped("any", 0)
+    with pytest.raises(KeyboardInterrupt):
+        watch.check()
+    assert signal.getsignal(signal.SIGINT) is before
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_build_in_another_thread_leaves_the_handlers_alone() -> None:
+    found: list[Any] = []
+
+    def work() -> None:
+        build(rtx, graph(), capability="8.6", progress=lambda *_: found.append(signal.getsignal(signal.SIGINT)))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert set(found) == {before}
 
 
 def test_a_phase_within_a_phase_moves_the_bar_by_its_share() -> None:
