@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def doctor(as_json: bool) -> int:
-    """Say what this machine can do and what is missing, with the way to get it.
+    """Say what this machine can do and what is missing, with the next command to type (after the arrow).
 
     Exit code 0 where a bundle can be run, 1 where not.
     """
@@ -38,8 +38,9 @@ def doctor(as_json: bool) -> int:
             console.print(Text(f"\n{section}", style="bold"))
         mark, style = ("ok", "green") if finding.present else ("missing", "red" if finding.required else "yellow")
         line = Text.assemble((f"  {mark:<8}", style), f"{finding.name:<17} {finding.value}")
-        if not finding.present and finding.cure:
-            line.append(f"\n{'':10}-> {finding.cure}", style="dim")
+        next_step = finding.advice if finding.present else finding.cure
+        if next_step:
+            line.append(f"\n{'':10}-> {next_step}", style="dim")
         console.print(line)
     end = "A bundle can be run here: medtex-edge run BUNDLE --camera" if able else "A bundle cannot be run here yet."
     console.print(Text(f"\n{end}", style="bold"))
