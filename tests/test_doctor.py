@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medtex_edge.cli import main
-from medtex_edge.runtime import machine
+from medtex_edge.runtime import gpu, machine
 
 
 def test_doctor_says_what_is_there_and_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,11 +71,11 @@ class Driver:
 
 def test_the_cuda_driver_names_its_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
-    assert machine.cuda_devices() == "12.6: Orin (SM 8.7)"
+    assert gpu.cuda_devices() == "12.6: Orin (SM 8.7)"
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(0))
-    assert machine.cuda_devices() == "no device"
+    assert gpu.cuda_devices() == "no device"
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(cuInit=lambda flags: 100))
-    assert machine.cuda_devices().startswith("no ")
+    assert gpu.cuda_devices().startswith("no ")
 
 
 def test_a_missing_driver_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,4 +83,4 @@ def test_a_missing_driver_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert machine.cuda_devices() == "no driver (libcuda.so.1)"
+    assert gpu.cuda_devices() == "no driver (libcuda.so.1)"
