@@ -208,8 +208,8 @@ def _v4l2(path: str) -> cv2.VideoCapture:
 def _gstreamer(pipeline: str) -> cv2.VideoCapture:
     if not has_gstreamer():
         raise SourceError(
-            "this OpenCV was built without GStreamer (cure: pip uninstall opencv-python, and use JetPack's own: "
-            "sudo apt install python3-opencv, in an environment made with --system-site-packages)"
+            "this OpenCV was built without GStreamer (cure: pip uninstall opencv-python, and use the system's own in "
+            "an environment made with --system-site-packages; `medtex-edge doctor` has the exact line)"
         )
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
     capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER, timeouts)
