@@ -206,8 +206,9 @@ def test_a_viewer_that_says_anything_else_is_dismissed(nonsense: str | bytes) ->
 def test_answers_to_nothing_are_not_credit() -> None:
     with served() as page:
         look = Looker(page)
-        for _ in range(5):
-            look.answer()
+        with suppress(ConnectionClosed):  # the page may hang up at the first, before the others are sent
+            for _ in range(5):
+                look.answer()
         assert len(to_the_end(look.socket)) <= 5 + AHEAD
 
 
