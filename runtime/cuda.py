@@ -61,6 +61,7 @@ class Context:
             driver.init()
             self.device = _describe(driver)
             self._primary = driver.Device(0).retain_primary_context()
+        keep(self._primary)  # whose destructor would call for a primary context what is made for others only
 
     def __enter__(self) -> Context:
         self._primary.push()
@@ -93,8 +94,8 @@ def errors(doing: str) -> Iterator[None]:
         raise failure(str(error), doing) from error
 
 
-def failure(said: str, doing: str) -> BackendError:
-    """The error for what the driver, or TensorRT, said."""
+def failure(said: str, doing: str, otherwise: str = "") -> BackendError:
+    """The error for what the driver, or TensorRT, said. `otherwise`: the hint where that tells nothing of the GPU."""
     text = said.lower()
     if "out of memory" in text or "outofmemory" in text:
         hint = "end other programs that use the GPU (on a Jetson: that use memory), or use a smaller --precision"
@@ -105,7 +106,7 @@ def failure(said: str, doing: str) -> BackendError:
     elif "driver version is insufficient" in text:
         hint = f"install a newer NVIDIA driver, or JetPack; {ELSEWHERE}"
     else:
-        hint = f"`medtex-edge doctor` says what this machine has; {ELSEWHERE}"
+        hint = otherwise or f"`medtex-edge doctor` says what this machine has; {ELSEWHERE}"
     return BackendError(f"{doing}: {said.strip()[:300]}", hint=hint)
 
 
@@ -143,6 +144,7 @@ class Buffer:
         self.host: npt.NDArray[Any] = driver.pagelocked_empty(shape, dtype, mem_flags=flags)
         # Views hold `host`, not the allocation: it goes with the last of them, in whichever thread that happens.
         # Not at exit, since a thread may still be writing; the process' end takes it back.
+        keep(self.host.base)
         weakref.finalize(self.host, _free_host, self.host.base).atexit = False
         self.host.fill(0)
         self._own: Any = None if mapped else driver.mem_alloc(self.host.nbytes)
@@ -170,9 +172,9 @@ class Timer:
 
     def __init__(self) -> None:
         driver = _pycuda()
-        self._began: Any = driver.Event()
-        # A waiting thread would else spin on a core that capture and drawing need.
-        self._ended: Any = driver.Event(driver.event_flags.BLOCKING_SYNC)
+        # The second sleeps: a waiting thread would else spin on a core that capture and drawing need. Both or none,
+        # since a failure's traceback would keep a half-made timer beyond the context.
+        self._began, self._ended = driver.Event(), driver.Event(driver.event_flags.BLOCKING_SYNC)
 
     def start(self, stream: Stream) -> None:
         """Mark the beginning."""
@@ -192,10 +194,19 @@ class Timer:
         self._began = self._ended = None
 
 
+def keep(thing: object) -> None:
+    """Never destroy `thing`, nor what it holds.
+
+    pycuda's destructors warn, leak, or end the process where the context is not current and cannot be made so.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
 def _free_host(allocation: Any) -> None:
     # A context that is lost cannot be made current, and has freed everything already.
     with suppress(BackendError), errors("freeing memory"), context():
         allocation.free()
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(allocation))
 
 
 def _describe(driver: ModuleType) -> Device:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,18 +47,17 @@ class Engine:
     def open(self, plan: bytes, contract: Contract) -> None:
         """Read the plan, hold it against `contract`, and bind a buffer to each tensor. Raises `BackendError`."""
         with cuda.errors(f"{self._name}: opening the engine"), self._context:
-            try:
+            with suppress(RuntimeError, TypeError):  # what its binding makes of a null pointer
                 self._runtime = self._trt.Runtime(self._log)
-            except (RuntimeError, TypeError) as error:  # what its binding makes of a null pointer
-                raise BackendError(f"{self._name}: TensorRT does not start: {error}", hint=cuda.ELSEWHERE) from error
+            self._expect(self._runtime is not None, "TensorRT does not start")
             self._engine = self._runtime.deserialize_cuda_engine(plan)
             self._expect(self._engine is not None, "the engine cannot be read", hint=BUILD_AGAIN)
             expected = _expected(self._trt, contract)
-            _check(self._trt, self._engine, expected, self._name)
+            _check(_tensors(self._engine), expected, self._name)
             self._execution = self._engine.create_execution_context()
             self._expect(self._execution is not None, "the engine cannot be prepared to run")
             self._stream, self._timer = cuda.Stream(), cuda.Timer()
-            self._bind({name: shape for name, (_, _, shape) in expected.items()})
+            self._bind({name: tensor.shape for name, tensor in expected.items()})
 
     def run(self, image: npt.NDArray[np.uint8], *answers: npt.NDArray[np.float32]) -> float:
         """(H, W, 3) uint8 -> the outputs into `answers`, in the order of `OUTPUT_NAMES`; milliseconds on the GPU.
@@ -100,18 +99,20 @@ class Engine:
 
     def close(self) -> None:
         """Give everything back, after the image that is under way. May be called twice."""
-        # In vain only where the GPU hangs: then the end of the process takes everything back.
+        self.image = None
+        # In vain only where the GPU hangs or is lost: then the end of the process takes everything back.
         if not self._lock.acquire(timeout=_PATIENCE_S):
+            cuda.keep(self)
             return
         try:
-            # A context that cannot be made current any more has freed everything itself.
-            with suppress(BackendError), cuda.errors("closing"), self._context:
+            with cuda.errors("closing"), self._context:
                 self._give_back()
+        except BackendError:
+            cuda.keep(self)
         finally:
             self._lock.release()
 
     def _give_back(self) -> None:
-        self.image = None
         # Work first, then the graph before what it replays, and each of TensorRT's objects before its maker.
         if self._stream is not None:
             _try(self._stream.synchronize)
@@ -136,7 +137,8 @@ class Engine:
         self._expect(self._execution.set_input_shape(INPUT_NAME, shape), f"{INPUT_NAME}: {shape} is refused")
         for name in OUTPUT_NAMES:
             came = tuple(self._execution.get_tensor_shape(name))
-            self._expect(came == shapes[name], f"{name}: expected {shapes[name]}, got {came}", hint=BUILD_AGAIN)
+            if came != shapes[name]:
+                raise BackendError(f"{self._name}: {name}: expected {shapes[name]}, got {came}", hint=BUILD_AGAIN)
         self.image = self._buffers[INPUT_NAME].host
 
     def _enqueue(self) -> None:
@@ -151,37 +153,52 @@ class Engine:
         """TensorRT refuses by False or None, and says why in its log."""
         if not accepted:
             said = "; ".join(self._log.lines) or "TensorRT does not say why"
-            error = cuda.failure(said, f"{self._name}: {refusal}")
-            raise BackendError(error.message, hint=hint or error.hint)
+            raise cuda.failure(said, f"{self._name}: {refusal}", hint)
 
 
-def _expected(trt: ModuleType, c: Contract) -> dict[str, tuple[Any, Any, tuple[int, ...]]]:
-    """Name -> mode, type and shape of each tensor, for a batch of one."""
-    to, out = trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT
+class _Tensor(NamedTuple):
+    mode: Any  # these three of TensorRT's enumerations
+    dtype: Any
+    location: Any
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.mode.name} {self.dtype.name} {self.shape} on {self.location.name}"
+
+
+def _expected(trt: ModuleType, c: Contract) -> dict[str, _Tensor]:
+    """Name -> tensor, for a batch of one."""
+    out, number, gpu = trt.TensorIOMode.OUTPUT, trt.DataType.FLOAT, trt.TensorLocation.DEVICE
     return {
-        INPUT_NAME: (to, trt.DataType.UINT8, (1, c.height, c.width, 3)),
-        "probabilities": (out, trt.DataType.FLOAT, (1, len(c.classes))),
-        "saliency": (out, trt.DataType.FLOAT, (1, c.saliency_height, c.saliency_width)),
+        INPUT_NAME: _Tensor(trt.TensorIOMode.INPUT, trt.DataType.UINT8, gpu, (1, c.height, c.width, 3)),
+        "probabilities": _Tensor(out, number, gpu, (1, len(c.classes))),
+        "saliency": _Tensor(out, number, gpu, (1, c.saliency_height, c.saliency_width)),
     }
 
 
-def _check(trt: ModuleType, engine: Any, expected: dict[str, tuple[Any, Any, tuple[int, ...]]], where: str) -> None:
-    """Raise `BackendError` unless the engine's tensors are those, in the GPU's memory; a batch may be left open."""
+def _tensors(engine: Any) -> dict[str, _Tensor]:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    if sorted(names) != sorted(expected):
+    return {
+        name: _Tensor(
+            engine.get_tensor_mode(name), engine.get_tensor_dtype(name), engine.get_tensor_location(name),
+            tuple(engine.get_tensor_shape(name)),
+        )
+        for name in names
+    }  # fmt: skip
+
+
+def _check(tensors: dict[str, _Tensor], expected: dict[str, _Tensor], where: str) -> None:
+    """Raise `BackendError` unless the engine's tensors are as expected; its batch may be left open."""
+    if set(tensors) != set(expected):
         raise BackendError(
-            f"{where}: expected the engine's tensors to be {', '.join(expected)}, got {', '.join(names) or 'none'}",
+            f"{where}: expected the engine's tensors to be {', '.join(expected)}, got {', '.join(tensors) or 'none'}",
             hint=BUILD_AGAIN,
         )
-    for name, (mode, dtype, shape) in expected.items():
-        came = tuple(engine.get_tensor_shape(name))
-        fits = len(came) == len(shape) and came[0] in (1, -1) and came[1:] == shape[1:]
-        same = engine.get_tensor_mode(name) == mode and engine.get_tensor_dtype(name) == dtype
-        if not (fits and same and engine.get_tensor_location(name) == trt.TensorLocation.DEVICE):
+    for name, wanted in expected.items():
+        came = tensors[name]
+        if came not in (wanted, wanted._replace(shape=(-1, *wanted.shape[1:]))):
             raise BackendError(
-                f"{where}: {name}: expected {mode.name} {dtype.name} {shape} by the contract, the engine has "
-                f"{engine.get_tensor_mode(name).name} {engine.get_tensor_dtype(name).name} {came}",
-                hint=BUILD_AGAIN,
+                f"{where}: {name}: expected {wanted} by the contract, the engine has {came}", hint=BUILD_AGAIN
             )
 
 
