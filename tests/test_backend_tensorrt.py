@@ -224,7 +224,7 @@ def test_whichever_call_fails_it_is_told_and_nothing_is_left(
 
 def test_an_error_leaves_the_backend_usable_if_the_gpu_is(gpu: Gpu) -> None:
     with opened(gpu) as backend:
-        gpu.fail_at = len(gpu.calls)
+        gpu.fail_at = len(gpu.calls) + 1
         with pytest.raises(BackendError, match="out of memory"):
             backend.infer(images(1))
         assert_answers(backend, images(2))
