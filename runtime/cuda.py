@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.errors import BackendError

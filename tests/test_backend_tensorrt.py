@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 from fake_cuda import OUT_OF_MEMORY, Gpu
 
+from medtex_edge.bundle import Bundle
 from medtex_edge.errors import BackendError
-from medtex_edge.runtime.backend import tensorrt
+from medtex_edge.runtime.backend import tensorrt, tensorrt_engine
 from medtex_edge.runtime.backend.tensorrt import TensorRtBackend
 
 CONTRACT = bundles.contract()
@@ -185,6 +187,15 @@ def test_an_engine_that_writes_nothing_is_refused_and_not_shown_as_the_answer_be
     gpu.check()
 
 
+def error_of(step: Callable[[Gpu], None], gpu: Gpu) -> tuple[str, str] | None:
+    """The error's message and hint; the error itself, and all that its traceback holds, is let go of."""
+    try:
+        step(gpu)
+    except BackendError as error:
+        return error.message, error.hint
+    return None
+
+
 @KINDS
 @pytest.mark.parametrize("said", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
 def test_whichever_call_fails_it_is_told_and_nothing_is_left(
@@ -202,13 +213,13 @@ def test_whichever_call_fails_it_is_told_and_nothing_is_left(
     for index in range(len(gpu.calls)):
         failing = Gpu(integrated=integrated).install(monkeypatch)
         failing.fail_at, failing.fails_with = index, said
-        try:
-            life(failing)
+        told = error_of(life, failing)
+        if told is None:
             silent.append(index)
-        except BackendError as error:
-            assert said in error.message
-            assert "\n" not in error.message
-            assert ("smaller --precision" if said == OUT_OF_MEMORY else "lost to this process") in error.hint
+        else:
+            assert said in told[0]
+            assert "\n" not in told[0]
+            assert ("smaller --precision" if said == OUT_OF_MEMORY else "lost to this process") in told[1]
         if failing.lost:  # what nobody can give back is kept, and nothing else is done to it
             assert not failing.faults
             assert not failing.stack
@@ -268,7 +279,7 @@ def test_it_may_be_opened_used_and_closed_by_three_threads(gpu: Gpu) -> None:
 
 def test_closing_waits_for_the_image_that_is_under_way(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = opened(gpu)
-    inside, go_on, wrong = threading.Event(), threading.Event(), []
+    inside, go_on, answers = threading.Event(), threading.Event(), []
     wait = backend._engine._timer.wait  # type: ignore[union-attr]
 
     def slow() -> float:
@@ -277,7 +288,7 @@ def test_closing_waits_for_the_image_that_is_under_way(gpu: Gpu, monkeypatch: py
         return wait()
 
     monkeypatch.setattr(backend._engine._timer, "wait", slow)
-    asking = threading.Thread(target=lambda: wrong.append(backend.infer(BLACK).gpu_ms))
+    asking = threading.Thread(target=lambda: answers.append(backend.infer(BLACK).gpu_ms))
     asking.start()
     assert inside.wait(10)
     closing = threading.Thread(target=backend.close)
@@ -287,9 +298,7 @@ def test_closing_waits_for_the_image_that_is_under_way(gpu: Gpu, monkeypatch: py
     go_on.set()
     asking.join(10)
     closing.join(10)
-    assert wrong == [0.5]
-    del slow, wait
-    monkeypatch.undo()
+    assert answers == [0.5]
     gpu.check()
 
 
@@ -349,7 +358,7 @@ def test_versions_and_missing_modules_are_told(gpu: Gpu, monkeypatch: pytest.Mon
     have["tensorrt"] = ImportError("libnvinfer.so.10: cannot open shared object file")
     assert tensorrt.module().__name__ == "tensorrt_rtx"
     del have["tensorrt_rtx"]
-    with pytest.raises(BackendError, match="libnvinfer.so.10"):
+    with pytest.raises(BackendError, match="libnvinfer"):
         tensorrt.module()
     for version in ("10.3.0", "10.16.2.1", "11.4.0"):
         have["tensorrt"] = fake_tensorrt.module(gpu, "tensorrt", version)
@@ -359,6 +368,49 @@ def test_versions_and_missing_modules_are_told(gpu: Gpu, monkeypatch: pytest.Mon
         with pytest.raises(BackendError, match=f"expected 10.3 or newer, got {version}") as caught:
             tensorrt.module()
         assert "JetPack 6.1" in caught.value.hint
+
+
+def test_the_names_that_are_used_are_those_of_a_real_tensorrt(gpu: Gpu) -> None:
+    rtx = pytest.importorskip("tensorrt_rtx")
+    real = {"Engine": "ICudaEngine", "Execution": "IExecutionContext", "Runtime": "Runtime"}
+    used = {(real[name], method) for name in real for method in vars(getattr(fake_tensorrt, name)) if method[0] != "_"}
+    assert len(used) > 10
+    assert [f"{name}.{method}" for name, method in used if not hasattr(getattr(rtx, name), method)] == []
+    assert hasattr(rtx.ICudaEngine, "num_io_tensors")
+    for name in ("DataType", "TensorIOMode", "TensorLocation"):
+        kind = getattr(fake_tensorrt, name)
+        assert {member.name for member in kind} <= set(getattr(rtx, name).__members__)
+    log = tensorrt_engine._logger(rtx)
+    log.log(rtx.ILogger.WARNING, "a warning")
+    log.log(rtx.ILogger.ERROR, "an error\n")
+    assert list(log.lines) == ["an error"]
+
+
+def test_the_engine_of_a_bundle_is_the_one_that_was_given(gpu: Gpu, tmp_path: Path) -> None:
+    bundle = Bundle.open(bundles.bundle(tmp_path / "tiny.medtex"))
+    monkey = fake_tensorrt.module(gpu)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensorrt, "module", lambda: monkey)
+        with tensorrt.open(bundle, plan=fake_tensorrt.plan()) as backend:
+            assert backend.name == "tensorrt:fp32"
+            assert_answers(backend, images(1))
+    gpu.check()
+
+
+def test_what_make_gpu_check_writes_is_a_table_of_each_precision(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "gpu")
+    import gpu_engines
+    import measure
+
+    trt = fake_tensorrt.module(gpu)
+    monkeypatch.setattr(tensorrt, "module", lambda: trt)
+    monkeypatch.setattr(gpu_engines, "plan_of", lambda model: fake_tensorrt.plan(capturable=model == b"fp32"))
+    lines = list(measure.section(CONTRACT, {"fp32": b"fp32", "fp16": b"fp16"}, 5))
+    assert "Orin, compute capability 8.7, CUDA 12.6, memory shared" in lines[2]
+    assert "tensorrt 10.3.0" in lines[2]
+    assert lines[-2].startswith("| fp32 | 0.500 (0.500) | 0.500 (0.500) | 0% |")
+    assert lines[-1].startswith("| fp16 | 0.500 (0.500) | 0.500 (0.500) | not captured |")
+    gpu.check()
 
 
 def test_importing_the_backend_imports_neither_pycuda_nor_tensorrt() -> None:

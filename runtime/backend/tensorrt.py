@@ -23,7 +23,6 @@ from medtex_edge.runtime.backend.tensorrt_engine import Engine
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
-    from medtex_edge.runtime.engines import EngineKey
 
 MODULES = ("tensorrt", "tensorrt_rtx")
 OLDEST = (10, 3)  # of "tensorrt": JetPack 6.1
@@ -78,35 +77,31 @@ class TensorRtBackend:
         self.close()
 
 
-def open(bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> TensorRtBackend:
-    """Open the engine that was built on this device from the bundle's graph of that precision.
+def open(
+    bundle: Bundle, *, precision: str = "fp32", threads: int | None = None, plan: bytes | None = None
+) -> TensorRtBackend:
+    """Open `plan`, or else the engine that was built on this device from the bundle's graph of that precision.
 
     `threads` means nothing to a GPU. Raises `BundleError` for a precision that the bundle lacks, `BackendError` where
     GPU, pycuda, TensorRT or the engine is missing or fails.
     """
+    if plan is None:
+        plan = _built(bundle, precision)
+    return open_engine(plan, bundle.contract, label=precision)
+
+
+def _built(bundle: Bundle, precision: str) -> bytes:
+    from medtex_edge.runtime import target
     from medtex_edge.runtime.engines import Cache
 
-    key = engine_key(bundle, precision)
+    key = target.key_of(bundle, precision)
     plan = Cache().get(key)
     if plan is None:
         raise BackendError(
             f"{key.trt_module}: no engine yet for {bundle.path.name}, {precision}, on {key.gpu} with {key.trt_version}",
             hint=f"medtex-edge engine build {bundle.path} --precision {precision}",
         )
-    return open_engine(plan, bundle.contract, label=precision)
-
-
-def engine_key(bundle: Bundle, precision: str) -> EngineKey:
-    """What an engine has to have been built from, and for, to be run here. Raises as `open` does."""
-    from medtex_edge.runtime.engines import EngineKey
-
-    if precision not in bundle.precisions:
-        bundle.model(precision)  # refuses, and says which there are
-    gpu, trt = cuda.device(), module()
-    return EngineKey(
-        graph_sha256=bundle.manifest[f"model.{precision}.onnx"], precision=precision, gpu=gpu.name,
-        capability=gpu.capability, trt_module=trt.__name__, trt_version=trt.__version__, driver=gpu.driver,
-    )  # fmt: skip
+    return plan
 
 
 def open_engine(

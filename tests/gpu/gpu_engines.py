@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+from functools import lru_cache
+
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BackendError
+from medtex_edge.runtime import cuda
 from medtex_edge.runtime.backend import Backend, onnxruntime, tensorrt
 
 CUDA = "CUDAExecutionProvider"
+
+
+@lru_cache
+def no_device() -> str:
+    """Why there is no CUDA device, or ''. Asks the driver itself."""
+    try:
+        driver = ctypes.CDLL(cuda.LIBRARY)
+    except OSError:
+        return f"{cuda.LIBRARY} is not there"
+    count = ctypes.c_int()
+    code = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return f"the driver answers {code}" if code else "" if count.value else "the driver knows none"
 
 
 def tensorrt_version() -> str:

@@ -55,18 +55,20 @@ class Kernels:
         import pycuda.driver
 
         self._module: Any = pycuda.driver.module_from_buffer((_HEAD + _PLUS + _ASTRAY).encode() + b"\0")
-        self._plus: Any = self._module.get_function("plus_one").prepare("PPI")
-        self._astray: Any = self._module.get_function("astray").prepare("")
+        self._plus: Any = self._module.get_function("plus_one")
+        self._astray: Any = self._module.get_function("astray")
 
     def plus_one(self, to: cuda.Buffer, of: cuda.Buffer, stream: cuda.Stream) -> None:
         """Queue `to` = `of` + 1, float32 of equal size."""
         count = of.host.size
-        grid = (-(-count // _THREADS), 1)
-        self._plus.prepared_async_call(grid, (_THREADS, 1, 1), stream.native, to.pointer, of.pointer, np.uint32(count))
+        self._plus(
+            np.uint64(to.pointer), np.uint64(of.pointer), np.uint32(count),
+            grid=(-(-count // _THREADS), 1), block=(_THREADS, 1, 1), stream=stream.native,
+        )  # fmt: skip
 
     def astray(self, stream: cuda.Stream) -> None:
         """Queue a write to memory that nobody owns: the context is lost by it."""
-        self._astray.prepared_async_call((1, 1), (1, 1, 1), stream.native)
+        self._astray(grid=(1, 1), block=(1, 1, 1), stream=stream.native)
 
     def close(self) -> None:
         self._plus = self._astray = self._module = None
