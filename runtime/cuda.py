@@ -143,11 +143,12 @@ class Buffer:
         self.host: npt.NDArray[Any] = driver.pagelocked_empty(shape, dtype, mem_flags=flags)
         # Views hold `host`, not the allocation: it goes with the last of them, in whichever thread that happens.
         # Not at exit, since a thread may still be writing; the process' end takes it back.
-        keep(self.host.base)
-        weakref.finalize(self.host, _free_host, self.host.base).atexit = False
+        base: Any = self.host.base
+        keep(base)
+        weakref.finalize(self.host, _free_host, base).atexit = False
         self.host.fill(0)
         self._own: Any = None if mapped else driver.mem_alloc(self.host.nbytes)
-        self.pointer = int(self.host.base.get_device_pointer() if mapped else self._own)
+        self.pointer = int(base.get_device_pointer() if mapped else self._own)
 
     def upload(self, stream: Stream) -> None:
         """Queue the copy from `host` to the GPU."""

@@ -165,7 +165,7 @@ def test_an_engine_with_an_open_batch_is_run_for_one_image_at_a_time(gpu: Gpu) -
 
 
 def test_bytes_that_are_no_engine_are_told_in_tensorrts_own_words(gpu: Gpu) -> None:
-    with pytest.raises(BackendError, match="cannot be read: .*magic tag does not match") as caught:
+    with pytest.raises(BackendError, match=r"cannot be read: .*magic tag does not match") as caught:
         opened(gpu, b"\x00not an engine")
     assert "engine build" in caught.value.hint
     assert "this is not why" not in caught.value.message

@@ -165,7 +165,6 @@ def test_a_buffer_is_given_back_by_whichever_thread_holds_its_last_view(gpu: Gpu
     gpu.check()
 
 
-@pytest.mark.slow
 def test_each_gpu_test_is_collected_and_skips_for_want_of_a_gpu_alone() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "gpu", "-rs", "-p", "no:cacheprovider"],
