@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bundles
@@ -19,6 +20,8 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import BackendError
 from medtex_edge.runtime.backend import tensorrt, tensorrt_engine
 from medtex_edge.runtime.backend.tensorrt import TensorRtBackend
+from medtex_edge.runtime.frame import Frame
+from medtex_edge.runtime.scorer import Scorer
 
 CONTRACT = bundles.contract()
 BLACK = np.zeros((1, 64, 64, 3), np.uint8)
@@ -106,6 +109,21 @@ def test_an_image_may_be_written_straight_into_the_input_buffer(gpu: Gpu) -> Non
             buffer[0] = some[index]
             assert_answers(backend, buffer)
         assert_answers(backend, buffer[:, ::-1])  # the same memory in another order is another image
+
+
+def test_frames_are_prepared_in_the_input_buffer_and_read_the_same(gpu: Gpu) -> None:
+    frames = [Frame(bundles.disc(lesion=seed > 1, seed=seed)) for seed in range(4)]
+    with opened(gpu) as backend:
+        into = [Scorer(backend, CONTRACT).score(frame) for frame in frames]
+        assert backend.input_buffer is not None
+        assert backend.input_buffer.any()
+        plain = SimpleNamespace(infer=backend.infer)  # without a buffer of its own
+        beside = [Scorer(plain, CONTRACT).score(frame) for frame in frames]
+    for one, other in zip(into, beside, strict=True):
+        assert one.probabilities is not None
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        np.testing.assert_array_equal(one.saliency, other.saliency)
+        assert one.quality == other.quality
 
 
 def test_an_input_buffer_that_somebody_still_holds_can_be_written_to_after_the_end(gpu: Gpu) -> None:

@@ -38,7 +38,11 @@ class Outputs:
 
 
 class Backend(Protocol):
-    """An opened engine; a context manager. `infer` may be called from any thread, by one thread at a time."""
+    """An opened engine; a context manager. `infer` may be called from any thread, by one thread at a time.
+
+    It may have an `input_buffer`, (1, H, W, 3) uint8 or None: an image that is prepared there by the thread that calls
+    `infer` with it next needs no copy.
+    """
 
     name: str
 
