@@ -141,14 +141,15 @@ class Buffer:
         driver = _pycuda()
         flags = driver.host_alloc_flags.DEVICEMAP if mapped else 0
         self.host: npt.NDArray[Any] = driver.pagelocked_empty(shape, dtype, mem_flags=flags)
-        # Views hold `host`, not the allocation: it goes with the last of them, in whichever thread that happens.
+        # Views hold `host`, not the allocation, which goes with the last of them, in whichever thread.
         # Not at exit, since a thread may still be writing; the process' end takes it back.
-        base: Any = self.host.base
+        base: Any = self.host.base  # the allocation
         keep(base)
         weakref.finalize(self.host, _free_host, base).atexit = False
         self.host.fill(0)
         self._own: Any = None if mapped else driver.mem_alloc(self.host.nbytes)
-        self.pointer = int(base.get_device_pointer() if mapped else self._own)
+        pointer: Any = base.get_device_pointer() if mapped else self._own
+        self.pointer = int(pointer)
 
     def upload(self, stream: Stream) -> None:
         """Queue the copy from `host` to the GPU."""
