@@ -9,10 +9,12 @@ SANITIZERS := thread address,undefined,float-cast-overflow
 # One thread per library in tests: they would otherwise fight over the cores, and rounding would depend on them.
 DATA ?= ../shared/data
 RESULTS ?= runs/results
+# On a Jetson, or where pycuda is installed already: make gpu-check GPU_PYTHON=python3
+GPU_PYTHON ?= $(BIN)/python
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sanitize aarch64-check results install clean
+.PHONY: help demo test check sanitize aarch64-check gpu-check results install clean
 
 help:
 	@echo "make demo     install into $(VENV), then the whole way once on synthetic photographs (about 10 minutes)"
@@ -20,6 +22,7 @@ help:
 	@echo "make check    the same without pytest"
 	@echo "make sanitize the tests of the native core alone, under each sanitizer"
 	@echo "make aarch64-check  the native module and the runtime's tests on an emulated 64-bit Arm (about 10 minutes)"
+	@echo "make gpu-check  every test that needs a GPU, and what a frame costs there, into $(RESULTS)/gpu.md"
 	@echo "make results  docs/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
 	@echo "make install  the environment alone"
 	@echo "make clean    remove the environment, builds and caches; runs and bundles stay"
@@ -46,6 +49,14 @@ sanitize: $(STAMP)
 # Needs Debian's cross compiler, emulator and bootstrapper (it says which is missing) and a network at its first run.
 aarch64-check: $(STAMP)
 	$(BIN)/python tests/aarch64/check.py $(if $(BUNDLE),--bundle $(BUNDLE))
+
+# pycuda is compiled: the toolkit's own nvcc has to come before any other.
+gpu-check: $(filter $(GPU_PYTHON:$(BIN)/python=$(STAMP)),$(STAMP))
+	@PYTHONPATH=.:tests/gpu $(GPU_PYTHON) -c 'import gpu_engines, importlib.util as i, sys; \
+	  sys.exit(not (gpu_engines.no_device() or i.find_spec("pycuda")))' || \
+	  PATH="/usr/local/cuda/bin:$$PATH" $(GPU_PYTHON) -m pip install --disable-pip-version-check 'pycuda>=2024.1'
+	PYTHONPATH=. $(GPU_PYTHON) -m pytest tests/gpu -rs
+	PYTHONPATH=.:tests:tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/results.py --data $(DATA) --out $(RESULTS)

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import NoFieldOfView
@@ -26,7 +27,7 @@ _USUAL_RATE = 25.0  # frames per second of a file that does not say
 
 
 class Scorer:
-    """Scores the frames of one source, in order. Holds the graph's input buffer, so one per thread.
+    """Scores the frames of one source, in order. Fills the graph's input buffer, so one per thread and backend.
 
     Frames of a `stream` follow each other in time, so that one can repeat or move against the one before; a `live` one
     can be stale. `rate` is what a file says of its frames per second. `smooth_s` is over how many seconds answers are
@@ -75,17 +76,17 @@ class Scorer:
         return self._look(frame, frame.pixels, times)
 
     def _look(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:
-        c = self._contract
+        c, image = self._contract, self._image()
         try:
             with _Timed(times, "prepare"):
                 box = find_field_of_view(pixels, layout=frame.layout)
                 if self._stream:
                     box = self._box.follow(box)
-                crop_resize(pixels, box, c.height, c.width, layout=frame.layout, out=self._input[0])
+                crop_resize(pixels, box, c.height, c.width, layout=frame.layout, out=image[0])
         except NoFieldOfView as error:
             return self._refuse(frame, times, Reason.NO_FIELD_OF_VIEW, error.message)
         with _Timed(times, "quality"):
-            facts = self._inspector.facts(pixels, box, self._input[0], frame.layout)
+            facts = self._inspector.facts(pixels, box, image[0], frame.layout)
             motion = self._moved(frame, box)
         refusal = quality.judge(facts)
         if refusal is None and motion.speed is not None and motion.speed > FASTEST:
@@ -96,7 +97,7 @@ class Scorer:
         if not motion.same_scene:
             self._smoother.reset()
         with _Timed(times, "infer"):
-            outputs = self._backend.infer(self._input)
+            outputs = self._backend.infer(image)
         self._fastest_ms = min(self._fastest_ms, times["infer"])
         # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
         age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, quality.STALE_MS + self._fastest_ms
@@ -104,6 +105,12 @@ class Scorer:
             detail = f"answered {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
             return self._refuse(frame, times, Reason.STALE, detail, box=box, facts=facts)
         return self._answer(frame, times, outputs, box, facts)
+
+    def _image(self) -> npt.NDArray[np.uint8]:
+        """Where to prepare the next image: in the backend's own memory where it has some, which saves a copy."""
+        # Asked anew for each frame: a backend may be taken over from by another.
+        own: npt.NDArray[np.uint8] | None = getattr(self._backend, "input_buffer", None)
+        return self._input if own is None else own
 
     def _answer(
         self, frame: Frame, times: dict[str, float], outputs: Outputs, box: FieldOfView, facts: Facts

@@ -28,15 +28,21 @@ SUM_TOLERANCE = 1e-2
 class Outputs:
     """What the graph gives for N images.
 
-    `probabilities` (N, C) float32, each row adds up to 1; `saliency` (N, h, w) float32 in 0..1.
+    `probabilities` (N, C) float32, each row adds up to 1; `saliency` (N, h, w) float32 in 0..1; `gpu_ms` what the GPU
+    was busy with them, copies included, by its own clock, or None where the engine does not know.
     """
 
     probabilities: npt.NDArray[np.float32]
     saliency: npt.NDArray[np.float32]
+    gpu_ms: float | None = None
 
 
 class Backend(Protocol):
-    """An opened engine; a context manager. `infer` may be called from any thread, by one thread at a time."""
+    """An opened engine; a context manager. `infer` may be called from any thread, by one thread at a time.
+
+    It may have an `input_buffer`, (1, H, W, 3) uint8 or None: an image that is prepared there by the thread that calls
+    `infer` with it next needs no copy.
+    """
 
     name: str
 
