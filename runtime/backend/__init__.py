@@ -57,17 +57,21 @@ class Backend(Protocol):
 
 
 def open_backend(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> Backend:
-    """Open the engine `name`: "onnxruntime", or "onnxruntime:PROVIDER" for one of its execution providers.
+    """Open the engine `name`: "onnxruntime", "onnxruntime:PROVIDER" for one of its execution providers, "tensorrt".
 
     Raises `SettingsError` for a name that no engine has, and what the engine's own `open` raises.
     """
     engine, _, provider = name.partition(":")
+    # Imported below so that choosing the engine chooses the dependency.
+    if name == "tensorrt":
+        from medtex_edge.runtime.backend import tensorrt
+
+        return tensorrt.open(bundle, precision=precision, threads=threads)
     if engine != "onnxruntime":
         raise SettingsError(
-            f"backend: expected onnxruntime or onnxruntime:PROVIDER, got {name!r}",
+            f"backend: expected onnxruntime, onnxruntime:PROVIDER or tensorrt, got {name!r}",
             hint="`medtex-edge doctor` lists what this machine offers",
         )
-    # Imported here so that choosing the engine chooses the dependency.
     from medtex_edge.runtime.backend import onnxruntime
 
     provider = provider or onnxruntime.CPU
