@@ -24,6 +24,10 @@ RANGE_TOLERANCE = 2e-3
 SUM_TOLERANCE = 1e-2
 
 
+class NonsenseError(BackendError):
+    """An engine that runs, and gives what can be no answer."""
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What the graph gives for N images.
@@ -87,21 +91,21 @@ def check_image(image: npt.NDArray[np.uint8], contract: Contract) -> None:
 
 
 def check_outputs(outputs: Outputs, count: int, contract: Contract) -> None:
-    """Raise `BackendError` unless shapes, ranges and sums are as promised; NaN is out of range."""
+    """Raise `NonsenseError` unless shapes, ranges and sums are as promised; NaN is out of range."""
     _check_range("probabilities", outputs.probabilities, (count, len(contract.classes)))
     _check_range("saliency", outputs.saliency, (count, contract.saliency_height, contract.saliency_width))
     off = float(np.abs(outputs.probabilities.sum(axis=1) - 1.0).max())
     if not off <= SUM_TOLERANCE:
-        raise BackendError(f"probabilities: expected each row to add up to 1, one is {off:.3g} away from it")
+        raise NonsenseError(f"probabilities: expected each row to add up to 1, one is {off:.3g} away from it")
 
 
 def _check_range(name: str, value: npt.NDArray[np.float32], shape: tuple[int, ...]) -> None:
     if value.shape != shape or value.dtype != np.float32:
-        raise BackendError(f"{name}: expected {shape} float32, got {value.shape} {value.dtype}")
+        raise NonsenseError(f"{name}: expected {shape} float32, got {value.shape} {value.dtype}")
     low, high = float(value.min()), float(value.max())
     # Written so that NaN, for which every comparison is false, is refused too.
     if not (low >= -RANGE_TOLERANCE and high <= 1.0 + RANGE_TOLERANCE):
-        raise BackendError(
+        raise NonsenseError(
             f"{name}: expected numbers in 0..1, the engine gave {low:g}..{high:g}",
             hint="another --precision may do; `medtex-edge verify` recomputes the bundle's own proof",
         )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from medtex_edge.errors import BackendError, BundleError, MedtexError, SettingsError, StorageError
 from medtex_edge.runtime import target
-from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime, open_backend
+from medtex_edge.runtime.backend import Backend, NonsenseError, Outputs, onnxruntime, open_backend
 from medtex_edge.runtime.engine_build import BuildProcess, command
 from medtex_edge.runtime.engines import Cache, EngineKey
 from medtex_edge.runtime.golden import check_golden
@@ -105,7 +105,7 @@ class Switching:
         try:
             self._better = self._preparation.run(self._hear)
         except MedtexError as error:
-            self._give_up(f"{error.message} ({error.hint})" if error.hint else error.message)
+            self._give_up(_told(error))
         except Exception as error:  # a fault in what would be faster must not end a run that works
             self._give_up(f"{type(error).__name__}: {error}")
         self.progress = ""
@@ -179,7 +179,7 @@ def open(
         if isinstance(error, BundleError):  # it was refused, now or earlier: another one would be no better
             better = None
         if not isinstance(error, NoEngine):
-            told(f"{error.message}; ONNX Runtime serves ({error.hint})")
+            told(f"{_told(error)}; ONNX Runtime serves")
     first = onnxruntime.open_best(bundle, precision=precision or "fp32", threads=threads)
     return first if better is None else Switching(first, better, told)
 
@@ -209,12 +209,14 @@ def open_cached(bundle: Bundle, key: EngineKey, cache: Cache) -> Backend:
 
 def open_proved(bundle: Bundle, precision: str, plan: bytes) -> Backend:
     """Open a plan. Raises `BackendError` where it does not load, `BundleError` where its answers are wrong."""
-    backend = _open_plan(bundle, precision, plan)
     try:
-        check_golden(backend, bundle)
-    except MedtexError as error:
-        backend.close()
-        # An engine that gives nonsense says so as a `BackendError`; it runs, and is wrong.
+        backend = _open_plan(bundle, precision, plan)
+        try:
+            check_golden(backend, bundle)
+        except MedtexError:
+            backend.close()
+            raise
+    except NonsenseError as error:  # it runs, and is wrong
         raise BundleError(error.message, hint=error.hint) from error
     return backend
 
@@ -239,5 +241,9 @@ def _key(bundle: Bundle, name: str, precision: str | None, require: bool, told: 
     except BackendError as error:
         if needed:
             raise
-        told(f"{error.message}; ONNX Runtime serves ({error.hint})")
+        told(f"{_told(error)}; ONNX Runtime serves")
         return None
+
+
+def _told(error: MedtexError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
