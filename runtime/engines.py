@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,17 +88,19 @@ class Cache:
         self._remove(self._path(key, _READY))
         self._remove(self._path(key, _REFUSED))
 
-    def list(self) -> list[Entry]:
+    def list(self) -> Sequence[Entry]:
         """What is in the folder, newest first. Plans are not read: their sums are checked when they are used."""
         paths = [path for path in self.folder.glob("[!.]*") if path.suffix in (_READY, _REFUSED)]
         return sorted(map(_entry, paths), key=lambda entry: (entry.created, entry.path.name), reverse=True)
 
-    def prune(self, keep: Callable[[Entry], bool] = lambda entry: False) -> list[Entry]:
-        """Remove every file but those that `keep` wants, and what killed builds left; returns the removed ones."""
+    def prune(self, keep: Callable[[Entry], bool] = lambda entry: False) -> Sequence[Entry]:
+        """Remove every engine but those that `keep` wants, with what killed builds left; returns the removed ones."""
         self.sweep()
-        gone = [entry for entry in self.list() if not keep(entry)]
-        for entry in gone:
-            self._remove(entry.path)
+        entries = self.list()
+        gone = [entry for entry in entries if not keep(entry)]
+        timings = {self.timing_path(entry.key) for entry in entries if entry.key and entry not in gone}
+        for path in (*(entry.path for entry in gone), *(set(self.folder.glob("*.timing")) - timings)):
+            self._remove(path)
         return gone
 
     def timing_path(self, key: EngineKey) -> Path:

@@ -133,7 +133,7 @@ class Installation:
     def get_available_providers(self) -> list[str]:
         return self.offered
 
-    def InferenceSession(self, model: bytes, options: Any, providers: list[str]) -> Any:  # noqa: N802
+    def InferenceSession(self, model: bytes, options: Any, providers: list[str]) -> Any:
         session = engine.InferenceSession(model, options, providers=[onnxruntime.CPU])
         if not self.broken:
             session.get_providers = lambda: providers

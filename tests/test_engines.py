@@ -153,10 +153,12 @@ def test_an_engine_that_was_refused_is_kept_aside_and_never_given_out(cache: Cac
 def test_pruning_keeps_what_is_wanted_and_removes_what_killed_builds_left(cache: Cache) -> None:
     for key in (KEY, OTHER):
         cache.put(key, PLAN, {})
-    (cache.folder / f".{KEY.name}.x1y2.engine").write_bytes(PLAN)
+    other = dataclasses.replace(OTHER, driver="11.4")
+    for name in (f".{KEY.name}.x1y2.engine", cache.timing_path(KEY).name, cache.timing_path(other).name):
+        (cache.folder / name).write_bytes(PLAN)
     (cache.folder / "notes.txt").write_text("not ours")
     assert [entry.key for entry in cache.prune(lambda entry: entry.key == KEY)] == [OTHER]
-    assert files(cache) == [f"{KEY.name}.engine", "notes.txt"]
+    assert files(cache) == sorted([f"{KEY.name}.engine", cache.timing_path(KEY).name, "notes.txt"])
 
 
 def test_a_full_disk_is_said_with_the_way_out_and_leaves_nothing(cache: Cache) -> None:

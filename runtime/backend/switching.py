@@ -42,6 +42,7 @@ class Switching:
     """A backend in two acts. `begin` starts to prepare the second; both are closed by `close`."""
 
     def __init__(self, first: Backend, preparation: Preparation, told: Told) -> None:
+        self.name = first.name  # of the backend that serves now
         self._serving = first
         self._preparation = preparation
         self._told = told
@@ -53,11 +54,6 @@ class Switching:
         self._closing = False
         self.progress = ""  # of the engine: what is being done, and how much of it is; '' where nothing is
         self.notes: list[str] = []
-
-    @property
-    def name(self) -> str:
-        """Of the backend that serves now."""
-        return self._serving.name
 
     @property
     def input_buffer(self) -> npt.NDArray[np.uint8] | None:
@@ -76,7 +72,8 @@ class Switching:
         """(N, H, W, 3) uint8 RGB -> `Outputs`, by whichever serves. Raises `BackendError`."""
         if self._better is not None:
             self._old, self._serving, self._better = self._serving, self._better, None
-            self.notes.append(f"{self._frames} images by {self._old.name}, then by {self._serving.name}")
+            self.name = self._serving.name
+            self.notes.append(f"{self._frames} images by {self._old.name}, then by {self.name}")
             self._turned.set()
         self._frames += 1
         return self._serving.infer(image)
@@ -121,7 +118,7 @@ class Switching:
 
     def _give_up(self, why: str) -> None:
         if not self._closing:
-            self.notes.append(f"{why}; the run goes on with {self._serving.name}")
+            self.notes.append(f"{why}; the run goes on with {self.name}")
             self._told(self.notes[-1])
 
 
