@@ -49,18 +49,18 @@ class BuildProcess:
         self._told = told
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def run(self) -> bool:
         """Until the process has ended: True, or False where it was stopped. Raises `BackendError` where it fails."""
         with self._lock:
-            if self._stopped:
+            if self._stopped.is_set():
                 return False
             self._process = process = self._start()
         assert process.stdout is not None
         with process:
             said = self._listen(process.stdout)
-        if self._stopped:
+        if self._stopped.is_set():
             return False
         if process.returncode != 0:
             raise _failure(process.returncode, said)
@@ -69,7 +69,7 @@ class BuildProcess:
     def stop(self) -> None:
         """End the process, if there is one."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             if self._process is not None:
                 self._process.kill()
 
