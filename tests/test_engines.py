@@ -16,6 +16,7 @@ from typing import Any
 import engine_kit
 import pytest
 from engine_kit import KEY
+from fake_cuda import Gpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from photo_kit import small_disk
@@ -24,6 +25,7 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, StorageError
 from medtex_edge.runtime import engine_build, engine_file, target
+from medtex_edge.runtime.backend import tensorrt
 from medtex_edge.runtime.engines import Cache, EngineKey
 
 PLAN = bytes(range(256)) * 40
@@ -88,6 +90,17 @@ def test_an_engine_of_another_graph_gpu_tensorrt_or_driver_is_another_engine(cac
     cache.put(other, b"other", {})
     assert (cache.get(KEY), cache.get(other)) == (PLAN, b"other")
     assert KEY.fits(other) == (name in ("graph_sha256", "precision"))
+
+
+def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Gpu().install(monkeypatch)
+    monkeypatch.setattr(tensorrt, "module", lambda: SimpleNamespace(__name__="tensorrt", __version__="10.3.0"))
+    key = target.key_of(bundle, "fp16")
+    assert key == tensorrt.engine_key(bundle, "fp16")
+    assert key.graph_sha256 == bundle.manifest["model.fp16.onnx"]
+    assert all(vars(key).values())
 
 
 def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, said: list[str]) -> None:
