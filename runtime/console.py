@@ -79,7 +79,7 @@ class Status:
         elif reading is not None:
             value = reading.referable_probability
             answer = f"P(refer) {value:.2f}" if value is not None else str(reading.reason and reading.reason.value)
-            engine = f"engine: {printable(progress)}  " if progress else ""
+            engine = f"engine {printable(progress)}  " if progress else ""
             self._status.update(
                 f"frame {reading.frame}  {reading.verdict.value}  {answer}  age {reading.age_ms:.0f} ms  "
                 f"{pipeline.frames_per_second:.0f} frames/s  {engine}(Ctrl-C ends)"

@@ -111,7 +111,7 @@ def test_it_moves_to_the_better_backend_between_two_frames(bundle: Bundle, said:
     preparation = Prepared(better)
     with Switching(first, preparation, said.append) as backend:
         backend.begin()
-        until(lambda: backend.progress == "choosing kernels 25%")
+        until(lambda: backend.progress == "25%: choosing kernels")
         for _ in range(3):
             assert np.array_equal(answer(backend), before)
         preparation.ready.set()
@@ -298,7 +298,7 @@ def test_closing_ends_a_build_that_runs_at_once_and_leaves_nothing(
     with backend:
         assert isinstance(backend, Switching)
         backend.begin()
-        until(lambda: backend.progress == "choosing kernels 40%")
+        until(lambda: backend.progress == "40%: choosing kernels")
         (builder,) = builds()
     with pytest.raises(ProcessLookupError):
         os.kill(builder, 0)
@@ -374,10 +374,10 @@ def test_the_status_line_tells_how_far_the_engine_is() -> None:
     source: Any = SimpleNamespace(stream=True, name="camera 0")
     reading = SimpleNamespace(frame=7, verdict=Verdict.REFERABLE, referable_probability=0.8, age_ms=30.0)
     pipeline = SimpleNamespace(lost_s=0.0, last=reading, frames_per_second=25.0)
-    for progress in ("choosing kernels 40%", ""):
+    for progress in ("40%: choosing kernels", ""):
         with console.Status(terminal, source, lines.append) as status:
             status.tick(pipeline, progress)
-    assert "25 frames/s  engine: choosing kernels 40%  (Ctrl-C" in lines[0]
+    assert "25 frames/s  engine 40%: choosing kernels  (Ctrl-C" in lines[0]
     assert "25 frames/s  (Ctrl-C" in lines[1]
 
 

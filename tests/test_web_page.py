@@ -182,9 +182,9 @@ def test_a_source_that_is_being_reopened_is_said_at_once(browser: Chromium, page
 def test_an_engine_that_is_being_built_is_shown_with_its_progress_until_it_is_there(
     browser: Chromium, page: Page
 ) -> None:
-    page.tick("", "choosing kernels 43%")
+    page.tick("", "43%: choosing kernels")
     offer(page, frame(), 1)
-    browser.wait("get('time').innerText.includes('choosing kernels 43%')")
+    browser.wait("get('time').innerText.includes('43%: choosing kernels')")
     page.tick("")
     offer(page, frame(), 2)
     shown(browser, 2)

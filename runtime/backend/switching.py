@@ -52,7 +52,7 @@ class Switching:
         self._turned = threading.Event()
         self._frames = 0
         self._closing = False
-        self.progress = ""  # of the engine: what is being done, and how much of it is; '' where nothing is
+        self.progress = ""  # of the engine: how much of it is done, and the step; '' where none is prepared
         self.notes: list[str] = []
 
     @property
@@ -65,7 +65,7 @@ class Switching:
         """Prepare the better backend from now on."""
         self._told(f"the engine for this device is being built; meanwhile {self.name} serves")
         self._frames = 0
-        self.progress = "begins"
+        self.progress = "0%: starting"
         self._thread.start()
 
     def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
@@ -114,7 +114,7 @@ class Switching:
             self._told(self.notes[-1])
 
     def _hear(self, step: str, done: float) -> None:
-        self.progress = f"{step} {done:.0%}"
+        self.progress = f"{done:.0%}: {step}"
 
     def _give_up(self, why: str) -> None:
         if not self._closing:
