@@ -46,6 +46,7 @@ COMMANDS = {
     ),
     "run": Lazy("run", "run", "Read a camera, a video or photographs with a bundle.", "running a bundle"),
     "bench": Lazy("bench", "bench", "Measure what a bundle costs on this machine.", "the benchmark"),
+    "engine": Lazy("engine", "engine", "Build, list and prune the TensorRT engines of this device.", "an engine"),
     "inspect": Lazy(
         "bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"
     ),

@@ -62,8 +62,8 @@ class Status:
         # Photographs print a line each; a pipe or a log wants no line that changes.
         self._status = console.status("waiting for the first frame") if self._wanted(console) else None
 
-    def tick(self, pipeline: Any) -> None:
-        """Called by the pipeline's main thread."""
+    def tick(self, pipeline: Any, progress: str = "") -> None:
+        """Called by the pipeline's main thread. `progress`: of an engine that is being built."""
         lost_s = pipeline.lost_s
         if (lost_s > 0) != self._lost:
             self._lost = lost_s > 0
@@ -79,9 +79,10 @@ class Status:
         elif reading is not None:
             value = reading.referable_probability
             answer = f"P(refer) {value:.2f}" if value is not None else str(reading.reason and reading.reason.value)
+            engine = f"engine {printable(progress)}  " if progress else ""
             self._status.update(
                 f"frame {reading.frame}  {reading.verdict.value}  {answer}  age {reading.age_ms:.0f} ms  "
-                f"{pipeline.frames_per_second:.0f} frames/s  (Ctrl-C ends)"
+                f"{pipeline.frames_per_second:.0f} frames/s  {engine}(Ctrl-C ends)"
             )
 
     def __enter__(self) -> Status:

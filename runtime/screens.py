@@ -75,10 +75,10 @@ class Screens:
         """Who looks beside the window."""
         return () if self._page is None else (self._page,)
 
-    def tick(self, lost_s: float) -> None:
-        """From the main thread: for how long the source has been lost; 0 while it runs."""
+    def tick(self, lost_s: float, progress: str = "") -> None:
+        """From the main thread: for how long the source has been lost, 0 while it runs; and of an engine."""
         if self._page is not None:
-            self._page.tick(f"{self._name} is being opened again" if lost_s > 0 else "")
+            self._page.tick(f"{self._name} is being opened again" if lost_s > 0 else "", progress)
 
     def close(self) -> list[dict[str, Any]]:
         """End them; returns what came of each, as the sinks of a summary say it."""

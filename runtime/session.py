@@ -20,7 +20,8 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import DataError, MedtexError, SettingsError, StorageError
 from medtex_edge.files import sha256
 from medtex_edge.runtime import console
-from medtex_edge.runtime.backend import open_backend
+from medtex_edge.runtime.backend import Backend, switching
+from medtex_edge.runtime.backend.switching import Switching
 from medtex_edge.runtime.camera import open_camera
 from medtex_edge.runtime.camera_settings import CameraSettings
 from medtex_edge.runtime.golden import check_golden
@@ -49,8 +50,9 @@ class Options:
     serve: str | None = None
     token_file: Path | None = None
     max_frames: int | None = None
-    backend: str = "onnxruntime"
-    precision: str = "fp32"
+    backend: str = "auto"  # TensorRT where it is there, else ONNX Runtime
+    precision: str | None = None  # fp16 for TensorRT where the bundle has it, else fp32
+    require_tensorrt: bool = False
     threads: int | None = None
     retries: int | None = None  # for ever
     settings: CameraSettings = field(default_factory=CameraSettings)
@@ -74,7 +76,12 @@ class Session:
             bundle = Bundle.open(o.bundle)
             digest = sha256(o.bundle)
             contract = bundle.contract
-            backend = stack.enter_context(open_backend(o.backend, bundle, precision=o.precision, threads=o.threads))
+            backend = stack.enter_context(
+                switching.open(
+                    bundle, o.backend, precision=o.precision, threads=o.threads, require=o.require_tensorrt,
+                    told=self._say,
+                )
+            )  # fmt: skip
             drift = check_golden(backend, bundle)
             self._say(
                 f"{bundle.path.name}: {contract.name}, {len(contract.classes)} classes, by {backend.name}; "
@@ -100,20 +107,29 @@ class Session:
                 screen=screens.window, viewers=screens.viewers, told=self._say, max_frames=o.max_frames,
                 retries=o.retries,
             )  # fmt: skip
-            return self._go(pipeline, source, summary, screens)
+            return self._go(pipeline, source, summary, screens, backend)
 
-    def _go(self, pipeline: Pipeline, source: Source, summary: Summary, screens: Screens) -> int:
+    def _go(
+        self, pipeline: Pipeline, source: Source, summary: Summary, screens: Screens, backend: Backend
+    ) -> int:  # fmt: skip
         failure: MedtexError | None = None
+        changing = backend if isinstance(backend, Switching) else None
+        if changing is not None:
+            self._prepare(changing, source)
         with _signals(pipeline), console.Status(self._err, source, self._say) as status:
 
             def tick(pipeline: Pipeline) -> None:
-                status.tick(pipeline)
-                screens.tick(pipeline.lost_s)
+                progress = "" if changing is None else changing.progress
+                status.tick(pipeline, progress)
+                screens.tick(pipeline.lost_s, progress)
 
             try:
                 pipeline.run(tick)
             except MedtexError as error:
                 failure = error
+        if changing is not None:
+            summary.backend = changing.name
+            summary.notes.extend(changing.notes)
         summary.sinks.extend(screens.close())
         if summary.verdicts or not isinstance(failure, DataError):
             self._report(summary)
@@ -133,6 +149,14 @@ class Session:
         # Photographs that were all read are held for whoever looks until Ctrl-C.
         whole = source.live or sum(summary.verdicts.values()) == source.count
         return INTERRUPTED if summary.ended == "interrupted" and not whole else 0
+
+    def _prepare(self, backend: Switching, source: Source) -> None:
+        """Photographs and videos are read by one backend from end to end: so they can be read again, with the same."""
+        if source.live:
+            backend.begin()
+        else:
+            again = f"medtex-edge engine build {self._options.bundle}"
+            self._say(f"{backend.name} serves: TensorRT has no engine of this bundle here yet (`{again}`)")
 
     def _open_source(self) -> Source:
         o = self._options

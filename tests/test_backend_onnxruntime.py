@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bundles
 import numpy as np
+import onnxruntime as engine
 import pytest
 from onnx import TensorProto
 
@@ -120,3 +122,64 @@ def test_golden_vectors_that_drift_are_refused_with_the_differences(tmp_path: Pa
     drifted = Bundle.open(bundles.bundle(tmp_path / "drifted.medtex", drift=0.3))
     with onnxruntime.open(drifted, threads=1) as backend, pytest.raises(BundleError, match="saliency by 0"):
         check_golden(backend, drifted)
+
+
+class Installation:
+    """ONNX Runtime with providers that this machine has not: sessions run on the CPU, unless one is `broken`."""
+
+    def __init__(self, *offered: str, broken: bool = False) -> None:
+        self.offered, self.broken = [*offered, onnxruntime.CPU], broken
+
+    def get_available_providers(self) -> list[str]:
+        return self.offered
+
+    def InferenceSession(self, model: bytes, options: Any, providers: list[str]) -> Any:
+        session = engine.InferenceSession(model, options, providers=[onnxruntime.CPU])
+        if not self.broken:
+            session.get_providers = lambda: providers
+        return session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(engine, name)
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *offered: str, broken: bool = False) -> None:
+    monkeypatch.setattr(onnxruntime, "_import", lambda: Installation(*offered, broken=broken))
+
+
+@pytest.mark.parametrize("name", ["OpenVINO", "openvino", "OpenVINOExecutionProvider"])
+def test_a_provider_goes_by_its_full_name_or_its_short_one(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    installed(monkeypatch, "OpenVINOExecutionProvider")
+    with open_backend(f"onnxruntime:{name}", opened) as backend:
+        assert backend.name == "onnxruntime:OpenVINOExecutionProvider:fp32"
+
+
+@pytest.mark.parametrize(("name", "package"), [
+    ("CUDA", "onnxruntime-gpu"), ("TensorrtExecutionProvider", "onnxruntime-gpu"),
+    ("OpenVINO", "onnxruntime-openvino"), ("XNNPACK", "--use_xnnpack"),
+])  # fmt: skip
+def test_a_provider_that_is_not_there_is_answered_with_what_is_and_what_brings_it(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    installed(monkeypatch, "DnnlExecutionProvider", "AzureExecutionProvider")
+    with pytest.raises(BackendError, match="DnnlExecutionProvider, CPUExecutionProvider, got") as caught:
+        open_backend(f"onnxruntime:{name}", opened)
+    assert package in caught.value.hint
+
+
+def test_a_provider_that_is_offered_and_does_not_load_never_passes_for_the_cpu(
+    opened: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(monkeypatch, onnxruntime.CUDA, broken=True)
+    with pytest.raises(BackendError, match="does not load"):
+        open_backend("onnxruntime:cuda", opened)
+    with onnxruntime.open_best(opened, threads=1) as backend:
+        assert backend.name == "onnxruntime:CPUExecutionProvider:fp32"
+
+
+def test_the_best_provider_is_cuda_where_it_works(opened: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, onnxruntime.CUDA)
+    with onnxruntime.open_best(opened, threads=1) as backend:
+        assert backend.name == "onnxruntime:CUDAExecutionProvider:fp32"

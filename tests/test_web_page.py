@@ -179,6 +179,19 @@ def test_a_source_that_is_being_reopened_is_said_at_once(browser: Chromium, page
     browser.wait(f"({BANNER}).includes('camera 0 is being opened again')", 4)
 
 
+def test_an_engine_that_is_being_built_is_shown_with_its_progress_until_it_is_there(
+    browser: Chromium, page: Page
+) -> None:
+    page.tick("", "43%: choosing kernels")
+    offer(page, frame(), 1)
+    browser.wait("get('time').innerText.includes('43%: choosing kernels')")
+    page.tick("")
+    offer(page, frame(), 2)
+    shown(browser, 2)
+    browser.wait("!get('time').innerText.includes('engine')")
+    assert browser.ask(LIVE)
+
+
 def test_photographs_and_files_do_not_go_stale_but_a_lost_connection_is_said(browser: Chromium) -> None:
     with served(live=False) as up:
         browser.open(up.url)

@@ -66,12 +66,13 @@ def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | Non
 )  # fmt: skip
 @click.option("--max-frames", type=click.IntRange(1), help="End after so many readings.")
 @click.option(
-    "--backend", default="onnxruntime", show_default=True, metavar="ENGINE[:PROVIDER]",
-    help="The inference engine.",
+    "--backend", default="auto", show_default=True, metavar="ENGINE[:PROVIDER]",
+    help="auto (TensorRT where it is there, else ONNX Runtime), tensorrt, onnxruntime, or onnxruntime:PROVIDER.",
 )  # fmt: skip
+@click.option("--require-tensorrt", is_flag=True, help="Rather stop than begin without a TensorRT engine.")
 @click.option(
-    "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Which of the bundle's graphs.",
+    "--precision", type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Which of the bundle's graphs.  [default: fp16 on TensorRT where there is one, else fp32]",
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Cores for one inference.  [default: all]")
 @click.option(
@@ -100,9 +101,12 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     by q in the window (h shows its keys), or by Ctrl-C. A camera or stream that stops is opened again until it is
     back. What a camera's driver does not take of the settings is an error that says what it does instead.
 
+    Where TensorRT is and has no engine of the bundle yet, a camera or stream is read by ONNX Runtime at once; the
+    engine is built meanwhile, proved, kept for the next time, and takes over between two frames.
+
     Exit codes: 0 ended well, 3 the bundle is damaged or this device does not reproduce it, 5 nothing could be
-    read, 6 the camera or stream could not be opened or stopped, 9 something could not be written,
-    130 interrupted before the end of the files.
+    read, 6 the camera or stream could not be opened or stopped, 7 the engine is missing or fails, 9 something
+    could not be written, 130 interrupted before the end of the files.
     """
     from medtex_edge.runtime.camera_settings import CameraSettings
     from medtex_edge.runtime.session import Options, Session

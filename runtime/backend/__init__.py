@@ -24,6 +24,10 @@ RANGE_TOLERANCE = 2e-3
 SUM_TOLERANCE = 1e-2
 
 
+class NonsenseError(BackendError):
+    """An engine that runs, and gives what can be no answer."""
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What the graph gives for N images.
@@ -63,17 +67,21 @@ class Backend(Protocol):
 
 
 def open_backend(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> Backend:
-    """Open the engine `name`: "onnxruntime", or "onnxruntime:PROVIDER" for one of its execution providers.
+    """Open the engine `name`: "onnxruntime", "onnxruntime:PROVIDER" for one of its execution providers, "tensorrt".
 
     Raises `SettingsError` for a name that no engine has, and what the engine's own `open` raises.
     """
     engine, _, provider = name.partition(":")
+    # Imported below so that choosing the engine chooses the dependency.
+    if name == "tensorrt":
+        from medtex_edge.runtime.backend import tensorrt
+
+        return tensorrt.open(bundle, precision=precision, threads=threads)
     if engine != "onnxruntime":
         raise SettingsError(
-            f"backend: expected onnxruntime or onnxruntime:PROVIDER, got {name!r}",
+            f"backend: expected onnxruntime, onnxruntime:PROVIDER or tensorrt, got {name!r}",
             hint="`medtex-edge doctor` lists what this machine offers",
         )
-    # Imported here so that choosing the engine chooses the dependency.
     from medtex_edge.runtime.backend import onnxruntime
 
     provider = provider or onnxruntime.CPU
@@ -89,21 +97,21 @@ def check_image(image: npt.NDArray[np.uint8], contract: Contract) -> None:
 
 
 def check_outputs(outputs: Outputs, count: int, contract: Contract) -> None:
-    """Raise `BackendError` unless shapes, ranges and sums are as promised; NaN is out of range."""
+    """Raise `NonsenseError` unless shapes, ranges and sums are as promised; NaN is out of range."""
     _check_range("probabilities", outputs.probabilities, (count, len(contract.classes)))
     _check_range("saliency", outputs.saliency, (count, contract.saliency_height, contract.saliency_width))
     off = float(np.abs(outputs.probabilities.sum(axis=1) - 1.0).max())
     if not off <= SUM_TOLERANCE:
-        raise BackendError(f"probabilities: expected each row to add up to 1, one is {off:.3g} away from it")
+        raise NonsenseError(f"probabilities: expected each row to add up to 1, one is {off:.3g} away from it")
 
 
 def _check_range(name: str, value: npt.NDArray[np.float32], shape: tuple[int, ...]) -> None:
     if value.shape != shape or value.dtype != np.float32:
-        raise BackendError(f"{name}: expected {shape} float32, got {value.shape} {value.dtype}")
+        raise NonsenseError(f"{name}: expected {shape} float32, got {value.shape} {value.dtype}")
     low, high = float(value.min()), float(value.max())
     # Written so that NaN, for which every comparison is false, is refused too.
     if not (low >= -RANGE_TOLERANCE and high <= 1.0 + RANGE_TOLERANCE):
-        raise BackendError(
+        raise NonsenseError(
             f"{name}: expected numbers in 0..1, the engine gave {low:g}..{high:g}",
             hint="another --precision may do; `medtex-edge verify` recomputes the bundle's own proof",
         )

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+_ENDING = "ExecutionProvider"
+_ELSEWHERE = ("AzureExecutionProvider",)  # listed by every build, and sends images to a service
+# What brings a provider, where it is not ONNX Runtime's plain wheel.
+_BRINGS = {
+    "cuda": "pip install onnxruntime-gpu (JetPack: the wheel for that JetPack)",
+    "tensorrt": "pip install onnxruntime-gpu (JetPack: the wheel for that JetPack); --backend tensorrt needs none",
+    "openvino": "pip install onnxruntime-openvino",
+    "xnnpack": "a build of ONNX Runtime made with --use_xnnpack",
+}
 _ERRORS_ONLY = 3  # ONNX Runtime's severity; below it, it warns of things that no user can change
 
 
@@ -63,12 +73,26 @@ def open(
 ) -> OnnxRuntimeBackend:
     """Open the bundle's graph of that precision.
 
-    `threads` is how many cores one inference may use (None: all that this process may use).
+    `provider` is one of `providers`, in full or short ("cuda", "OpenVINO"). `threads` is how many cores one inference
+    may use (None: all that this process may use).
     Raises `BundleError` for a precision that the bundle lacks and a graph that is not what the contract says,
     `BackendError` where the engine or the provider is missing or fails.
     """
     model = bundle.model(precision)
     return open_graph(model, bundle.contract, threads=threads, provider=provider, label=precision)
+
+
+def open_best(bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> OnnxRuntimeBackend:
+    """`open` with CUDA where it is offered and works, else on the CPU."""
+    if CUDA in providers():
+        with suppress(BackendError, BundleError):  # it is offered, but its libraries or its device are not there
+            return open(bundle, precision=precision, threads=threads, provider=CUDA)
+    return open(bundle, precision=precision, threads=threads)
+
+
+def providers() -> list[str]:
+    """The execution providers that this installation of ONNX Runtime offers. Raises `BackendError`: none here."""
+    return [name for name in _import().get_available_providers() if name not in _ELSEWHERE]
 
 
 def open_graph(
@@ -84,18 +108,19 @@ def open_graph(
     One black image goes through it, which warms the session up and proves the shapes that were left open.
     """
     engine = _import()
-    available = engine.get_available_providers()
-    if provider not in available:
-        raise BackendError(
-            f"onnxruntime: expected one of its providers {', '.join(available)}, got {provider!r}",
-            hint="install the build of ONNX Runtime that has it, or leave the provider out",
-        )
+    provider = _full_name(provider)
     try:
         # Without the CPU provider behind it, a provider that lacks one operator refuses the whole graph.
         providers = [provider] if provider == CPU else [provider, CPU]
         session = engine.InferenceSession(model, _options(engine, threads), providers=providers)
     except _engine_errors() as error:
         raise BundleError(f"{label}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:
+        # ONNX Runtime would go on with the CPU and call it a success.
+        raise BackendError(
+            f"onnxruntime: expected {provider}, got {session.get_providers()[0]}: it is offered, but does not load",
+            hint="its libraries or its device are missing: `medtex-edge doctor`; or leave the provider out",
+        )
     _check_graph(session, contract, label)
     backend = OnnxRuntimeBackend(session, contract, f"onnxruntime:{provider}:{label}")
     try:
@@ -106,6 +131,19 @@ def open_graph(
         # Reading the graph leaves free pieces that glibc would keep: some 20 MB of a small board.
         ctypes.CDLL(None).malloc_trim(0)
     return backend
+
+
+def _full_name(provider: str) -> str:
+    """As ONNX Runtime calls it. Raises `BackendError` with what there is."""
+    offered = providers()
+    short = provider.removesuffix(_ENDING).lower()
+    for name in offered:
+        if name.removesuffix(_ENDING).lower() == short:
+            return name
+    raise BackendError(
+        f"onnxruntime: expected one of the providers of this installation, {', '.join(offered)}, got {provider!r}",
+        hint=f"{_BRINGS.get(short, 'install the build of ONNX Runtime that has it')}; or leave the provider out",
+    )
 
 
 def _import() -> ModuleType:

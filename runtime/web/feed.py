@@ -54,6 +54,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.watched = False  # somebody looks: a new frame is worth a word
         self.why = ""  # the source is lost, in words
+        self.progress = ""  # of an engine that is being built, in words
 
     def open(self) -> None:
         """To be called in the loop that the viewers are served from."""
@@ -107,7 +108,7 @@ class Feed:
         return json.dumps(self._clock())
 
     def _clock(self) -> dict[str, Any]:
-        return {"now": time.monotonic() * 1e3, "why": self.why}
+        return {"now": time.monotonic() * 1e3, "why": self.why, "progress": self.progress}
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

@@ -60,9 +60,9 @@ class Page:
         if not self._error:
             self._feed.offer(pixels, reading, captured, frames_per_second)
 
-    def tick(self, why: str) -> None:
-        """From the main thread: why the source is not live, or ''; looks whether the server still is."""
-        self._feed.why = why
+    def tick(self, why: str, progress: str = "") -> None:
+        """From the main thread: why the source is not live, or '', and how far an engine is; looks after the server."""
+        self._feed.why, self._feed.progress = why, progress
         if not self._error and not self._thread.is_alive():
             self._error = "the server has ended"
             self._told(f"page {self.url}: {self._error}; the run goes on without it")
