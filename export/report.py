@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtex_edge.contract import Contract
 from medtex_edge.export.graph import Cost
-from medtex_edge.export.parity import TIE
+from medtex_edge.export.parity import TIE, flips_allowed
 from medtex_edge.export.precision import BOUNDS, half_share
 from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
@@ -42,9 +42,11 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
     result: dict[str, Any] = {
         "bytes": len(proof.model),
         "parity": {engine: found.to_json() for engine, found in proof.parities.items()},
-        "bounds": {**asdict(BOUNDS[name]), "label_flips": 0, "verdict_flips": 0, "tie": TIE},
+        "bounds": _bounds(name, proof),
     }
-    if proof.peak is not None:
+    if proof.eight is not None:
+        result |= {"int8_share": proof.eight.share, **proof.eight.to_json(), "largest_value": proof.peak}
+    elif proof.peak is not None:
         result |= {
             "half_share": half_share(proof.model),
             "largest_value": proof.peak,
@@ -52,6 +54,12 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
             "tries": [asdict(one) for one in proof.tries],
         }
     return result
+
+
+def _bounds(name: str, proof: Proof) -> dict[str, float]:
+    bounds = BOUNDS[name]
+    allowed = min((flips_allowed(found, bounds) for found in proof.parities.values()), default=0)
+    return {**asdict(bounds), "label_flips": allowed, "verdict_flips": allowed, "tie": TIE}
 
 
 def _version(name: str) -> str:

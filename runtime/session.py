@@ -75,7 +75,7 @@ class Session:
             digest = sha256(o.bundle)
             contract = bundle.contract
             backend = stack.enter_context(open_backend(o.backend, bundle, precision=o.precision, threads=o.threads))
-            drift = check_golden(backend, bundle)
+            drift = check_golden(backend, bundle, o.precision)
             self._say(
                 f"{bundle.path.name}: {contract.name}, {len(contract.classes)} classes, by {backend.name}; "
                 f"{drift.count} golden vectors hold (off by {max(drift.probability, drift.saliency):.1g})"
