@@ -76,7 +76,7 @@ def build(
         golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
         step.note = f"{len(golden)} frames, none of a patient"
     with steps.step("bundle") as step:
-        report = report_of(run, contract, proofs, counted, command)
+        report = report_of(run, case, proofs, counted, command)
         models = {name: proof.model for name, proof in proofs.items()}
         path = write_bundle(out, contract, models, golden, report, _extras(run.path))
         sizes = {name: member.size for name, member in Bundle.open(path).members.items()}
@@ -116,7 +116,11 @@ def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) ->
         raise ParityError(
             f"golden vectors: {', '.join(models)} agree with the trained model on {good.sum()} of {len(good)} drawn "
             f"frames (needed {_MIN_FRAMES}); no bundle was written",
-            hint="export without --fp16 and --int8" if len(models) > 1 else "the model answers by chance: train it for longer",
+            hint=(
+                "export without --fp16 and --int8"
+                if len(models) > 1
+                else "the model answers by chance: train it for longer"
+            ),
         )
     return Golden(images[good], expected[0][good], expected[1][good])
 

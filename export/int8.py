@@ -31,9 +31,9 @@ class Layer:
     node: str
     name: str  # of its weight, for people
     part: str  # "explainer" or "student"
-    kind: str  # "first", "depthwise", "pointwise", "convolution", "last", "head", "product"
+    kind: str  # "first", "depthwise", "pointwise", "convolution", "last", "head", "mask"
     inputs: tuple[str, ...]  # the activations to be rounded
-    multiply_adds: int  # of one photograph; 0 for a product, which has nothing to gain
+    multiply_adds: int  # of one photograph; 0 for the product with the mask, which has none to gain
 
 
 def layers(content: bytes) -> list[Layer]:
@@ -42,16 +42,17 @@ def layers(content: bytes) -> list[Layer]:
     sides = shapes(graph)
     constants = {item.name for item in graph.initializer}
     explainer = explainer_nodes(graph)
+    resized = {n.output[0] for n in graph.node if n.op_type == "Resize" and n.input[0] in explainer} - explainer
     found: list[Layer] = []
     for node in graph.node:
         part = "explainer" if node.output[0] in explainer else "student"
         if node.op_type in _MATRICES and node.input[1] in constants and node.input[0] not in constants:
-            first = not any(layer.part == part and layer.kind != "product" for layer in found)
+            first = not any(layer.part == part and layer.kind != "mask" for layer in found)
             weight, adds = sides[node.input[1]], _multiply_adds(node, sides)
             name = node.input[1].removeprefix("model.").removesuffix(".weight")
             found.append(Layer(node.name, name, part, _kind(node, weight, first), (node.input[0],), adds))
-        elif node.op_type == "Mul" and not constants.intersection(node.input):
-            found.append(Layer(node.name, f"product {node.name}", part, "product", tuple(node.input), 0))
+        elif node.op_type == "Mul" and part == "student" and resized.intersection(node.input):
+            found.append(Layer(node.name, "mask", part, "mask", tuple(node.input), 0))
     return found
 
 
@@ -97,7 +98,8 @@ def weight_scales(weight: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.
 def half_up(scale: float) -> float:
     """The next number that fp16 holds in full, so that a grid is the same in either precision and cuts nothing off."""
     near = np.float16(max(scale, _TINY))
-    return float(near if near >= scale else np.nextafter(near, np.float16(np.inf)))
+    # As Python's numbers: numpy would compare them in half precision.
+    return float(near if float(near) >= scale else np.nextafter(near, np.float16(np.inf)))
 
 
 class _Rounding:

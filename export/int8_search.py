@@ -95,7 +95,7 @@ def measure(
 
 def candidates(damages: Sequence[Damage]) -> Iterator[frozenset[str]]:
     """Sets of nodes to compute in eight bits, the largest that may hold first, then less and less of it."""
-    # A product has nothing to gain: rounding its inputs moves more bytes than it saves.
+    # The product with the mask has nothing to gain: rounding its inputs moves more bytes than it saves.
     able = [d for d in damages if d.layer.multiply_adds > 0]
     order = sorted(able, key=lambda d: d.squared() / d.layer.multiply_adds)
     total = sum(d.layer.multiply_adds for d in able)

@@ -96,7 +96,7 @@ class _Halving:
         self.kept = {node.output[0] for node in graph.node if node.op_type in _KEEP or node.name in keep}
         self.kept |= {node.output[0] for node in graph.node if self._too_large(node)}
         self.kept |= set(self._before_first_matrix()) | set(self._heads())
-        self.kept |= set(self._grids())
+        self._match_grids()
         self.floats = _float_tensors(graph)
         self.nodes: list[onnx.NodeProto] = []
         self.casts: dict[str, str] = {}  # tensor -> the same in the other precision
@@ -154,15 +154,17 @@ class _Halving:
             if node.op_type not in _MATRICES:
                 todo += node.input
 
-    def _grids(self) -> Iterator[str]:
-        """What reads int8 values for a node in fp32 alone, or writes them from one: a cast between would gain nothing."""
+    def _match_grids(self) -> None:
+        """What reads int8 values is in the precision of the node that it reads for, what writes them in that of the
+        node that it reads from: an engine takes the two for one only where no cast stands between."""
         for node in self.graph.node:
+            name = node.output[0]
             if node.op_type == "DequantizeLinear":
-                readers = [reader.output[0] for reader in self.graph.node if node.output[0] in reader.input]
-                if self.kept.issuperset(readers):
-                    yield node.output[0]
-            elif node.op_type == "QuantizeLinear" and node.input[0] in self.kept:
-                yield node.output[0]
+                readers = {reader.output[0] for reader in self.graph.node if name in reader.input}
+                self.kept = self.kept | {name} if self.kept.issuperset(readers) else self.kept - {name}
+            elif node.op_type == "QuantizeLinear":
+                full = node.input[0] in self.kept or node.input[0] not in self.maker
+                self.kept = self.kept | {name} if full else self.kept - {name}
 
     def _one_channel(self, node: onnx.NodeProto) -> bool:
         weight = self.constants.get(node.input[1])

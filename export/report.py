@@ -7,7 +7,6 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from medtex_edge.contract import Contract
 from medtex_edge.export.graph import Cost
 from medtex_edge.export.parity import TIE, flips_allowed
 from medtex_edge.export.precision import BOUNDS, half_share
@@ -15,22 +14,23 @@ from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtex_edge.export.prove import Proof
+    from medtex_edge.export.prove import Case, Proof
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 
 
-def report_of(run: Run, contract: Contract, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
+def report_of(run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
     """Metrics of the run, parity by precision, cost, provenance. The contract's own fields are not repeated."""
     made = {
         "command": command,
-        "exported": contract.created,
+        "exported": case.contract.created,
         "versions": {name: _version(name) for name in _PACKAGES},
         "run": {name: value for name, value in run.card.items() if name not in ("operating_point", "classes")},
         "settings": asdict(run.config),
     }
     report = {
         "metrics": run.metrics,
+        "photographs": {"val": case.validation, "train": len(case.images) - case.validation},
         "precisions": {name: _of_proof(name, proof) for name, proof in proofs.items()},
         "cost": asdict(counted),
         "provenance": made,

@@ -34,7 +34,10 @@ class Drift:
 
 
 def check_golden(backend: Backend, bundle: Bundle, precision: str = "fp32") -> Drift:
-    """Recompute the bundle's golden vectors on a backend of that precision. Raises `BundleError` with the differences where they drift."""
+    """Recompute the bundle's golden vectors on a backend of that precision.
+
+    Raises `BundleError` with the differences where they drift.
+    """
     golden = bundle.golden
     probability = saliency = 0.0
     for index in range(len(golden.images)):

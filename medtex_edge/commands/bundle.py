@@ -161,7 +161,7 @@ def parity_table(report: dict[str, Any]) -> Table:
     """One row for each graph and way of computing it; a report of another form gives fewer rows or cells."""
     from rich import box
 
-    table = _table("against the trained model, on its validation photographs")
+    table = _table("against the trained model, on photographs")
     table.box, table.padding = box.SIMPLE, (0, 1, 0, 0)
     for column, right in (("graph", 0), ("MB", 1), ("computed by", 0), *((name, 1) for name in _PARITY)):
         table.add_column(column, justify="right" if right else "left", no_wrap=True)
