@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
@@ -19,17 +20,20 @@ from medtex_edge.export import parity
 from medtex_edge.export.frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
-from medtex_edge.export.prove import Case, prove_full, prove_half
+from medtex_edge.export.prove import Case, prove_full, prove_half, prove_int8
 from medtex_edge.export.report import report_of
 from medtex_edge.export.steps import Steps
 from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import onnxruntime
-from medtex_edge.runtime.golden import PROBABILITY_BOUND, SALIENCY_BOUND
+from medtex_edge.runtime.golden import bounds
 from medtex_edge.train.medtex import MedTex
 from medtex_edge.train.run_folder import Run
 
 MAX_PHOTOGRAPHS = 256  # what parity is measured on; more of the same would take minutes and find nothing new
+MIN_PHOTOGRAPHS = 64  # training ones are added where the validation split has fewer
+_CALIBRATION = 64  # training photographs that int8's ranges are taken from
 _MIN_FRAMES = 5  # golden frames that must be left
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,14 @@ class Built:
     sizes: dict[str, int]  # member name -> bytes
 
 
-def build(run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: Steps) -> Built:
+def build(
+    run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: Steps, int8: bool = False
+) -> Built:
     """Export `run` into the bundle `out`, replacing a file of that name.
 
     Raises `DataError` (run or photographs), `ParityError` (a precision beyond its bounds), `BackendError` (a model
-    that cannot be exported), `StorageError`; `out` is then as it was before.
+    that cannot be exported), `StorageError`; `out` is then as it was before. A refusal for its answers leaves a
+    picture of the worst photographs, `out` with the suffix `.refused.png`.
     """
     with steps.step("trained model") as step:
         model = run.load_model()
@@ -54,21 +61,26 @@ def build(run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, s
         counted = cost(model)
         total = counted.student_multiply_adds + counted.explainer_multiply_adds
         step.note = f"{run.config.student}, {model.size} px, {total / 1e6:.0f} M multiply-adds"
-    case = _photographs(run, model, contract, data, steps)
+    picture = out.with_suffix(".refused.png")
+    case = replace(_photographs(run, model, contract, data, int8, steps), picture=picture)
     with steps.step("fp32 graph") as step:
         full = to_onnx(Deployed(model), model.size)
         step.note = f"{len(full) / 1e6:.1f} MB"
     proofs = {"fp32": prove_full(full, case, steps)}
-    if fp16:
-        proofs["fp16"] = prove_half(full, case, steps)
+    if fp16 or int8:
+        half = prove_half(full, case, steps)
+        proofs |= {"fp16": half} if fp16 else {}
+    if int8:
+        proofs["int8"] = prove_int8(full, half, case, steps)
     with steps.step("golden vectors") as step:
         golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
         step.note = f"{len(golden)} frames, none of a patient"
     with steps.step("bundle") as step:
-        report = report_of(run, contract, proofs, counted, command)
+        report = report_of(run, case, proofs, counted, command)
         models = {name: proof.model for name, proof in proofs.items()}
         path = write_bundle(out, contract, models, golden, report, _extras(run.path))
         sizes = {name: member.size for name, member in Bundle.open(path).members.items()}
+        picture.unlink(missing_ok=True)  # of an earlier refusal
         step.note = f"{path.stat().st_size / 1e6:.1f} MB, every sum read back"
     return Built(path, contract, report, sizes)
 
@@ -97,18 +109,25 @@ def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) ->
     for name, content in models.items():
         with onnxruntime.open_graph(content, contract, label=name) as backend:
             came = parity.of_backend(backend, images)
-        good &= np.abs(came[0] - expected[0]).max(axis=1) <= PROBABILITY_BOUND / 2
-        good &= np.abs(came[1] - expected[1]).mean(axis=(1, 2)) <= SALIENCY_BOUND / 2
+        probability, saliency = bounds(name)
+        good &= np.abs(came[0] - expected[0]).max(axis=1) <= probability / 2
+        good &= np.abs(came[1] - expected[1]).mean(axis=(1, 2)) <= saliency / 2
     if good.sum() < _MIN_FRAMES:
         raise ParityError(
             f"golden vectors: {', '.join(models)} agree with the trained model on {good.sum()} of {len(good)} drawn "
             f"frames (needed {_MIN_FRAMES}); no bundle was written",
-            hint="export without --fp16" if len(models) > 1 else "the model answers by chance: train it for longer",
+            hint=(
+                "export without --fp16 and --int8"
+                if len(models) > 1
+                else "the model answers by chance: train it for longer"
+            ),
         )
     return Golden(images[good], expected[0][good], expected[1][good])
 
 
-def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None, steps: Steps) -> Case:
+def _photographs(
+    run: Run, model: MedTex, contract: Contract, data: Path | None, int8: bool, steps: Steps
+) -> Case:
     with steps.step("validation photographs") as step:
         photos = run.photographs("val", data=data)
         count = len(photos.images)
@@ -117,13 +136,30 @@ def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None,
                 f"{run.path}: there are no validation photographs to prove the export on",
                 hint="say where some are: --data DIR",
             )
-        # Evenly over all of them: they are often sorted by class.
-        chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_PHOTOGRAPHS)).round().astype(int))
-        images = np.asarray(photos.images[chosen])
+        chosen = _evenly(count, MAX_PHOTOGRAPHS)
+        images, keys = np.asarray(photos.images[chosen]), [photos.keys[i] for i in chosen]
         step.note = f"{len(chosen)} of {count}" if len(chosen) < count else str(count)
+        training = np.zeros((0, *images.shape[1:]), np.uint8)
+        if int8 or count < MIN_PHOTOGRAPHS:
+            others = run.photographs("train", data=data)
+            more = _evenly(len(others.images), max(0, MIN_PHOTOGRAPHS - count))
+            images = np.concatenate([images, others.images[more]])
+            keys += [others.keys[i] for i in more]
+            step.note += f", and {len(more)} training ones to make up for few" if len(more) else ""
+            training = np.asarray(others.images[_evenly(len(others.images), _CALIBRATION if int8 else 0)])
+        if int8 and len(training) == 0:
+            raise DataError(
+                f"{run.path}: there are no training photographs to calibrate int8 on",
+                hint="say where some are: --data DIR, or export without --int8",
+            )
     with steps.step("answers of the trained model", len(images)) as step:
         expected = parity.reference(model, images, step.tick)
-    return Case(contract, images, tuple(photos.keys[i] for i in chosen), expected)
+    return Case(contract, images, tuple(keys), expected, validation=len(chosen), training=training)
+
+
+def _evenly(count: int, wanted: int) -> Indices:
+    """At most `wanted` of `count` indices, evenly over all of them: photographs are often sorted by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
 
 
 def _extras(folder: Path) -> dict[str, bytes]:

@@ -18,7 +18,8 @@ from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 from medtex_edge.errors import BackendError
 
 OPSET = 18  # read by every TensorRT from 10.3 on, and by ONNX Runtime from 1.14 on
-IR_VERSION = 8  # what came with that opset; the exporter writes a later one that old runtimes refuse
+# What came with each opset, 19 being that of int8; the exporter writes a later one that old runtimes refuse.
+IR_VERSIONS = {18: 8, 19: 9}
 BATCH = "N"
 _EXAMPLES = 2  # a batch of one would be taken for a constant
 
@@ -51,7 +52,7 @@ def to_onnx(module: nn.Module, size: int, outputs: Sequence[str] = OUTPUT_NAMES)
 
 def plain(model: onnx.ModelProto) -> None:
     """Clean up in place: constant resizes, no dead nodes, no names of files, functions or machines."""
-    model.ir_version = IR_VERSION
+    model.ir_version = IR_VERSIONS[model.opset_import[0].version]
     model.producer_name, model.producer_version = "medtex-edge", ""
     model.domain = model.doc_string = ""
     del model.metadata_props[:]

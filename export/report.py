@@ -7,30 +7,30 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from medtex_edge.contract import Contract
 from medtex_edge.export.graph import Cost
-from medtex_edge.export.parity import TIE
+from medtex_edge.export.parity import TIE, flips_allowed
 from medtex_edge.export.precision import BOUNDS, half_share
 from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtex_edge.export.prove import Proof
+    from medtex_edge.export.prove import Case, Proof
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 
 
-def report_of(run: Run, contract: Contract, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
+def report_of(run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
     """Metrics of the run, parity by precision, cost, provenance. The contract's own fields are not repeated."""
     made = {
         "command": command,
-        "exported": contract.created,
+        "exported": case.contract.created,
         "versions": {name: _version(name) for name in _PACKAGES},
         "run": {name: value for name, value in run.card.items() if name not in ("operating_point", "classes")},
         "settings": asdict(run.config),
     }
     report = {
         "metrics": run.metrics,
+        "photographs": {"val": case.validation, "train": len(case.images) - case.validation},
         "precisions": {name: _of_proof(name, proof) for name, proof in proofs.items()},
         "cost": asdict(counted),
         "provenance": made,
@@ -42,9 +42,11 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
     result: dict[str, Any] = {
         "bytes": len(proof.model),
         "parity": {engine: found.to_json() for engine, found in proof.parities.items()},
-        "bounds": {**asdict(BOUNDS[name]), "label_flips": 0, "verdict_flips": 0, "tie": TIE},
+        "bounds": _bounds(name, proof),
     }
-    if proof.peak is not None:
+    if proof.eight is not None:
+        result |= {"int8_share": proof.eight.share, **proof.eight.to_json(), "largest_value": proof.peak}
+    elif proof.peak is not None:
         result |= {
             "half_share": half_share(proof.model),
             "largest_value": proof.peak,
@@ -52,6 +54,12 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
             "tries": [asdict(one) for one in proof.tries],
         }
     return result
+
+
+def _bounds(name: str, proof: Proof) -> dict[str, float]:
+    bounds = BOUNDS[name]
+    allowed = min((flips_allowed(found, bounds) for found in proof.parities.values()), default=0)
+    return {**asdict(bounds), "label_flips": allowed, "verdict_flips": allowed, "tie": TIE}
 
 
 def _version(name: str) -> str:

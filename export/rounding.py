@@ -7,13 +7,19 @@ rounds every result to 11 bits by itself and reports the largest value of each n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
+
+Floats = npt.NDArray[np.float32]
+Images = npt.NDArray[np.uint8]
 HALF_MAX = 65504.0
 # A photograph of another camera may reach further than those at hand.
 HEADROOM = 4.0
@@ -62,17 +68,13 @@ class EmulatedSession:
     """Runs an `Emulated` graph and remembers the largest |value| of each node over all images."""
 
     def __init__(self, emulated: Emulated) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(emulated.content, options, providers=["CPUExecutionProvider"])
+        self._session = _session(emulated.content)
         self._lifts = emulated.lifts
         self._peaks = np.zeros(len(emulated.lifts), np.float32)
 
-    def infer(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def infer(self, images: Images) -> tuple[Floats, Floats]:
         """(N, H, W, 3) uint8 -> probabilities (N, C), saliency (N, h, w), both float32."""
-        probabilities, saliency, peaks = self._session.run(None, {"image": np.ascontiguousarray(images)})
+        probabilities, saliency, peaks = self._session.run(None, {INPUT_NAME: np.ascontiguousarray(images)})
         # NaN counts as beyond every range, and must not be lost in a maximum.
         self._peaks = np.maximum(self._peaks, np.nan_to_num(peaks, nan=np.inf))
         return probabilities, saliency
@@ -85,6 +87,27 @@ class EmulatedSession:
         """The nodes to keep in fp32 because values came within `HEADROOM` of the end of half's range."""
         pairs = zip(self._lifts, self._peaks, strict=True)
         return frozenset(name for names, peak in pairs if peak > HALF_MAX / HEADROOM for name in names)
+
+
+def literal(content: bytes) -> Callable[[Images], tuple[Floats, Floats]]:
+    """A function images (N, H, W, 3) -> probabilities (N, C), saliency (N, h, w) that computes an int8 graph as it is
+    written: eight bits where values are rounded, float32 between. The CPU's integer kernels take short cuts."""
+    session = _session(content)
+
+    def infer(images: Images) -> tuple[Floats, Floats]:
+        probabilities, saliency = session.run(list(OUTPUT_NAMES), {INPUT_NAME: np.ascontiguousarray(images)})
+        return probabilities, saliency
+
+    return infer
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _outputs(graph: onnx.GraphProto, half: set[str]) -> list[str]:

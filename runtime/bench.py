@@ -84,7 +84,7 @@ def measure(options: Options) -> dict[str, Any]:
     o = options
     bundle = Bundle.open(o.bundle)
     with open_backend(o.backend, bundle, precision=o.precision, threads=o.threads) as backend:
-        check_golden(backend, bundle)
+        check_golden(backend, bundle, o.precision)
         if o.source is None:
             stills, size = golden_stills(bundle), o.size or SIZE
         else:

@@ -82,7 +82,7 @@ class Session:
                     told=self._say,
                 )
             )  # fmt: skip
-            drift = check_golden(backend, bundle)
+            drift = check_golden(backend, bundle, o.precision or "fp32")
             self._say(
                 f"{bundle.path.name}: {contract.name}, {len(contract.classes)} classes, by {backend.name}; "
                 f"{drift.count} golden vectors hold (off by {max(drift.probability, drift.saliency):.1g})"

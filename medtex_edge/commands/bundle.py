@@ -38,7 +38,7 @@ def verify(file: Path | None, as_json: bool) -> None:
     model gave when the bundle was made. Exit code 3 and one line where anything is wrong. Writes nothing.
     """
     from medtex_edge.runtime.backend import onnxruntime
-    from medtex_edge.runtime.golden import PROBABILITY_BOUND, SALIENCY_BOUND, check_golden
+    from medtex_edge.runtime.golden import bounds, check_golden
 
     bundle = _open(file)
     drifts: dict[str, dict[str, float]] = {}
@@ -46,7 +46,7 @@ def verify(file: Path | None, as_json: bool) -> None:
         try:
             with onnxruntime.open(bundle, precision=precision) as backend:
                 try:
-                    drift = check_golden(backend, bundle)
+                    drift = check_golden(backend, bundle, precision)
                 except BackendError as error:  # the engine runs, and the graph gives nonsense
                     raise BundleError(error.message, hint=error.hint) from error
         except BundleError as error:
@@ -60,10 +60,11 @@ def verify(file: Path | None, as_json: bool) -> None:
         return
     click.echo(f"{bundle.path}: whole; {len(bundle.members)} members, every sum holds")
     for precision, drift_of in drifts.items():
+        highest, widest = bounds(precision)
         click.echo(
             f"  {precision}: {count} golden frames recomputed by ONNX Runtime; probability off by at most "
-            f"{drift_of['probability']:.2g} (bound {PROBABILITY_BOUND:g}), saliency by {drift_of['saliency']:.2g} "
-            f"(bound {SALIENCY_BOUND:g})"
+            f"{drift_of['probability']:.2g} (bound {highest:g}), saliency by {drift_of['saliency']:.2g} "
+            f"(bound {widest:g})"
         )
 
 
@@ -160,7 +161,7 @@ def parity_table(report: dict[str, Any]) -> Table:
     """One row for each graph and way of computing it; a report of another form gives fewer rows or cells."""
     from rich import box
 
-    table = _table("against the trained model, on its validation photographs")
+    table = _table("against the trained model, on photographs")
     table.box, table.padding = box.SIMPLE, (0, 1, 0, 0)
     for column, right in (("graph", 0), ("MB", 1), ("computed by", 0), *((name, 1) for name in _PARITY)):
         table.add_column(column, justify="right" if right else "left", no_wrap=True)

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--fp16", is_flag=True, help="Also a half-precision graph, half the size, for GPUs.")
+@click.option("--int8", is_flag=True, help="Also a graph with most of its arithmetic in eight bits; takes minutes.")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle; default: NAME OF THE RUN.medtex, here.")
 @click.option(
     "--data", type=click.Path(path_type=Path), help="Photographs to prove it on, if the run's own were moved."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; progress goes to stderr.")
-def export(run: Path | None, fp16: bool, out: Path | None, data: Path | None, as_json: bool) -> None:
+def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Path | None, as_json: bool) -> None:
     """Turn a run (default: the newest in ./runs) into one .medtex file, or refuse.
 
-    The file holds the model as an ONNX graph, fp32 and on request fp16, its contract, and the proof: on the run's
-    validation photographs each graph must answer as the trained model does. No label may flip. Where a number is
-    beyond its bound the command ends with exit code 4, says which, and leaves no file.
+    The file holds the model as an ONNX graph, fp32 and on request fp16 and int8, its contract, and the proof: on the
+    run's validation photographs each graph must answer as the trained model does. No label may flip (int8: at most
+    1 %). Where a number is beyond its bound the command ends with exit code 4, says which, and leaves no bundle but a
+    picture of the worst photographs.
     """
     from rich.console import Console
 
@@ -50,7 +52,7 @@ def export(run: Path | None, fp16: bool, out: Path | None, data: Path | None, as
     command = " ".join(["medtex-edge", *sys.argv[1:]])
     with Steps(console) as steps:
         steps.say(f"exporting {folder}")
-        built = build(load_run(folder), target, fp16=fp16, data=data, command=command, steps=steps)
+        built = build(load_run(folder), target, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
     if as_json:
         import json
 

@@ -209,7 +209,7 @@ def open_proved(bundle: Bundle, precision: str, plan: bytes) -> Backend:
     try:
         backend = _open_plan(bundle, precision, plan)
         try:
-            check_golden(backend, bundle)
+            check_golden(backend, bundle, precision)
         except MedtexError:
             backend.close()
             raise
