@@ -97,8 +97,10 @@ def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
 ) -> None:
     Gpu().install(monkeypatch)
     monkeypatch.setattr(tensorrt, "module", lambda: SimpleNamespace(__name__="tensorrt", __version__="10.3.0"))
+    monkeypatch.setattr(tensorrt, "open_engine", lambda plan, contract, label: plan)
     key = target.key_of(bundle, "fp16")
-    assert key == tensorrt.engine_key(bundle, "fp16")
+    Cache().put(key, PLAN, {})
+    assert tensorrt.open(bundle, precision="fp16") == PLAN
     assert key.graph_sha256 == bundle.manifest["model.fp16.onnx"]
     assert all(vars(key).values())
 
