@@ -24,8 +24,9 @@ from onnx import TensorProto, helper
 from test_imports import HEAVY, loaded_by
 
 from medtex_edge.errors import BackendError, BundleError, SettingsError, StorageError
-from medtex_edge.export import tensorrt_report
+from medtex_edge.export import int8, tensorrt_report
 from medtex_edge.export.graph import Deployed
+from medtex_edge.export.int8_calibration import observe
 from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.precision import to_half
 from medtex_edge.export.tensorrt import BatchProfile, Tensor, build
@@ -50,39 +51,22 @@ def nothing_left() -> Iterator[None]:
         gc.collect()
 
 
-class Noise:
-    """A calibration of one image; what the numbers are does not matter to a builder."""
-
-    def __init__(self, size: int) -> None:
-        self._images = iter([np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)])
-
-    def get_next(self) -> dict[str, Any] | None:
-        image = next(self._images, None)
-        return None if image is None else {"image": image}
-
-
-def quantised(content: bytes, size: int, folder: Path) -> bytes:
-    """The same graph with int8 convolutions: explicit QDQ, symmetric, per channel."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    CalibrationDataReader.register(Noise)
-    (folder / "full.onnx").write_bytes(content)
-    quantize_static(
-        folder / "full.onnx", folder / "int8.onnx", Noise(size), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, op_types_to_quantize=["Conv"],
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-    )  # fmt: skip
-    return (folder / "int8.onnx").read_bytes()
+def quantised(full: bytes, size: int) -> bytes:
+    """The int8 graph with every layer in eight bits; on what its grids were found does not matter to a builder."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+    layers = int8.layers(full)
+    tensors = sorted({name for layer in layers for name in layer.inputs})
+    scales = observe(full, tensors, noise, lambda _: None)
+    return to_half(int8.quantise(full, scales, {layer.node for layer in layers}))
 
 
 @pytest.fixture(scope="module", params=STUDENTS)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def exported(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A student of random weights as it is exported: "size", and the graph in each precision."""
     size = STUDENTS[request.param]
     made = run_kit.model(dataclasses.replace(run_kit.CONFIG, student=request.param, size=size))
     full = to_onnx(Deployed(made), size)
-    int8 = quantised(full, size, tmp_path_factory.mktemp("int8"))
-    return {"size": size, "fp32": full, "fp16": to_half(full), "int8": int8}
+    return {"size": size, "fp32": full, "fp16": to_half(full), "int8": quantised(full, size)}
 
 
 @pytest.fixture(params=tensorrt_kit.VERSIONS)
