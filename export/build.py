@@ -21,6 +21,7 @@ from medtex_edge.export.frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.prove import Case, prove_full, prove_half, prove_int8
+from medtex_edge.export.prove_engine import prove_engine
 from medtex_edge.export.report import report_of
 from medtex_edge.export.steps import Steps
 from medtex_edge.files import without_folders
@@ -72,6 +73,7 @@ def build(
         proofs |= {"fp16": half} if fp16 else {}
     if int8:
         proofs["int8"] = prove_int8(full, half, case, steps)
+    proofs = {name: prove_engine(name, proof, case, steps) for name, proof in proofs.items()}
     with steps.step("golden vectors") as step:
         golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
         step.note = f"{len(golden)} frames, none of a patient"

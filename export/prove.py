@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from medtex_edge.contract import Contract
-from medtex_edge.errors import BackendError, BundleError, ParityError
+from medtex_edge.errors import BackendError, BundleError, MedtexError, ParityError
 from medtex_edge.export import int8, int8_calibration, int8_search, parity, precision, refusal, rounding
 from medtex_edge.export.int8_search import Eight
 from medtex_edge.export.parity import Answers, Images, Parity
 from medtex_edge.export.steps import Steps
 from medtex_edge.runtime.backend import onnxruntime
 
-_ENGINES = {"onnxruntime": "ONNX Runtime", "rounded": "rounded"}
+_ENGINES = {"onnxruntime": "ONNX Runtime", "rounded": "rounded", "tensorrt": "TensorRT"}
 _MEASURED = 16  # photographs that each layer's damage is measured on; more of them changed no order that mattered
 
 
@@ -35,7 +35,8 @@ class Proof:
     """One precision: its ONNX file, and how far it is from the trained model by way of computing it."""
 
     model: bytes
-    parities: dict[str, Parity]  # "onnxruntime"; for fp16 also "rounded": every result rounded to fp16
+    # "onnxruntime"; for fp16 also "rounded": every result rounded to fp16; "tensorrt" where this machine can run it.
+    parities: dict[str, Parity]
     lifted: tuple[str, ...] = ()  # nodes of the float part that are kept in fp32
     peak: float | None = None  # the largest |value| of any half-precision node
     tries: tuple[Try, ...] = ()  # for fp16: what was tried, the last of them being this
@@ -62,8 +63,8 @@ def prove_full(content: bytes, case: Case, steps: Steps) -> Proof:
         came = _by_onnxruntime(content, case, "fp32", step.tick)
         found = parity.compare(case.expected, came, case.contract)
         proof = Proof(content, {"onnxruntime": found}, came={"onnxruntime": came})
-        _check("fp32", proof, case)
-        step.note = _words(found)
+        check("fp32", proof, case)
+        step.note = words(found)
     return proof
 
 
@@ -82,10 +83,10 @@ def prove_half(full: bytes, case: Case, steps: Steps) -> Proof:
             worst = _worst(proof)
             share = precision.half_share(proof.model)
             tries.append(Try(share, worst.label_flips, worst.verdict_flips, worst.probability, worst.saliency))
-            step.note = f"{share:.0%} of its layers in fp16, {len(proof.model) / 1e6:.1f} MB; {_words(worst)}"
+            step.note = f"{share:.0%} of its layers in fp16, {len(proof.model) / 1e6:.1f} MB; {words(worst)}"
         if all(parity.holds(found, bounds) for found in proof.parities.values()):
             return replace(proof, tries=tuple(tries))
-    _check("fp16", proof, case)
+    check("fp16", proof, case)
     raise AssertionError("a rung was refused that no check refuses")
 
 
@@ -113,7 +114,7 @@ def prove_int8(full: bytes, half: Proof, case: Case, steps: Steps) -> Proof:
             found, share = _worst(proof), int8.share(proof.model)
             tries.append(int8_search.Try(share, found.label_flips, found.verdict_flips, found.probability,
                                          found.saliency, found.rank_correlation))  # fmt: skip
-            step.note = f"{share:.0%} of multiply-adds in int8, {len(proof.model) / 1e6:.1f} MB; {_words(found)}"
+            step.note = f"{share:.0%} of multiply-adds in int8, {len(proof.model) / 1e6:.1f} MB; {words(found)}"
         if all(parity.holds(one, precision.BOUNDS["int8"]) for one in proof.parities.values()):
             precisions = int8.precisions(proof.model, layers)
             eight = Eight(share, len(case.training), len(chosen), tuple(damages), precisions, tuple(tries))
@@ -124,11 +125,11 @@ def prove_int8(full: bytes, half: Proof, case: Case, steps: Steps) -> Proof:
             f"most damage is done by {worst.layer.name}; no bundle was written",
             hint=parity.HINTS["int8"],
         )
-    _check("int8", proof, case)
+    check("int8", proof, case)
     raise AssertionError("an int8 graph was refused that no check refuses")
 
 
-def _check(name: str, proof: Proof, case: Case) -> None:
+def check(name: str, proof: Proof, case: Case) -> None:
     """Raise `ParityError` where a number is beyond its bound, with a picture of the worst photographs."""
     for engine, found in proof.parities.items():
         try:
@@ -178,11 +179,16 @@ def _by_onnxruntime(content: bytes, case: Case, name: str, tick: parity.Tick) ->
         with onnxruntime.open_graph(content, case.contract, label=name) as backend:
             return parity.of_backend(backend, case.images, tick)
     except (BackendError, BundleError) as error:
-        # Answers that are none (NaN, out of range) are the largest difference there is.
-        raise ParityError(f"{name}: the exported graph does not work: {error.message}", hint=error.hint) from error
+        raise no_answers(name, error) from error
 
 
-def _words(found: Parity) -> str:
+def no_answers(name: str, error: MedtexError) -> ParityError:
+    """For answers that are none (NaN, out of range), which are the largest difference there is."""
+    return ParityError(f"{name}: the exported graph does not work: {error.message}", hint=error.hint)
+
+
+def words(found: Parity) -> str:
+    """In half a line."""
     tied = f" (and {found.label_ties} tied)" if found.label_ties else ""
     return (
         f"labels flipped {found.label_flips}{tied}, verdicts {found.verdict_flips}, "

@@ -24,7 +24,7 @@ _PARITY = {
     "saliency": "saliency",
     "rank": "rank_correlation",
 }
-_ENGINES = {"onnxruntime": "ONNX Runtime", "rounded": "rounding"}
+_ENGINES = {"onnxruntime": "ONNX Runtime", "rounded": "rounding", "tensorrt": "TensorRT"}
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
