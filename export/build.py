@@ -23,6 +23,7 @@ from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.prove import Case, prove_full, prove_half, prove_int8
 from medtex_edge.export.prove_engine import prove_engine
 from medtex_edge.export.report import report_of
+from medtex_edge.export.speed import graph_times
 from medtex_edge.export.steps import Steps
 from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import onnxruntime
@@ -78,8 +79,8 @@ def build(
         golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
         step.note = f"{len(golden)} frames, none of a patient"
     with steps.step("bundle") as step:
-        report = report_of(run, case, proofs, counted, command)
         models = {name: proof.model for name, proof in proofs.items()}
+        report = report_of(run, case, proofs, counted, command, _times(models, contract))
         path = write_bundle(out, contract, models, golden, report, _extras(run.path))
         sizes = {name: member.size for name, member in Bundle.open(path).members.items()}
         picture.unlink(missing_ok=True)  # of an earlier refusal
@@ -182,6 +183,11 @@ def _extras(folder: Path) -> dict[str, bytes]:
         hint = f"{CARD} is UTF-8, evaluation.json is JSON: mend or remove them"
         raise DataError(f"{folder}: {error}", hint=hint) from error
     return found
+
+
+def _times(models: Mapping[str, bytes], contract: Contract) -> dict[str, float]:
+    """Milliseconds of each graph here; nothing where an export is to be repeated to the byte."""
+    return {} if os.environ.get("SOURCE_DATE_EPOCH") else graph_times(models, contract)
 
 
 def _now() -> str:

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 
 
-def report_of(run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, command: str) -> dict[str, Any]:
-    """Metrics of the run, parity by precision, cost, provenance. The contract's own fields are not repeated."""
+def report_of(
+    run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, command: str, times: Mapping[str, float]
+) -> dict[str, Any]:
+    """Metrics of the run, parity, size and `times` (ms) by precision, cost, provenance.
+
+    The contract's own fields are not repeated.
+    """
     made = {
         "command": command,
         "exported": case.contract.created,
@@ -31,7 +36,7 @@ def report_of(run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, 
     report = {
         "metrics": run.metrics,
         "photographs": {"val": case.validation, "train": len(case.images) - case.validation},
-        "precisions": {name: _of_proof(name, proof) for name, proof in proofs.items()},
+        "precisions": {name: _of_proof(name, proof) | _timed(times.get(name)) for name, proof in proofs.items()},
         "cost": asdict(counted),
         "provenance": made,
     }
@@ -54,6 +59,10 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
             "tries": [asdict(one) for one in proof.tries],
         }
     return result
+
+
+def _timed(milliseconds: float | None) -> dict[str, Any]:
+    return {} if milliseconds is None else {"cpu_ms": round(milliseconds, 3)}
 
 
 def _bounds(name: str, proof: Proof) -> dict[str, float]:
