@@ -9,11 +9,11 @@ from typing import Any
 
 from medtex_edge.errors import BackendError, SettingsError, StorageError
 from medtex_edge.files import atomic_write, storage
+from medtex_edge.runtime.backend.tensorrt import OLDEST
 
 # What layers of this size ask for is far below; the default of TensorRT is all of the memory, which on a Jetson is
 # that of the camera and the display too.
 MEMORY_MIB = 512
-OLDEST = (10, 3)  # of `tensorrt`: JetPack 6.1
 
 
 @dataclass(frozen=True)
