@@ -73,7 +73,7 @@ def build(
         half = prove_half(full, case, steps)
         proofs |= {"fp16": half} if fp16 else {}
     if int8:
-        proofs["int8"] = prove_int8(full, half, case, steps)
+        proofs["int8"] = prove_int8(full, half, _wider(case, run, model, data, steps), steps)
     proofs = {name: prove_engine(name, proof, case, steps) for name, proof in proofs.items()}
     with steps.step("golden vectors") as step:
         golden = golden_of(model, contract, {name: proof.model for name, proof in proofs.items()})
@@ -149,7 +149,7 @@ def _photographs(
             images = np.concatenate([images, others.images[more]])
             keys += [others.keys[i] for i in more]
             step.note += f", and {len(more)} training ones to make up for few" if len(more) else ""
-            training = np.asarray(others.images[_evenly(len(others.images), _CALIBRATION if int8 else 0)])
+            training = np.asarray(others.images[_calibration(len(others.images)) if int8 else []])
         if int8 and len(training) == 0:
             raise DataError(
                 f"{run.path}: there are no training photographs to calibrate int8 on",
@@ -158,6 +158,35 @@ def _photographs(
     with steps.step("answers of the trained model", len(images)) as step:
         expected = parity.reference(model, images, step.tick)
     return Case(contract, images, tuple(keys), expected, validation=len(chosen), training=training)
+
+
+def _wider(case: Case, run: Run, model: MedTex, data: Path | None, steps: Steps) -> Case:
+    """The case with training photographs that nothing was calibrated on added to the validation ones.
+
+    Layers are chosen by what the proof says of them, several times over: on few photographs, that would be luck.
+    """
+    photos = run.photographs("train", data=data)
+    left = np.setdiff1d(np.arange(len(photos.images)), _calibration(len(photos.images)))
+    chosen = left[_evenly(len(left), max(0, MAX_PHOTOGRAPHS - case.validation))]
+    if case.validation + len(chosen) < MIN_PHOTOGRAPHS:
+        return case
+    more = np.asarray(photos.images[chosen])
+    with steps.step("int8: answers of the trained model", len(more)) as step:
+        found = parity.reference(model, more, step.tick)
+        step.note = f"{len(more)} training photographs that nothing is calibrated on, beside the {case.validation}"
+    first = slice(case.validation)
+    return replace(
+        case, images=np.concatenate([case.images[first], more]),
+        keys=(*case.keys[first], *(photos.keys[i] for i in chosen)),
+        expected=(
+            np.concatenate([case.expected[0][first], found[0]]), np.concatenate([case.expected[1][first], found[1]])
+        ),
+    )  # fmt: skip
+
+
+def _calibration(count: int) -> Indices:
+    """Which of `count` training photographs int8's ranges are taken from."""
+    return _evenly(count, _CALIBRATION)
 
 
 def _evenly(count: int, wanted: int) -> Indices:

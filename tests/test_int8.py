@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -17,6 +18,7 @@ from bundle_kit import contract, golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from rich.console import Console
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
@@ -24,6 +26,8 @@ from medtex_edge.errors import BundleError, ParityError
 from medtex_edge.export import build, int8, int8_calibration, int8_search, parity, precision, refusal, rounding
 from medtex_edge.export.int8 import Layer
 from medtex_edge.export.int8_search import Damage
+from medtex_edge.export.prove import Case
+from medtex_edge.export.steps import Steps
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.golden import check_golden
 from medtex_edge.train.run_folder import load_run
@@ -279,6 +283,33 @@ def test_damage_is_that_of_the_layer_alone(full: bytes, scales: dict[str, float]
 
 
 # --- the gate -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("validation", "training", "proved_on"), [(80, 318, 256), (20, 150, 106), (20, 100, 64)])
+def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothing_was_calibrated_on(
+    validation: int, training: int, proved_on: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph is its number: those to train on follow those to validate on."""
+    numbers = np.arange(validation + training).astype(np.float32)
+    monkeypatch.setattr(parity, "reference", lambda model, images, tick: (images[:, :1], images[:, :, None]))
+    photos = SimpleNamespace(images=numbers[validation:, None], keys=[f"{n:.0f}" for n in numbers[validation:]])
+    count = max(validation, 64)
+    first = np.concatenate([numbers[:validation], numbers[validation:][build._evenly(training, count - validation)]])
+    keys = tuple(f"{n:.0f}" for n in first)
+    case = Case(
+        contract(), first[:, None], keys, (first[:, None], first[:, None, None]), validation, photos.images  # type: ignore[arg-type]
+    )  # fmt: skip
+    told = SimpleNamespace(photographs=lambda split, data: photos)
+    with Steps(Console(quiet=True)) as steps:
+        wide = build._wider(case, told, None, None, steps)  # type: ignore[arg-type]
+    found = wide.images[:, 0]
+    assert len(found) == len(set(found)) == proved_on
+    assert np.array_equal(found[:validation], numbers[:validation])
+    assert wide.keys == tuple(f"{n:.0f}" for n in found)
+    assert np.array_equal(wide.expected[0], wide.images)
+    assert np.array_equal(wide.expected[1], wide.images[:, :, None])
+    if proved_on > 64:
+        assert not set(found) & set(photos.images[build._calibration(training), 0])
 
 
 @pytest.mark.parametrize(
