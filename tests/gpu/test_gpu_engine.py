@@ -10,8 +10,13 @@ import bundles
 import gpu_engines
 import numpy as np
 import pytest
+from rich.console import Console
 
 from medtex_edge.errors import BackendError
+from medtex_edge.export import parity
+from medtex_edge.export.prove import Case, prove_full
+from medtex_edge.export.prove_engine import prove_engine
+from medtex_edge.export.steps import Steps
 from medtex_edge.runtime import cuda
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime, tensorrt
 
@@ -119,6 +124,17 @@ def test_an_engine_of_another_contract_is_refused(plan: bytes) -> None:
         tensorrt.open_engine(plan, bundles.contract(classes=("a", "b")))
     with pytest.raises(BackendError, match="cannot be read"):
         tensorrt.open_engine(plan[: len(plan) // 2], CONTRACT)
+
+
+def test_the_gate_of_an_export_asks_the_engine_too(plan: bytes) -> None:
+    photographs, graph = images(8), bundles.graph()
+    with onnxruntime.open_graph(graph, CONTRACT, threads=1) as processor:
+        expected = parity.of_backend(processor, photographs)
+    case = Case(CONTRACT, photographs, tuple("abcdefgh"), expected, 8, photographs[:0])
+    with Steps(Console(quiet=True)) as steps:
+        proof = prove_engine("fp32", prove_full(graph, case, steps), case, steps)
+    assert proof.parities["tensorrt"].photographs == 8
+    assert proof.parities["tensorrt"].probability < 1e-3
 
 
 def test_opening_and_closing_takes_no_memory(plan: bytes) -> None:
