@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medtex_edge.files import atomic_write
 from medtex_edge.runtime import text
-from medtex_edge.runtime.bench import STAGES
+from medtex_edge.runtime.bench_way import GPU, STAGES
 from medtex_edge.runtime.console import printable
 
 FIGURES = ("median", "p95", "p99", "max")
