@@ -77,7 +77,7 @@ def test_the_terminal_shows_a_bar_for_each_stage_and_the_picture_too(capsys: pyt
     picture = cv2.imread("bars.png")
     assert picture is not None
     # One colour per stage and none for what was not measured.
-    for stage, colour in bench_report._COLOURS.items():
+    for stage, colour in bench_report.COLOURS.items():
         assert bool((picture == colour).all(axis=2).any()) == (stage in stages)
 
 
