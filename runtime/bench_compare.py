@@ -13,6 +13,7 @@ from typing import Any
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError
+from medtex_edge.files import without_folders
 from medtex_edge.runtime import bench_machine, target
 from medtex_edge.runtime.backend import Backend, onnxruntime, open_backend
 from medtex_edge.runtime.bench import Options, described, ring_of
@@ -83,8 +84,8 @@ class Contender:
             "precision": self.precision,
             "name": self.name or None,
             "model_mb": round(self.megabytes, 3) or None,
-            "error": self.error and self.error.message,
-            "hint": self.error and self.error.hint,
+            "error": self.error and without_folders(self.error.message),
+            "hint": self.error and without_folders(self.error.hint),
             "golden": self.drift and {
                 "count": self.drift.count, "probability": self.drift.probability, "saliency": self.drift.saliency,
             },

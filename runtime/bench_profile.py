@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError, SettingsError
-from medtex_edge.files import atomic_write, sha256, write_json
+from medtex_edge.files import atomic_write, sha256, without_folders, write_json
 from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, Layer, Profile, profile
 from medtex_edge.runtime.console import printable
 
@@ -45,7 +45,7 @@ def measure(
         except MedtexError as failed:
             if len(engines) == 1:
                 raise
-            error = failed.message
+            error = without_folders(failed.message)
         found.append({"backend": backend, "precision": precision, "error": error, **_told(watched)})
     return {
         "schema": SCHEMA,

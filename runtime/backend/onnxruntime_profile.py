@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,7 +41,7 @@ def watch(
 
     Raises what `onnxruntime.open` raises, and `StorageError` where the disk has no room for the events.
     """
-    with storage(Path("the profile's temporary folder")), TemporaryDirectory(prefix="medtex-edge-") as folder:
+    with storage(Path(os.environ.get("TMPDIR", "/tmp"))), TemporaryDirectory(prefix="medtex-edge-") as folder:
         session = onnxruntime.open(
             bundle, precision=precision, threads=threads, provider=provider or onnxruntime.CPU,
             trace=Path(folder) / "trace",

@@ -101,17 +101,18 @@ class Engine:
     def watch(self, told: Callable[[str, float], None]) -> None:
         """From now on `told` hears of each layer of an image, by name, its milliseconds on the GPU, during `run`.
 
-        For an engine that is neither captured nor hurried.
+        For an engine that is neither captured nor hurried. Raises `BackendError`.
         """
-        with self._lock, self._context:
+        with self._lock, cuda.errors(f"{self._name}: watching the engine"), self._context:
             self._profiler = _profiler(self._trt, told)
             self._execution.profiler = self._profiler
 
     def inspect(self) -> str:
         """The engine's own description of its layers, JSON. Raises `BackendError`."""
         with self._lock, cuda.errors(f"{self._name}: looking into the engine"), self._context:
-            inspector = self._engine.create_engine_inspector()
-            return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
+            wanted = self._trt.LayerInformationFormat.JSON
+            # In one expression: a name would keep the inspector beyond the context.
+            return str(self._engine.create_engine_inspector().get_engine_information(wanted))
 
     def close(self) -> None:
         """Give everything back, after the image that is under way. May be called twice."""
