@@ -15,7 +15,7 @@ import pytest
 from medtex_edge.bundle import write_bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BackendError
-from medtex_edge.runtime import bench_compare, bench_report
+from medtex_edge.runtime import bench, bench_compare, bench_report
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.bench_way import WARM_UP
 from medtex_edge.runtime.frame import Frame
@@ -234,3 +234,27 @@ def test_the_gpu_is_drawn_where_the_inference_begins() -> None:
     assert bench_report.spans({**stages, "gpu": {"median": 0.5}}) == [
         ("quality", 0.0, 1.0), ("infer", 1.0, 3.0), ("gpu", 1.0, 1.5), ("draw", 3.0, 6.0), ("whole", 0.0, 4.0)
     ]  # fmt: skip
+
+
+def test_the_stages_of_one_engine_show_the_gpu_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = bench.open_backend
+
+    class InWith(OnGpu):
+        def __enter__(self) -> InWith:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+    monkeypatch.setattr(bench, "open_backend", lambda *a, **o: InWith(real(*a, **o)))
+    assert main(["bench", *FAST, "--json", "one.json", "--png", "one.png"]) == 0
+    stages = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert stages == ["quality", "prepare", "infer", "gpu", "draw", "other", "whole"]
+    found = json.loads(Path("one.json").read_text())
+    assert found["in_turn"]["latency_ms"]["gpu"]["median"] == 0.004
+    assert found["in_threads"]["latency_ms"]["gpu"]["count"] >= FRAMES
+    parts = sum(found["in_turn"]["latency_ms"][name]["median"] for name in ("quality", "prepare", "infer", "draw"))
+    assert parts < 1.5 * found["in_turn"]["latency_ms"]["whole"]["p99"]  # the GPU's time is not counted twice
+    assert (cv2.imread("one.png") == bench_report.COLOURS["gpu"]).all(axis=2).any()
