@@ -61,7 +61,7 @@ def picture(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     scale = (right - 250 - left) / max(*(way["whole"]["p95"] for way in ways), 1e-6)
     width, height = report["size"]
     machine = report["machine"]
-    text.put(image, "The same frames through every engine", 30, 52, 34, _INK, bold=True)
+    text.put(image, "The same frames, engine by engine", 30, 52, 34, _INK, bold=True)
     lines = (
         f"{width} x {height} {report['format']}, {machine['cpu']}, {machine['cores']} cores"
         + ("" if machine["native"] else ", without the native module"),
