@@ -7,21 +7,17 @@ says which precision each layer asks for, and nothing of fusion.
 from __future__ import annotations
 
 import ctypes
-import json
-import re
 from collections import Counter
 from types import ModuleType
 from typing import Any
 
-Layer = dict[str, Any]  # "name", "kind", "precision", "nodes": the names of the ONNX nodes that it computes
+from medtex_edge.runtime.backend.tensorrt_layers import PRECISIONS, Layer, nodes_of, of_engine
+
+__all__ = ["Layer", "has_device", "inspect", "of_engine", "of_network", "precision_name", "precisions"]
 
 _NAMES = {"FLOAT": "fp32", "HALF": "fp16"}  # TensorRT's DataType, where its own name in lower case will not do
-# What the inspector calls them: "Half", "Row major linear FP32", "Thirty-two wide channel vectorized row major Int8
-# format". Widest first.
-_WORDS = {"fp32": r"\bfp32|\bfloat\b", "fp16": r"fp16|half", "bf16": r"bf16|bfloat16", "fp8": r"fp8", "int8": r"\bint8"}
 _UNCOUNTED = ("CONSTANT", "QUANTIZE", "DEQUANTIZE")  # they hold or name types, and become part of other layers
 _WEIGHTED = ("CONVOLUTION", "DECONVOLUTION")  # what they read beyond image and weights is a bias
-_NODE = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]*)\]")
 
 
 def precision_name(dtype: Any) -> str:
@@ -43,25 +39,11 @@ def of_network(network: Any) -> list[Layer]:
             "name": layer.name,
             "kind": layer.type.name.lower(),
             "precision": _asked(layer, maker),
-            "nodes": _NODE.findall(layer.metadata),
+            "nodes": nodes_of(layer.metadata),
         }
         for layer in layers
         if layer.type.name not in _UNCOUNTED
     ]
-
-
-def of_engine(text: str) -> list[Layer]:
-    """The layers in the inspector's JSON; [] where it holds none.
-
-    A layer's precision is that of its weights; without weights, that of the first of its inputs, else of its outputs,
-    that has one.
-    """
-    try:
-        # Not strict: names are parted by control characters that some versions leave as they are.
-        found = json.loads(text, strict=False).get("Layers", [])
-    except (ValueError, AttributeError):
-        return []
-    return [_of_layer({"Name": layer} if isinstance(layer, str) else layer) for layer in found]
 
 
 def inspect(trt: ModuleType, plan: bytes, logger: Any) -> list[Layer]:
@@ -102,17 +84,4 @@ def _asked(layer: Any, maker: dict[str, Any]) -> str:
             tensor = source.get_input(0)
         types.append(precision_name(tensor.dtype))
     output = precision_name(layer.get_output(0).dtype) if layer.num_outputs else "unknown"
-    return next((name for name in _WORDS if name in types), output)
-
-
-def _of_layer(layer: dict[str, Any]) -> Layer:
-    weights = layer.get("Weights")
-    said = [weights.get("Type", "")] if isinstance(weights, dict) else []
-    said += [str(tensor.get("Format/Datatype", "")) for side in ("Inputs", "Outputs") for tensor in layer.get(side, ())]
-    known = (name for words in said for name, pattern in _WORDS.items() if re.search(pattern, words, re.IGNORECASE))
-    return {
-        "name": layer.get("Name", ""),
-        "kind": layer.get("LayerType", "unknown"),
-        "precision": next(known, "unknown"),
-        "nodes": _NODE.findall(layer.get("Metadata", "")),
-    }
+    return next((name for name in PRECISIONS if name in types), output)

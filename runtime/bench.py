@@ -7,33 +7,28 @@ does it. A refused frame is counted as refused and timed nowhere: a refusal is f
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medtex_edge.bundle import Bundle
-from medtex_edge.errors import DataError
 from medtex_edge.files import sha256
 from medtex_edge.runtime import bench_machine
 from medtex_edge.runtime.backend import Backend, open_backend
 from medtex_edge.runtime.bench_frames import SIZE, Ring, Size, golden_stills, source_stills
-from medtex_edge.runtime.frame import Frame, Pixels
+from medtex_edge.runtime.bench_way import WARM_UP, InTurn, Way, check_scored, counts
+from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.golden import check_golden
-from medtex_edge.runtime.overlay import Overlay
 from medtex_edge.runtime.pipeline import Pipeline
-from medtex_edge.runtime.pixels import to_bgr
-from medtex_edge.runtime.reading import Reading, Verdict
+from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.summary import Histogram, Summary
+from medtex_edge.runtime.summary import Summary
 
 SCHEMA = "medtex-edge/bench/1"
 FORMATS = ("bgr", "nv12", "yuyv", "grey")
-STAGES = ("quality", "prepare", "infer", "convert", "draw", "other")  # in the order in which a frame passes them
-WARM_UP = 10  # frames that are measured by nobody
 _LOOK_EVERY = 8  # frames between two looks at the memory
 
 
@@ -51,31 +46,6 @@ class Options:
     source: str | None = None
 
 
-@dataclass
-class Way:
-    """One way through the frames, one at a time or in threads. Times are of scored frames alone."""
-
-    scored: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    stages: dict[str, Histogram] = field(default_factory=dict)
-    seconds: float = 0.0  # of all frames but the first `WARM_UP`
-    cpu_seconds: float = 0.0
-
-    def time(self, stage: str, milliseconds: float) -> None:
-        """Count one duration of a stage."""
-        self.stages.setdefault(stage, Histogram()).add(milliseconds)
-
-    def to_json(self) -> dict[str, Any]:
-        """A value for `json.dumps`."""
-        return {
-            "scored": self.scored,
-            "refused": dict(self.refused),
-            "frames_per_second": round(self.scored / self.seconds, 2) if self.seconds else 0.0,
-            "cores_used": round(self.cpu_seconds / self.seconds, 3) if self.seconds else 0.0,
-            "latency_ms": {stage: histogram.to_json() for stage, histogram in self.stages.items()},
-        }
-
-
 def measure(options: Options) -> dict[str, Any]:
     """Run the benchmark and give its report, a value for `json.dumps`. Raises `MedtexError`.
 
@@ -85,27 +55,14 @@ def measure(options: Options) -> dict[str, Any]:
     bundle = Bundle.open(o.bundle)
     with open_backend(o.backend, bundle, precision=o.precision, threads=o.threads) as backend:
         check_golden(backend, bundle, o.precision)
-        if o.source is None:
-            stills, size = golden_stills(bundle), o.size or SIZE
-        else:
-            stills, own = source_stills(o.source)
-            size = o.size or own
-        ring = Ring(stills, size, o.layout, whole=o.source is not None)
+        ring = ring_of(o, bundle)
         machine = bench_machine.describe(backend.name, o.precision)
         throttled = bench_machine.throttled()
         alone, memory = _in_turn(ring, backend, bundle, o.frames)
         threaded = _in_threads(ring, backend, bundle, o)
     return {
         "schema": SCHEMA,
-        "bundle": o.bundle.name,
-        "bundle_sha256": sha256(o.bundle),
-        "model": bundle.contract.name,
-        "source": "golden frames" if o.source is None else Path(o.source).name,
-        "size": list(size),
-        "format": o.layout,
-        "threads": o.threads,
-        "frames": o.frames,
-        "warm_up": WARM_UP,
+        **described(o, bundle, ring),
         "machine": machine,
         "in_turn": alone.to_json(),
         "in_threads": threaded.to_json(),
@@ -114,46 +71,39 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
+def ring_of(options: Options, bundle: Bundle) -> Ring:
+    """The frames that were asked for. Raises `DataError`, `SettingsError`, and as the source."""
+    o = options
+    if o.source is None:
+        return Ring(golden_stills(bundle), o.size or SIZE, o.layout, whole=False)
+    stills, own = source_stills(o.source)
+    return Ring(stills, o.size or own, o.layout, whole=True)
+
+
+def described(options: Options, bundle: Bundle, ring: Ring) -> dict[str, Any]:
+    """What was measured: the head of every report."""
+    o = options
+    return {
+        "bundle": o.bundle.name,
+        "bundle_sha256": sha256(o.bundle),
+        "model": bundle.contract.name,
+        "source": "golden frames" if o.source is None else Path(o.source).name,
+        "size": list(ring.size),
+        "format": o.layout,
+        "threads": o.threads,
+        "frames": o.frames,
+        "warm_up": WARM_UP,
+    }
+
+
 def _in_turn(ring: Ring, backend: Backend, bundle: Bundle, frames: int) -> tuple[Way, dict[str, float | int] | None]:
-    """One frame after the other; filling the slot, the camera's work, is outside of the clock."""
-    scorer = Scorer(backend, bundle.contract, stream=True, rate=ring.rate, smooth_s=LIVE_S)
-    overlay = Overlay(bundle.contract)
-    overlay.warm()
-    way, slot, memory = Way(), Frame(), []
-    picture: Pixels | None = None
-    rate = 0.0
+    turn, looks = InTurn(ring, backend, bundle.contract), []
     for index in range(WARM_UP + frames):
-        ring.read(slot)
-        assert slot.pixels is not None
-        cpu, began = time.process_time(), time.perf_counter()
-        reading = scorer.score(slot)
-        read = time.perf_counter()
-        picture = slot.pixels if slot.layout == "bgr" else to_bgr(slot.pixels, slot.layout, picture)
-        converted = time.perf_counter()
-        overlay.draw(picture, reading, rate)
-        ended = time.perf_counter()
-        rate = 1 / (ended - began)
-        if index < WARM_UP:
-            continue
-        if _counts(way, reading):
-            way.seconds += ended - began
-            way.cpu_seconds += time.process_time() - cpu
-            parts = {stage: reading.latency_ms[stage] for stage in ("quality", "prepare", "infer")}
-            if slot.layout != "bgr":
-                parts["convert"] = (converted - read) * 1e3
-            parts["draw"] = (ended - converted) * 1e3
-            whole = (ended - began) * 1e3
-            for stage, milliseconds in {**parts, "other": whole - sum(parts.values()), "whole": whole}.items():
-                way.time(stage, milliseconds)
-        if index % _LOOK_EVERY == 0:
-            memory.append((index, bench_machine.resident_bytes() or 0))
-    if not way.scored:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in way.refused.most_common())
-        raise DataError(
-            f"none of {frames} frames was scored ({reasons}): there is nothing to measure",
-            hint="show it fundus photographs: --source PATH, or another --size",
-        )
-    return way, _memory(memory)
+        turn.frame(counted=index >= WARM_UP)
+        if index >= WARM_UP and index % _LOOK_EVERY == 0:
+            looks.append((index, bench_machine.resident_bytes() or 0))
+    check_scored(turn.way, frames)
+    return turn.way, _memory(looks)
 
 
 class _Finish:
@@ -173,7 +123,7 @@ class _Finish:
         if self._seen <= WARM_UP:
             self._began, self._cpu = now, cpu
             return
-        if _counts(self.way, reading):
+        if counts(self.way, reading):
             self.way.seconds, self.way.cpu_seconds = now - self._began, cpu - self._cpu
 
     def close(self) -> None:
@@ -195,15 +145,6 @@ def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) 
     pipeline.run()
     finish.way.stages = summary.stages
     return finish.way
-
-
-def _counts(way: Way, reading: Reading) -> bool:
-    """Whether the reading is a scored one; it is counted either way."""
-    if reading.verdict is Verdict.UNGRADABLE:
-        way.refused[reading.reason.value if reading.reason else "unknown"] += 1
-        return False
-    way.scored += 1
-    return True
 
 
 def _memory(looks: list[tuple[int, int]]) -> dict[str, float | int] | None:

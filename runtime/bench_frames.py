@@ -6,6 +6,7 @@ every frame has noise of its own, as in front of a camera; equal ones would be r
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -94,6 +95,7 @@ class Ring:
         if layout in ("nv12", "yuyv") and (size[0] % 2 or size[1] % 2):
             raise SettingsError(f"--size: expected even sides for {layout}, got {size[0]}x{size[1]}")
         self.name = f"{size[0]}x{size[1]} {layout}"
+        self.size = size
         self.layout = layout
         self.notes: list[str] = []
         most = max(2 * _FEWEST, min(24, _RING_BYTES // (3 * size[0] * size[1])))
@@ -121,6 +123,12 @@ class Ring:
         frame.captured = time.monotonic()
         frame.read_ms = (frame.captured - began) * 1e3
         return True
+
+    def again(self) -> Ring:
+        """The same frames once more, from the first one on, at no cost of memory."""
+        other = copy.copy(self)
+        other.reopen()
+        return other
 
     def skip(self) -> bool:
         """Leave one out."""

@@ -13,14 +13,14 @@ from rich.table import Table
 
 from medtex_edge.files import atomic_write
 from medtex_edge.runtime import text
-from medtex_edge.runtime.bench import STAGES
+from medtex_edge.runtime.bench_way import GPU, STAGES
 from medtex_edge.runtime.console import printable
 
 FIGURES = ("median", "p95", "p99", "max")
 # Blue, green, red: Okabe and Ito's colours (jfly.uni-koeln.de/color); the inference in grey, since it is the engine's.
-_COLOURS = {
+COLOURS = {
     "quality": (178, 114, 0), "prepare": (115, 158, 0), "infer": (150, 145, 140), "convert": (0, 184, 184),
-    "draw": (0, 94, 213), "other": (167, 121, 204), "whole": (60, 60, 60),
+    "draw": (0, 94, 213), "other": (167, 121, 204), "whole": (60, 60, 60), GPU: (233, 180, 86),
 }  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def header(report: dict[str, Any]) -> list[str]:
     threads = f"{report['threads']} threads" if report["threads"] else "all cores"
     return [
         f"{report['bundle']} ({report['model']}), {width} x {height} {report['format']} from {report['source']}",
-        f"{machine['backend']}, {threads}; pixels by "
+        f"{'every engine here' if machine['backend'] == 'all' else machine['backend']}, {threads}; pixels by "
         + ("the native module" if machine["native"] else "the numpy reference: NO NATIVE MODULE, many times slower"),
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']} {machine['architecture']}, "
         f"Python {machine['python']}, {versions}",
@@ -72,19 +72,26 @@ def show(report: dict[str, Any]) -> None:
 
 
 def spans(stages: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """(stage, begin, end) in milliseconds of the medians, one behind the other, and the whole from 0."""
+    """(stage, begin, end), milliseconds of the medians, one behind the other; the whole from 0, the GPU in "infer"."""
     found, at = [], 0.0
     for stage in STAGES:
         if stage in stages:
             end = at + stages[stage]["median"]
             found.append((stage, at, end))
+            if stage == "infer" and GPU in stages:
+                found.append((GPU, at, at + stages[GPU]["median"]))
             at = end
     return [*found, ("whole", 0.0, stages["whole"]["median"])]
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """Write the waterfall as PNG, whole or not at all. Raises `StorageError`."""
-    done, content = cv2.imencode(".png", waterfall(report))
+    write_png(waterfall(report), path)
+
+
+def write_png(picture: np.ndarray[Any, np.dtype[np.uint8]], path: Path) -> None:
+    """Write (H, W, 3) uint8 BGR, whole or not at all. Raises `StorageError`."""
+    done, content = cv2.imencode(".png", picture)
     assert done
     with atomic_write(path) as file:
         file.write(content.tobytes())
@@ -112,7 +119,7 @@ def waterfall(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     for index, line in enumerate(lines):
         text.put(picture, text.fit(line, 22, right), 30, 94 + 34 * index, 22, faint)
     for index, (stage, begin, end) in enumerate(rows):
-        y, colour = top + row * index, _COLOURS[stage]
+        y, colour = top + row * index, COLOURS[stage]
         x0, x1 = left + round(begin * scale), left + round(end * scale)
         late = left + round((begin + stages[stage]["p99"]) * scale)
         text.put(picture, stage, 30, y + 27, 22, ink, bold=stage == "whole")
@@ -130,6 +137,6 @@ def _count(way: dict[str, Any]) -> str:
 
 
 def _rich_colour(stage: str) -> str:
-    blue, green, red = _COLOURS[stage]
+    blue, green, red = COLOURS[stage]
     # The whole stands on dark and light terminals alike.
     return "default" if stage == "whole" else f"rgb({red},{green},{blue})"

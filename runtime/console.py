@@ -18,7 +18,7 @@ from medtex_edge.runtime.source import Source
 from medtex_edge.runtime.summary import Summary
 
 _STATUS_S = 0.2
-_ORDER = ("read", "quality", "prepare", "infer", "draw", "write", "age")
+_ORDER = ("read", "quality", "prepare", "infer", "gpu", "draw", "write", "age")
 
 
 def printable(line: str) -> str:

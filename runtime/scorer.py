@@ -98,6 +98,8 @@ class Scorer:
             self._smoother.reset()
         with _Timed(times, "infer"):
             outputs = self._backend.infer(image)
+        if outputs.gpu_ms is not None:
+            times["gpu"] = outputs.gpu_ms  # a part of "infer"
         self._fastest_ms = min(self._fastest_ms, times["infer"])
         # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
         age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, quality.STALE_MS + self._fastest_ms

@@ -24,7 +24,10 @@ TENSORS = {
 
 
 def plan(**changes: Any) -> bytes:
-    """An engine; `tensors` replaces single ones, `capturable` False refuses to be captured, `runs` False to run."""
+    """An engine; `tensors` replaces single ones, `capturable` False refuses to be captured, `runs` False to run.
+
+    `layers`: name -> milliseconds, what a profiler hears; `inspected`: what the inspector says of them, JSON.
+    """
     tensors = {**TENSORS, **changes.pop("tensors", {})}
     return json.dumps({"tensors": {k: v for k, v in tensors.items() if v}, **changes}).encode()
 
@@ -46,6 +49,15 @@ class TensorIOMode(enum.Enum):
 
 class TensorLocation(enum.Enum):
     DEVICE, HOST = range(2)
+
+
+class LayerInformationFormat(enum.Enum):
+    ONELINE, JSON = range(2)
+
+
+class IProfiler:
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        raise NotImplementedError
 
 
 class ILogger:
@@ -123,8 +135,23 @@ class Engine(_Part):
         return TensorLocation.HOST if "HOST" in self.tensors[name] else TensorLocation.DEVICE
 
     @native
+    def create_engine_inspector(self) -> Inspector:
+        return Inspector(self)
+
+    @native
     def create_execution_context(self) -> Execution | None:
         return None if self.refuses("create_execution_context") else Execution(self)
+
+
+class Inspector(_Part):
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine.gpu, engine.log, engine)
+        self.told = engine.told
+
+    @native
+    def get_engine_information(self, kind: LayerInformationFormat) -> str:
+        assert kind is LayerInformationFormat.JSON
+        return str(self.told.get("inspected", "{}"))
 
 
 class Execution(_Part):
@@ -134,6 +161,7 @@ class Execution(_Part):
         self.addresses: dict[str, int] = {}
         self.batch = -1
         self.runs = 0
+        self.profiler: IProfiler | None = None
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -160,6 +188,12 @@ class Execution(_Part):
         if self.told.get("runs", True):
             gpu, at = self.gpu, dict(self.addresses)
             queue.add(lambda: _run(gpu, at))
+        if self.profiler is not None:
+            if queue.captured is not None:
+                self.gpu.faults.append("a capture was watched: its layers are told by nobody")
+            queue.finish()  # it waits for each layer before it tells of it
+            for name, ms in self.told.get("layers", {}).items():
+                self.profiler.report_layer_time(name, ms * (1 + self.runs))
         return True
 
 
@@ -175,6 +209,7 @@ def module(gpu: Gpu, name: str = "tensorrt", version: str = "10.3.0") -> Any:
     made = ModuleType(name)
     vars(made).update(
         __version__=version, DataType=DataType, TensorIOMode=TensorIOMode, TensorLocation=TensorLocation,
-        ILogger=ILogger, Runtime=native(lambda log: Runtime(gpu, log)),
+        ILogger=ILogger, IProfiler=IProfiler, LayerInformationFormat=LayerInformationFormat,
+        Runtime=native(lambda log: Runtime(gpu, log)),
     )  # fmt: skip
     return made

@@ -17,7 +17,7 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import SettingsError
 from medtex_edge.image import LAYOUTS, crop_resize, find_field_of_view
-from medtex_edge.runtime import bench, bench_machine, bench_report
+from medtex_edge.runtime import bench, bench_machine, bench_report, bench_way
 from medtex_edge.runtime.bench_frames import Ring, golden_stills, parse_size, to_layout
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.summary import Histogram
@@ -46,7 +46,7 @@ def report(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
 def test_every_stage_is_measured_in_every_format(layout: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = report(capsys, "--format", layout)
     stages = found["in_turn"]["latency_ms"]
-    assert set(stages) == set(bench.STAGES) - ({"convert"} if layout == "bgr" else set()) | {"whole"}
+    assert set(stages) == set(bench_way.STAGES) - ({"convert"} if layout == "bgr" else set()) | {"whole"}
     for way in ("in_turn", "in_threads"):
         assert found[way]["scored"] == 20
         assert found[way]["refused"] == {}
@@ -77,7 +77,7 @@ def test_the_terminal_shows_a_bar_for_each_stage_and_the_picture_too(capsys: pyt
     picture = cv2.imread("bars.png")
     assert picture is not None
     # One colour per stage and none for what was not measured.
-    for stage, colour in bench_report._COLOURS.items():
+    for stage, colour in bench_report.COLOURS.items():
         assert bool((picture == colour).all(axis=2).any()) == (stage in stages)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +23,93 @@ from medtex_edge.errors import SettingsError
 @click.option("--source", metavar="WHAT", help="Photographs or a video to make them of.  [default: the bundle's own]")
 @click.option(
     "--backend", default="onnxruntime", show_default=True, metavar="ENGINE[:PROVIDER]",
-    help="The inference engine.",
+    help="The inference engine; all: each that is here, on the same frames, in turns.",
 )  # fmt: skip
 @click.option(
-    "--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Which of the bundle's graphs.",
+    "--precision", type=click.Choice(["fp32", "fp16", "int8", "all"]),
+    help="Which of the bundle's graphs.  [default: fp32; with --backend all, all]",
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Cores for one inference.  [default: all]")
 @click.option("--frames", default=300, show_default=True, type=click.IntRange(10), help="Frames to measure.")
 @click.option("--json", "json_file", metavar="FILE", help="The report as JSON; - for standard output.")
 @click.option("--png", type=click.Path(path_type=Path), help="The bars as a picture.")
-def bench(bundle: Path | None, json_file: str | None, png: Path | None, size: str | None, **options: Any) -> int:
+@click.option(
+    "--profile", type=click.Path(path_type=Path), metavar="FILE",
+    help="What each layer costs, as .json or .csv, measured after the rest.",
+)  # fmt: skip
+def bench(
+    bundle: Path | None,
+    json_file: str | None,
+    png: Path | None,
+    profile: Path | None,
+    size: str | None,
+    backend: str,
+    precision: str | None,
+    **rest: Any,
+) -> int:
     """Measure what BUNDLE (default: the newest *.medtex here) costs on this machine, per stage and in all.
 
     \b
     medtex-edge bench
     medtex-edge bench eye.medtex --size 1280x720 --format nv12 --png waterfall.png
+    medtex-edge bench eye.medtex --backend all --profile layers.csv
 
     Frames go the way of `medtex-edge run`, from the camera's pixels to the drawn overlay: one at a time, each stage
     under its own clock, then in threads. They are made before the clock starts, and what is refused is not counted.
 
+    With --backend all or --precision all, every engine and every graph that are here see the same frames one at a
+    time, in turns. What cannot be opened, or does not give the bundle's own answers, is said and not timed.
+
     Exit codes: 0 measured, 3 the bundle is damaged or this device does not reproduce it, 5 no frame could be
     scored, 7 the engine is missing or fails, 9 something could not be written.
     """
-    import json
-
     from medtex_edge.files import write_json
-    from medtex_edge.runtime import bench_report
+    from medtex_edge.runtime import bench_compare, bench_compare_report, bench_profile, bench_report
     from medtex_edge.runtime.bench import Options, measure
     from medtex_edge.runtime.bench_frames import parse_size
     from medtex_edge.settings import newest_bundle
 
     if png is not None and png.suffix.lower() != ".png":
         raise SettingsError(f"--png: expected a name that ends in .png, got {png}")
-    wanted = parse_size(size) if size else None
-    report = measure(Options(bundle=bundle or newest_bundle(), size=wanted, **options))
+    if profile is not None:
+        bench_profile.check_ending(profile)
+    many = bench_compare.ALL in (backend, precision)
+    options = Options(
+        bundle=bundle or newest_bundle(), size=parse_size(size) if size else None, backend=backend,
+        precision=precision or (bench_compare.ALL if many else "fp32"), **rest,
+    )  # fmt: skip
+    if many:
+        with _told() as told:
+            report = bench_compare.compare(options, told)
+    else:
+        report = measure(options)
+    reporter = bench_compare_report if many else bench_report
     if json_file == "-":
         click.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
-        bench_report.show(report)
+        reporter.show(report)
         if json_file:
             write_json(json_file, report)
     if png:
-        bench_report.draw(report, png)
+        reporter.draw(report, png)
+    if profile:
+        engines = [(row["backend"], row["precision"]) for row in report["rows"] if row["in_turn"]] if many else []
+        with _told() as told:
+            layers = bench_profile.measure(
+                options.bundle, engines or [(backend, options.precision)], options.threads, told
+            )
+        if json_file != "-":
+            bench_profile.show(layers)
+        bench_profile.write(layers, profile)
     return 0
+
+
+@contextmanager
+def _told() -> Iterator[Callable[[str], None]]:
+    """Say what is under way, in a line that goes again; nothing where nobody sits before a terminal."""
+    from rich.console import Console
+    from rich.live import Live
+
+    # Drawn only when there is something new: a thread that draws would take part in what is measured.
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        yield lambda line: live.update(line, refresh=live.is_started and live.console.is_terminal)

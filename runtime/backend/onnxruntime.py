@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,10 @@ class OnnxRuntimeBackend:
         check_outputs(outputs, len(image), self._contract)
         return outputs
 
+    def end_trace(self) -> Path:
+        """Finish the file of events that `open` was asked for, and say where it is."""
+        return Path(self._session.end_profiling())
+
     def close(self) -> None:
         """Give back the session's memory and threads."""
         self._session = None
@@ -69,17 +74,22 @@ class OnnxRuntimeBackend:
 
 
 def open(
-    bundle: Bundle, *, precision: str = "fp32", threads: int | None = None, provider: str = CPU
+    bundle: Bundle,
+    *,
+    precision: str = "fp32",
+    threads: int | None = None,
+    provider: str = CPU,
+    trace: Path | None = None,
 ) -> OnnxRuntimeBackend:
     """Open the bundle's graph of that precision.
 
     `provider` is one of `providers`, in full or short ("cuda", "OpenVINO"). `threads` is how many cores one inference
-    may use (None: all that this process may use).
+    may use (None: all that this process may use). `trace`: how the name of a file of all that is done shall begin.
     Raises `BundleError` for a precision that the bundle lacks and a graph that is not what the contract says,
     `BackendError` where the engine or the provider is missing or fails.
     """
     model = bundle.model(precision)
-    return open_graph(model, bundle.contract, threads=threads, provider=provider, label=precision)
+    return open_graph(model, bundle.contract, threads=threads, provider=provider, label=precision, trace=trace)
 
 
 def open_best(bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> OnnxRuntimeBackend:
@@ -102,6 +112,7 @@ def open_graph(
     threads: int | None = None,
     provider: str = CPU,
     label: str = "graph",
+    trace: Path | None = None,
 ) -> OnnxRuntimeBackend:
     """Open an ONNX model that is still only bytes; names, types and shapes are held against `contract`.
 
@@ -109,10 +120,13 @@ def open_graph(
     """
     engine = _import()
     provider = _full_name(provider)
+    options = _options(engine, threads)
+    if trace is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(trace)
     try:
         # Without the CPU provider behind it, a provider that lacks one operator refuses the whole graph.
         providers = [provider] if provider == CPU else [provider, CPU]
-        session = engine.InferenceSession(model, _options(engine, threads), providers=providers)
+        session = engine.InferenceSession(model, options, providers=providers)
     except _engine_errors() as error:
         raise BundleError(f"{label}: ONNX Runtime refuses the graph: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:

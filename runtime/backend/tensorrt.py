@@ -86,11 +86,12 @@ def open(
     GPU, pycuda, TensorRT or the engine is missing or fails.
     """
     if plan is None:
-        plan = _built(bundle, precision)
+        plan = built(bundle, precision)
     return open_engine(plan, bundle.contract, label=precision)
 
 
-def _built(bundle: Bundle, precision: str) -> bytes:
+def built(bundle: Bundle, precision: str) -> bytes:
+    """The engine that was built on this device. Raises as `open`."""
     from medtex_edge.runtime import target
     from medtex_edge.runtime.engines import Cache
 

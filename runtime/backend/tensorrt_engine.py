@@ -39,6 +39,7 @@ class Engine:
         self._runtime: Any = None
         self._engine: Any = None
         self._execution: Any = None
+        self._profiler: Any = None
         self._stream: cuda.Stream | None = None
         self._timer: cuda.Timer | None = None
         self._graph: cuda_graph.Graph | None = None
@@ -97,6 +98,22 @@ class Engine:
             else:
                 self.not_captured = ""
 
+    def watch(self, told: Callable[[str, float], None]) -> None:
+        """From now on `told` hears of each layer of an image, by name, its milliseconds on the GPU, during `run`.
+
+        For an engine that is neither captured nor hurried. Raises `BackendError`.
+        """
+        with self._lock, cuda.errors(f"{self._name}: watching the engine"), self._context:
+            self._profiler = _profiler(self._trt, told)
+            self._execution.profiler = self._profiler
+
+    def inspect(self) -> str:
+        """The engine's own description of its layers, JSON. Raises `BackendError`."""
+        with self._lock, cuda.errors(f"{self._name}: looking into the engine"), self._context:
+            wanted = self._trt.LayerInformationFormat.JSON
+            # In one expression: a name would keep the inspector beyond the context.
+            return str(self._engine.create_engine_inspector().get_engine_information(wanted))
+
     def close(self) -> None:
         """Give everything back, after the image that is under way. May be called twice."""
         self.image = None
@@ -120,6 +137,7 @@ class Engine:
             _try(self._graph.close)
         self._graph = None
         self._execution = None
+        self._profiler = None
         self._engine = None
         self._runtime = None
         for part in (*self._buffers.values(), self._timer, self._stream):
@@ -215,6 +233,17 @@ def _logger(trt: ModuleType) -> Any:
                 self.lines.append(message.strip())
 
     return Log()
+
+
+def _profiler(trt: ModuleType, told: Callable[[str, float], None]) -> Any:
+    class Profiler(trt.IProfiler):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            told(layer_name, ms)
+
+    return Profiler()
 
 
 def _try(step: Callable[[], None]) -> None:
