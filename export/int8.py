@@ -7,7 +7,6 @@ nowhere else. Sums (residuals, the decoder's) stay in the precision of the rest 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +15,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from medtex_edge.export.onnx import plain, serialise, shapes
+from medtex_edge.export.arithmetic import MATRICES, explainer_nodes, multiply_adds, reading_int8, shapes
+from medtex_edge.export.onnx import plain, serialise
 
 OPSET = 19  # the first whose QuantizeLinear takes half-precision values; read by TensorRT 10.3, ONNX Runtime 1.15
 LEVELS = 127  # -127..127: symmetric, so that 0 is exact and no kernel meets -128 * -128
-_MATRICES = frozenset({"Conv", "Gemm", "MatMul"})
 _TINY = float(np.finfo(np.float16).tiny)
 
 
@@ -46,27 +45,14 @@ def layers(content: bytes) -> list[Layer]:
     found: list[Layer] = []
     for node in graph.node:
         part = "explainer" if node.output[0] in explainer else "student"
-        if node.op_type in _MATRICES and node.input[1] in constants and node.input[0] not in constants:
+        if node.op_type in MATRICES and node.input[1] in constants and node.input[0] not in constants:
             first = not any(layer.part == part and layer.kind != "mask" for layer in found)
-            weight, adds = sides[node.input[1]], _multiply_adds(node, sides)
+            weight, adds = sides[node.input[1]], multiply_adds(node, sides)
             name = node.input[1].removeprefix("model.").removesuffix(".weight")
             found.append(Layer(node.name, name, part, _kind(node, weight, first), (node.input[0],), adds))
         elif node.op_type == "Mul" and part == "student" and resized.intersection(node.input):
             found.append(Layer(node.name, "mask", part, "mask", tuple(node.input), 0))
     return found
-
-
-def explainer_nodes(graph: onnx.GraphProto) -> set[str]:
-    """First outputs of the nodes that the saliency is computed from."""
-    maker = {name: node for node in graph.node for name in node.output}
-    made: set[str] = set()
-    todo = ["saliency"]
-    while todo:
-        node = maker.get(todo.pop())
-        if node is not None and node.output[0] not in made:
-            made.add(node.output[0])
-            todo += node.input
-    return made
 
 
 def quantise(content: bytes, scales: Mapping[str, float], chosen: Collection[str]) -> bytes:
@@ -155,12 +141,6 @@ def _axis(node: onnx.NodeProto) -> int:
     return 0 if node.op_type == "Conv" or transposed else 1
 
 
-def _multiply_adds(node: onnx.NodeProto, sides: Mapping[str, tuple[int | None, ...]]) -> int:
-    """Of one photograph: the weight's size times the pixels it is moved over."""
-    pixels = sides[node.output[0]][2:] if node.op_type == "Conv" else ()
-    return math.prod(side or 1 for side in (*sides[node.input[1]], *pixels))
-
-
 def _kind(node: onnx.NodeProto, weight: tuple[int | None, ...], first: bool) -> str:
     if node.op_type != "Conv":
         return "last"
@@ -177,7 +157,7 @@ def precisions(content: bytes, layers: Sequence[Layer]) -> dict[str, str]:
     """Node of each of `layers` -> "int8", "fp16" or "fp32", as a finished graph computes it."""
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     types = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output)}
-    rounded = _reading_int8(graph)
+    rounded = reading_int8(graph)
     found = {}
     for node in graph.node:
         half = types.get(node.output[0]) == TensorProto.FLOAT16
@@ -188,19 +168,6 @@ def precisions(content: bytes, layers: Sequence[Layer]) -> dict[str, str]:
 def share(content: bytes) -> float:
     """The fraction of the multiply-adds of convolutions and matrices that are done in eight bits."""
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
-    sides, rounded = shapes(graph), _reading_int8(graph)
-    adds = {node.name: _multiply_adds(node, sides) for node in graph.node if node.op_type in _MATRICES}
+    sides, rounded = shapes(graph), reading_int8(graph)
+    adds = {node.name: multiply_adds(node, sides) for node in graph.node if node.op_type in MATRICES}
     return sum(count for name, count in adds.items() if name in rounded) / max(sum(adds.values()), 1)
-
-
-def _reading_int8(graph: onnx.GraphProto) -> set[str]:
-    """The names of the nodes that read int8 values, by way of a cast or not."""
-    maker = {node.output[0]: node for node in graph.node}
-
-    def made_of_int8(name: str) -> bool:
-        node = maker.get(name)
-        while node is not None and node.op_type == "Cast":
-            node = maker.get(node.input[0])
-        return node is not None and node.op_type == "DequantizeLinear"
-
-    return {node.name for node in graph.node if node.op_type != "Cast" and all(map(made_of_int8, node.input[:2]))}

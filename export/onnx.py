@@ -16,6 +16,7 @@ from torch import nn
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 from medtex_edge.errors import BackendError
+from medtex_edge.export.arithmetic import shapes
 
 OPSET = 18  # read by every TensorRT from 10.3 on, and by ONNX Runtime from 1.14 on
 # What came with each opset, 19 being that of int8; the exporter writes a later one that old runtimes refuse.
@@ -68,16 +69,6 @@ def serialise(model: onnx.ModelProto) -> bytes:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise BackendError(f"the exported graph is no valid ONNX: {str(error).splitlines()[0][:300]}") from error
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
-    """Tensor name -> shape, None where a side depends on the batch."""
-    known = {i.name: tuple(i.dims) for i in graph.initializer}
-    found: dict[str, tuple[int | None, ...]] = dict(known)
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        sides = info.type.tensor_type.shape.dim
-        found[info.name] = tuple(s.dim_value if s.HasField("dim_value") else None for s in sides)
-    return found
 
 
 def _fix_resizes(graph: onnx.GraphProto) -> None:

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from medtex_edge.contract import INPUT_NAME
-from medtex_edge.export.int8 import explainer_nodes
+from medtex_edge.export.arithmetic import MATRICES, explainer_nodes
 from medtex_edge.export.onnx import plain, serialise
 
 
@@ -38,7 +38,6 @@ BOUNDS = {
 _KEEP = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
                    "Exp", "Log", "Pow", "ReduceL2", "ReduceSumSquare", "ReduceSum", "ReduceProd", "Range",
                    "ConstantOfShape", "RandomNormal", "RandomUniform"})  # fmt: skip
-_MATRICES = frozenset({"Conv", "Gemm", "MatMul"})
 _FLOAT_BY_DEFINITION = {"Resize": (1, 2)}  # operator -> inputs that are float32 in any precision
 _FRACTIONS = (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 _HALF = np.finfo(np.float16)
@@ -73,7 +72,7 @@ def rungs(content: bytes) -> Iterator[frozenset[str]]:
 
 def _first(nodes: list[onnx.NodeProto], fraction: float) -> frozenset[str]:
     """The names of the nodes up to and with the first `fraction` of the matrices among them."""
-    matrices = [index for index, node in enumerate(nodes) if node.op_type in _MATRICES]
+    matrices = [index for index, node in enumerate(nodes) if node.op_type in MATRICES]
     kept = round(fraction * len(matrices))
     return frozenset(node.name for node in nodes[: matrices[kept - 1] + 1]) if kept else frozenset()
 
@@ -82,7 +81,7 @@ def half_share(content: bytes) -> float:
     """The fraction of convolutions and matrices whose weights are fp16."""
     graph = onnx.load_from_string(content).graph
     types = {item.name: item.data_type for item in graph.initializer}
-    weights = [types.get(node.input[1]) for node in graph.node if node.op_type in _MATRICES]
+    weights = [types.get(node.input[1]) for node in graph.node if node.op_type in MATRICES]
     return weights.count(TensorProto.FLOAT16) / max(len(weights), 1)
 
 
@@ -135,7 +134,7 @@ class _Halving:
         return self.casts[name]
 
     def _before_first_matrix(self) -> Iterator[str]:
-        first = next((node for node in self.graph.node if node.op_type in _MATRICES), None)
+        first = next((node for node in self.graph.node if node.op_type in MATRICES), None)
         todo = [self.maker[name] for name in first.input if name in self.maker] if first else []
         while todo:
             node = todo.pop()
@@ -151,7 +150,7 @@ class _Halving:
             if node is None or (node.op_type == "Conv" and not self._one_channel(node)):
                 continue
             yield node.output[0]
-            if node.op_type not in _MATRICES:
+            if node.op_type not in MATRICES:
                 todo += node.input
 
     def _match_grids(self) -> None:
