@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from medtex_edge.errors import BundleError
@@ -53,6 +52,8 @@ class Kernel:
 
 def kernels(content: bytes) -> list[Kernel]:
     """The kernels of an ONNX file in the order of their launches. Raises `BundleError` for what is no such file."""
+    from google.protobuf.message import DecodeError  # what onnx raises, and brings
+
     try:
         graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     except (DecodeError, onnx.shape_inference.InferenceError) as error:
@@ -108,6 +109,7 @@ class _Fusing:
                 # Folded when the engine is built; a weight keeps the bytes that it is stored with.
                 stored = sum(self.constants[name] for name in node.input if name)
                 self.constants |= dict.fromkeys(node.output, stored)
+                self.source |= {node.output[0]: self._root(name) for name in node.input[:1]}
             elif self._is_view(node):
                 self.source[node.output[0]] = self._root(node.input[0])
             elif (host := self._host(node)) is not None:
@@ -124,18 +126,18 @@ class _Fusing:
         """What a finished group computes and moves."""
         used = dict.fromkeys(name for node in group.nodes for name in node.input if name)
         weights = [name for name in used if name in self.constants]
-        read = {root for name in used if name not in self.constants and self.writer.get(root := self._root(name)) is not group}
+        read = {self._root(name) for name in used if name not in self.constants}
         first = group.nodes[0]
         computed = group.kind in _COMPUTED
         return Kernel(
-            name=_name(group, next((name for name in first.input[1:2] if computed), "")),
+            name=_name(group, self._root(first.input[1]) if computed else ""),
             nodes=tuple(node.name for node in group.nodes),
             kind=group.kind,
             part=parts[first.output[0]],
             precision="int8" if group.int8 else _NAMES.get(self.types.get(first.output[0], 0), "fp32"),
-            multiply_adds=multiply_adds(first, self.sides) if computed else 0,
+            multiply_adds=self._multiply_adds(first) if computed else 0,
             weight_bytes=sum(self.constants[name] for name in weights),
-            read_bytes=sum(map(self._bytes, read)),
+            read_bytes=sum(self._bytes(root) for root in read if self.writer.get(root) is not group),
             written_bytes=self._bytes(group.out),
         )
 
@@ -208,6 +210,12 @@ class _Fusing:
             return "depthwise"
         return "convolution" if node.op_type == "Conv" else "matrix"
 
+    def _multiply_adds(self, node: onnx.NodeProto) -> int:
+        # Asked first, so that what is missing is our error.
+        self._sides(node.input[1])
+        self._sides(node.output[0])
+        return multiply_adds(node, self.sides)
+
     def _bytes(self, name: str) -> int:
         return math.prod(self._sides(name)) * _width(self.types.get(name, TensorProto.FLOAT))
 
@@ -233,12 +241,9 @@ def _parts(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _name(group: _Group, weight: str) -> str:
-    for ending in ("_half", "_full", ".weight"):
+    for ending in ("_half", "_full", "_int8", ".weight"):
         weight = weight.removesuffix(ending)
-    # A weight in int8 is read by way of a node named after its reader, which says less than the reader's own name.
-    if group.kind in _COMPUTED:
-        return weight.removeprefix("model.") if "." in weight else group.nodes[0].name
-    return " ".join(node.op_type for node in group.nodes)
+    return weight.removeprefix("model.") or " ".join(node.op_type for node in group.nodes)
 
 
 def _width(kind: int) -> int:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from medtex_edge.errors import BundleError
+from medtex_edge.export.estimate import estimate
 from medtex_edge.export.graph import Cost
 from medtex_edge.export.parity import TIE, flips_allowed
 from medtex_edge.export.precision import BOUNDS, half_share
@@ -22,7 +24,7 @@ _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime"
 def report_of(
     run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, command: str, times: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Metrics of the run, parity, size and `times` (ms) by precision, cost, provenance.
+    """Metrics of the run, parity, size, `times` (ms) and estimate by precision, cost, provenance.
 
     The contract's own fields are not repeated.
     """
@@ -48,6 +50,7 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
         "bytes": len(proof.model),
         "parity": {engine: found.to_json() for engine, found in proof.parities.items()},
         "bounds": _bounds(name, proof),
+        "estimate": _estimate(proof.model),
     }
     if proof.eight is not None:
         result |= {"int8_share": proof.eight.share, **proof.eight.to_json(), "largest_value": proof.peak}
@@ -63,6 +66,14 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
 
 def _timed(milliseconds: float | None) -> dict[str, Any]:
     return {} if milliseconds is None else {"cpu_ms": round(milliseconds, 3)}
+
+
+def _estimate(model: bytes) -> dict[str, Any]:
+    """Of the GPU time; a graph of which none can be made is a good graph nevertheless."""
+    try:
+        return estimate(model)
+    except BundleError as error:
+        return {"note": f"none: {error.message}"}
 
 
 def _bounds(name: str, proof: Proof) -> dict[str, float]:

@@ -47,6 +47,9 @@ COMMANDS = {
     "run": Lazy("run", "run", "Read a camera, a video or photographs with a bundle.", "running a bundle"),
     "bench": Lazy("bench", "bench", "Measure what a bundle costs on this machine.", "the benchmark"),
     "engine": Lazy("engine", "engine", "Build, list and prune the TensorRT engines of this device.", "an engine"),
+    "estimate": Lazy(
+        "estimate", "estimate", "Estimate a bundle's time on a Jetson's GPU, by arithmetic.", "an estimate", "export"
+    ),
     "inspect": Lazy(
         "bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medtex_edge.commands import estimate
 from medtex_edge.errors import BackendError, BundleError
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def inspect(file: Path | None, as_json: bool, card: bool) -> None:
     ):
         if table.row_count:
             console.print(table)
+    for line in estimate.lines(bundle.report):
+        console.print(_plain(line), highlight=False, soft_wrap=True)
     if text is not None:
         console.print("a model card is in it: medtex-edge inspect --card", highlight=False)
 

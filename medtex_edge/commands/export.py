@@ -63,8 +63,11 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
 
 def _show(console: Console, built: Built) -> None:
     from medtex_edge.commands.bundle import parity_table
+    from medtex_edge.commands.estimate import lines
 
     console.print(parity_table(built.report))
+    for line in lines(built.report):
+        console.print(line, highlight=False, soft_wrap=True)
     size = built.path.stat().st_size / 1e6
     console.print(f"[bold]bundle[/]  {built.path}  ({size:.1f} MB)", highlight=False, soft_wrap=True)
     console.print(f"[bold]next[/]    medtex-edge run {built.path} --camera", highlight=False, soft_wrap=True)
