@@ -109,11 +109,12 @@ class _Fusing:
                 # Folded when the engine is built; a weight keeps the bytes that it is stored with.
                 stored = sum(self.constants[name] for name in node.input if name)
                 self.constants |= dict.fromkeys(node.output, stored)
-                self.source |= {node.output[0]: self._root(name) for name in node.input[:1]}
+                if node.input:
+                    self.source[node.output[0]] = self._root(node.input[0])  # for its name
             elif self._is_view(node):
                 self.source[node.output[0]] = self._root(node.input[0])
             elif (host := self._host(node)) is not None:
-                host.summed |= len(self._others(node, host)) > 0
+                host.summed |= len(self._outside(node, host)) > 0
                 self._add(node, host)
             elif node.op_type == "Cast" and node.output[0] not in self.outputs:
                 self.source[node.output[0]] = self._root(node.input[0])  # whoever reads it casts while reading
@@ -166,7 +167,7 @@ class _Fusing:
         if group.kind in _COMPUTED:
             if node.op_type == "QuantizeLinear":
                 return group.int8
-            read = [root for root in self._reads(node) if self.writer.get(root) is not group]
+            read = self._outside(node, group)
             residual = node.op_type == "Add" and len(read) == 1 and not group.summed
             return not read or (residual and self._sides(read[0]) == self._sides(group.out))
         return group.kind == "pointwise"
@@ -195,9 +196,12 @@ class _Fusing:
         """What it reads beside constants, behind views."""
         return list(dict.fromkeys(self._root(name) for name in node.input if name and name not in self.constants))
 
+    def _outside(self, node: onnx.NodeProto, group: _Group) -> list[str]:
+        """What it reads of what `group` does not make."""
+        return [root for root in self._reads(node) if self.writer.get(root) is not group]
+
     def _others(self, node: onnx.NodeProto, group: _Group) -> list[_Group]:
-        made = [self.writer[root] for root in self._reads(node) if root in self.writer]
-        return [other for other in made if other is not group]
+        return [self.writer[root] for root in self._outside(node, group) if root in self.writer]
 
     def _root(self, name: str) -> str:
         return self.source.get(name, name)

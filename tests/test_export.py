@@ -30,6 +30,7 @@ from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, DataError, ParityError
 from medtex_edge.export import build, parity, precision, rounding
 from medtex_edge.export import onnx as export_onnx
+from medtex_edge.export.estimate import estimate
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.steps import Steps
 from medtex_edge.files import without_folders
@@ -437,6 +438,7 @@ def test_the_report_holds_parity_metrics_cost_and_provenance(exported: Path) -> 
         entry = report["precisions"][name]
         assert set(entry["parity"]) == engines
         assert entry["bytes"] == len(Bundle.open(exported).model(name))
+        assert entry["estimate"] == estimate(Bundle.open(exported).model(name))
         for found in entry["parity"].values():
             assert found["photographs"] == 30
             assert found["label_flips"] == 0
