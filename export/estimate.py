@@ -7,8 +7,7 @@ a fixed time to be launched, to fill the GPU and to drain it. Four numbers say h
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -122,8 +121,8 @@ def estimate(content: bytes, board: str = DEFAULT) -> dict[str, Any]:
         "board": BOARDS[board].title,
         "ms": {"low": _round(middle / (1 + error)), "middle": _round(middle), "high": _round(middle / (1 - error))},
         **_totals(found),
-        "parts": {part: _part(found, lambda k, part=part: k.part == part) for part in PARTS},
-        "kinds": {kind: _part(found, lambda k, kind=kind: k.kind == kind) for kind in _kinds(found)},
+        "parts": {part: _sums([one for one in found if one.kernel.part == part]) for part in PARTS},
+        "kinds": {kind: _sums([one for one in found if one.kernel.kind == kind]) for kind in _kinds(found)},
         "spent_ms": {
             "launch": _round(launch),
             "arithmetic": _round(arithmetic),
@@ -140,9 +139,8 @@ def _error(found: list[Timed]) -> float:
     return ERROR_FP32 if 2 * full > sum(one.kernel.multiply_adds for one in found) else ERROR
 
 
-def _part(found: list[Timed], wanted: Callable[[Kernel], bool]) -> dict[str, Any]:
-    chosen = [one for one in found if wanted(one.kernel)]
-    return {"ms": _round(_ms(one.seconds for one in chosen)), **_totals(chosen)}
+def _sums(found: list[Timed]) -> dict[str, Any]:
+    return {"ms": _round(_ms(one.seconds for one in found)), **_totals(found)}
 
 
 def _totals(found: list[Timed]) -> dict[str, int]:
@@ -155,10 +153,10 @@ def _totals(found: list[Timed]) -> dict[str, int]:
 
 def _kinds(found: list[Timed]) -> list[str]:
     """The one that takes most of the time first."""
-    taken: Counter[str] = Counter()
+    taken: dict[str, float] = {}
     for one in found:
-        taken[one.kernel.kind] += one.seconds
-    return [kind for kind, _ in taken.most_common()]
+        taken[one.kernel.kind] = taken.get(one.kernel.kind, 0.0) + one.seconds
+    return sorted(taken, key=lambda kind: -taken[kind])
 
 
 def _row(one: Timed) -> dict[str, Any]:
