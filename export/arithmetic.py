@@ -34,14 +34,9 @@ def multiply_adds(node: onnx.NodeProto, sides: Shapes) -> int:
 
 def explainer_nodes(graph: onnx.GraphProto) -> set[str]:
     """First outputs of the nodes that the saliency is computed from."""
-    return needed_for(graph, ["saliency"])
-
-
-def needed_for(graph: onnx.GraphProto, tensors: list[str]) -> set[str]:
-    """First outputs of the nodes that `tensors` are computed from."""
     maker = {name: node for node in graph.node for name in node.output}
     made: set[str] = set()
-    todo = list(tensors)
+    todo = ["saliency"]
     while todo:
         node = maker.get(todo.pop())
         if node is not None and node.output[0] not in made:

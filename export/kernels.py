@@ -16,9 +16,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from medtex_edge.errors import BundleError
-from medtex_edge.export.arithmetic import MATRICES, explainer_nodes, multiply_adds, reading_int8, shapes
+from medtex_edge.export.arithmetic import MATRICES, multiply_adds, reading_int8, shapes
+from medtex_edge.runtime.graph_parts import EXPLAINER, REST, STUDENT, parts
 
-PARTS = ("student", "explainer", "rest")  # rest: normalisation of the image, and its masking
+PARTS = (STUDENT, EXPLAINER, REST)
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout", "DequantizeLinear"})
 _VIEWS_OF_ALL = frozenset({"Gather", "Slice", "Expand"})  # where they give as many values as they read
 _POINTWISE = frozenset({"Abs", "Add", "Cast", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish",
@@ -58,9 +59,8 @@ def kernels(content: bytes) -> list[Kernel]:
         graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     except (DecodeError, onnx.shape_inference.InferenceError) as error:
         raise BundleError(f"expected an ONNX graph, got: {str(error).splitlines()[0][:200]}") from error
-    fusing = _Fusing(graph)
-    parts = _parts(graph)
-    return [fusing.kernel(group, parts) for group in fusing.groups()]
+    fusing = _Fusing(graph, parts(content))
+    return [fusing.kernel(group) for group in fusing.groups()]
 
 
 @dataclass(eq=False)
@@ -79,14 +79,24 @@ class _Group:
 
     def after(self, other: _Group) -> bool:
         """Whether it cannot begin before `other` is done."""
-        return any(one is other or one.after(other) for one in self.needs)
+        seen: set[int] = set()
+        todo = list(self.needs)
+        while todo:
+            one = todo.pop()
+            if one is other:
+                return True
+            if id(one) not in seen:  # or the ways through residual sums double with each of them
+                seen.add(id(one))
+                todo += one.needs
+        return False
 
 
 class _Fusing:
     """One pass over a graph."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, named: dict[str, str]) -> None:
         self.graph = graph
+        self.parts = named  # of each node's outputs; none where it is no model of ours
         self.sides = shapes(graph)
         infos = (*graph.input, *graph.output, *graph.value_info)
         self.types = {info.name: info.type.tensor_type.elem_type for info in infos}
@@ -123,7 +133,7 @@ class _Fusing:
                 self._add(node, found[-1])
         return sorted(found, key=lambda group: place[group.out])
 
-    def kernel(self, group: _Group, parts: dict[str, str]) -> Kernel:
+    def kernel(self, group: _Group) -> Kernel:
         """What a finished group computes and moves."""
         used = dict.fromkeys(name for node in group.nodes for name in node.input if name)
         weights = [name for name in used if name in self.constants]
@@ -134,7 +144,7 @@ class _Fusing:
             name=_name(group, self._root(first.input[1]) if computed else ""),
             nodes=tuple(node.name for node in group.nodes),
             kind=group.kind,
-            part=parts[first.output[0]],
+            part=self.parts.get(first.output[0], STUDENT),
             precision="int8" if group.int8 else _NAMES.get(self.types.get(first.output[0], 0), "fp32"),
             multiply_adds=self._multiply_adds(first) if computed else 0,
             weight_bytes=sum(self.constants[name] for name in weights),
@@ -187,10 +197,9 @@ class _Fusing:
                 yield node
 
     def _is_view(self, node: onnx.NodeProto) -> bool:
-        if node.output[0] in self.source or node.op_type in _VIEWS:
-            return True
-        every = math.prod(self._sides(node.output[0])) == math.prod(self._sides(node.input[0]))
-        return node.op_type in _VIEWS_OF_ALL and every
+        if node.op_type in _VIEWS_OF_ALL:
+            return math.prod(self._sides(node.output[0])) == math.prod(self._sides(node.input[0]))
+        return node.output[0] in self.source or node.op_type in _VIEWS
 
     def _reads(self, node: onnx.NodeProto) -> list[str]:
         """What it reads beside constants, behind views."""
@@ -228,20 +237,6 @@ class _Fusing:
         if name not in self.sides:
             raise BundleError(f"expected a graph whose shapes are known, got none of {name[:80]!r}")
         return tuple(side or 1 for side in self.sides[name])
-
-
-def _parts(graph: onnx.GraphProto) -> dict[str, str]:
-    """First output of each node -> its part: before the first matrix, and between the two networks, is the rest."""
-    explainer = explainer_nodes(graph)
-    behind: dict[str, set[str]] = {}  # tensor -> the networks that it comes out of
-    found = {}
-    for node in graph.node:
-        own = "explainer" if node.output[0] in explainer else "student"
-        networks = {one for name in node.input for one in behind.get(name, ())}
-        networks |= {own} if node.op_type in MATRICES else set()
-        behind |= dict.fromkeys(node.output, networks)
-        found[node.output[0]] = own if own in networks else "rest"
-    return found
 
 
 def _name(group: _Group, weight: str) -> str:

@@ -149,6 +149,13 @@ def test_views_cost_nothing_and_casts_no_launch() -> None:
     assert [kernel.read_bytes for kernel in shared] == [2 * PLANE] * 2  # each reads what is there: fp32
 
 
+def test_many_residual_sums_are_fused_in_no_time() -> None:
+    count = 60  # two ways through each: 2 ** 60 in all
+    body = " ".join(f"c{i} = Conv(s{i}, w) s{i + 1} = Add(c{i}, s{i})" for i in range(count))
+    found = kernels(written(f"({HALF} s0) => ({HALF} s{count})", body, {"w": (8, 8, 1, 1)}))
+    assert [kernel.kind for kernel in found] == ["convolution"] * count
+
+
 def test_arithmetic_on_constants_is_done_when_the_engine_is_built() -> None:
     body = "k = Exp(scale) v = Mul(w, k) y = Conv(x, v)"
     found = only(written(f"({HALF} x) => ({HALF} y)", body, {"w": (8, 8, 1, 1), "scale": ()}))
