@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BOARDS = ("orin-nano", "orin-nano-25w", "orin-nano-15w", "orin-nx", "agx-orin")  # of export/estimate.py
+_SHORT = {"convolution": "conv", "arithmetic": "adds"}  # so that the name of a layer has room
 _MEASURE = "an estimate from arithmetic; on the board, measure: medtex-edge bench --backend tensorrt"
 
 
@@ -81,25 +82,32 @@ def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(_kernels(found["kernels"]))
+    console.print(_kernels(found["kernels"], console.width))
     console.print(_sums(found))
     spent = ", ".join(f"{name} {value:.2f} ms" for name, value in found["spent_ms"].items())
-    console.print(f"spent on: {spent}", highlight=False)
+    console.print(f"spent on: {spent} (M adds: millions of multiply-adds)", highlight=False)
     console.print(_line(found["precision"], found), highlight=False, soft_wrap=True)
     console.print(_MEASURE, highlight=False, soft_wrap=True)
 
 
-def _kernels(rows: list[dict[str, Any]]) -> Table:
-    table = _table("kernel", "kind", "part", "", "M mult.-adds", "KB", "µs", "limit")
+def _kernels(rows: list[dict[str, Any]], width: int) -> Table:
+    table = _table("kernel", "part", "kind", "", "M adds", "KB", "µs", "limit")
+    name, *others = table.columns
+    name.overflow = "ellipsis"
     for row in rows:
         moved = row["weight_bytes"] + row["read_bytes"] + row["written_bytes"]
         numbers = (f"{row['multiply_adds'] / 1e6:.2f}", f"{moved / 1e3:.0f}", f"{row['us']:.1f}")
-        table.add_row(row["name"], row["kind"], row["part"], row["precision"], *numbers, row["limit"])
+        kind, limit = (_SHORT.get(row[key], row[key]) for key in ("kind", "limit"))
+        short = row["name"].removeprefix(f"{row['part']}.")
+        table.add_row(short, row["part"], kind, row["precision"], *numbers, limit)
+    for column in others:  # a number that is cut is another number: names give way
+        column.min_width = max(len(str(cell)) for cell in (*column.cells, column.header))
+    name.max_width = max(12, width - sum((column.min_width or 0) + 2 for column in others) - 3)
     return table
 
 
 def _sums(found: dict[str, Any]) -> Table:
-    table = _table("", "ms", "launches", "M mult.-adds", "MB")
+    table = _table("", "ms", "launches", "M adds", "MB")
     for name, sums in {**found["parts"], **found["kinds"], "all": {**found, "ms": found["ms"]["middle"]}}.items():
         counts = (f"{sums['multiply_adds'] / 1e6:.1f}", f"{sums['bytes'] / 1e6:.1f}")
         table.add_row(name, f"{sums['ms']:.3f}", str(sums["launches"]), *counts, end_section=name in ("rest", "all"))
@@ -112,6 +120,6 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for column in columns:
-        right = column in ("M mult.-adds", "KB", "MB", "µs", "ms", "launches")
-        table.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        right = column in ("M adds", "KB", "MB", "µs", "ms", "launches")
+        table.add_column(column, justify="right" if right else "left", no_wrap=True, overflow="fold")
     return table
