@@ -363,7 +363,13 @@ def test_the_command_shows_each_kernel_the_sums_and_that_nothing_was_measured(
     shown = capsys.readouterr().out
     found = estimate(to_half(full))
     for row in found["kernels"]:
-        assert row["name"] in shown
+        assert f" {row['name'].removeprefix(row['part'] + '.')} " in shown
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["estimate", str(bundle)]) == 0
+    narrow = capsys.readouterr().out
+    for row in found["kernels"]:
+        moved = row["weight_bytes"] + row["read_bytes"] + row["written_bytes"]
+        assert re.search(rf" {row['multiply_adds'] / 1e6:.2f} +{moved / 1e3:.0f} +{row['us']:.1f} ", narrow), "whole"
     assert f"fp16: {found['ms']['middle']:.2f} ms ({found['ms']['low']:.2f}-{found['ms']['high']:.2f})" in shown
     assert f"{found['launches']} launches" in shown
     assert "an estimate from arithmetic; on the board, measure: medtex-edge bench --backend tensorrt" in shown
