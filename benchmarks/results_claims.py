@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ LESS_IS_BETTER = {"deletion", "deletion_referable"}
 SLIM_LOSS, SLIM_SHARE, SHARE, EXPLAINER_SHARE = 0.03, 0.15, 0.60, 0.60
 PIXEL_AUC, POINTING, ABOVE_CONTROLS = 0.75, 0.90, 0.12
 FIDELITY, AREA = 0.90, 0.25
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided, for n values
 RETINAMNIST_AUC, RETINAMNIST_ACCURACY = 0.750, 0.531  # Google AutoML Vision, Yang et al. 2023 (MedMNIST v2)
 
 
@@ -25,25 +27,59 @@ class Claim:
     met: bool | None
 
 
-def explained(evaluations: Sequence[Any]) -> dict[MapKey, dict[str, dict[str, list[float]]]]:
-    """{map: {measure: {layer: one value per seed}}} of all evaluations."""
-    found: dict[MapKey, dict[str, dict[str, list[float]]]] = {}
-    for evaluation in evaluations:
+@dataclass(frozen=True)
+class Best:
+    """A map by one measure: in each seed the value at the layer that does best there."""
+
+    values: dict[int, float]
+    layers: dict[int, str]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(np.mean(list(self.values.values())))
+
+    @property
+    def where(self) -> str:
+        """The layer, or those of the seeds in order where they differ; empty for maps that have none."""
+        layers = list(self.layers.values())
+        return layers[0] if len(set(layers)) == 1 else ", ".join(layers)
+
+
+def explained(evaluations: Sequence[Any]) -> dict[MapKey, dict[str, dict[int, dict[str, float]]]]:
+    """{map: {measure: {seed: {layer: value}}}} of all evaluations.
+
+    Layers that need a judge are judged in the seeds in which they promised most, so not each of them in every seed.
+    """
+    found: dict[MapKey, dict[str, dict[int, dict[str, float]]]] = {}
+    for seed, evaluation in enumerate(evaluations):
         for part in ("lesions", "explanation"):
             for row in (evaluation.get(part) or {}).get("rows", []):
                 measures = found.setdefault((row["kind"], row["name"], row["of"]), {})
                 for measure, score in row.get("measures", {}).items():
                     if score and score.get("value") is not None:
-                        measures.setdefault(measure, {}).setdefault(row["layer"], []).append(score["value"])
+                        measures.setdefault(measure, {}).setdefault(seed, {})[row["layer"]] = score["value"]
     return found
 
 
-def best_layer(measures: dict[str, dict[str, list[float]]], measure: str) -> tuple[float, str] | None:
-    """The mean over seeds at the layer where it is best, and that layer."""
-    means = [(float(np.mean(values)), layer) for layer, values in measures.get(measure, {}).items()]
-    if not means:
-        return None
-    return min(means) if measure in LESS_IS_BETTER else max(means)
+def best_layer(measures: dict[str, dict[int, dict[str, float]]], measure: str) -> Best | None:
+    """Each seed at the layer that is best there: seeds differ by more than layers do, so one layer's mean over
+    the seeds that happen to have it would compare seeds."""
+    choose = min if measure in LESS_IS_BETTER else max
+    layers = {seed: choose(found, key=lambda layer: found[layer]) for seed, found in measures.get(measure, {}).items()}
+    return Best({s: measures[measure][s][layer] for s, layer in layers.items()}, layers) if layers else None
+
+
+def paired(differences: Sequence[float]) -> str:
+    """Mean and 95 % interval by Student's t."""
+    n = len(differences)
+    if not n:
+        return "-"
+    middle = float(np.mean(differences))
+    if n not in T_95:
+        return f"{middle:+.3f} (n = {n})"
+    reach = T_95[n] * float(np.std(differences, ddof=1)) / math.sqrt(n)
+    return f"{middle:+.3f} ({middle - reach:+.3f} to {middle + reach:+.3f})"
 
 
 def claims(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list[Claim]:
@@ -125,28 +161,35 @@ def _maps(evaluations: Sequence[Any]) -> list[Claim]:
     for measure, least in (("pixel_auc", PIXEL_AUC), ("pointing", POINTING)):
         mine = best_layer(ours, measure)
         if mine is not None:
-            found.append(Claim(f"{_words(measure)} at least {least:.2f}", f"{mine[0]:.3f}", mine[0] >= least))
+            found.append(Claim(f"{_words(measure)} at least {least:.2f}", f"{mine.mean:.3f}", mine.mean >= least))
     for measure in ("pixel_auc", "pointing", "deletion_referable", "insertion_referable", "deletion", "insertion"):
-        mine = best_layer(ours, measure)
-        rivals = [
-            (best[0], f"{name} of the {of}, {best[1]}" if best[1] else f"{name} of the {of}")
-            for (kind, name, of), measures in scores.items()
-            if kind == "rival" and (best := best_layer(measures, measure))
-        ]
-        if mine is not None and rivals:
-            less = measure in LESS_IS_BETTER
-            best = min(rivals) if less else max(rivals)
-            met = mine[0] < best[0] if less else mine[0] > best[0]
-            side = "below" if less else "above"
-            found.append(Claim(f"{_words(measure)} {side} every rival", f"{mine[0]:.3f}; {best[0]:.3f} {best[1]}", met))
+        found += _against_rivals(measure, best_layer(ours, measure), scores)
     mine = best_layer(ours, "pixel_auc")
     for name in ("mean_map", "other_photograph"):
         control = best_layer(scores.get(("control", name, ""), {}), "pixel_auc")
         if mine is not None and control is not None:
-            gap = mine[0] - control[0]
+            gap = mine.mean - control.mean
             asked = f"pixel AUC {ABOVE_CONTROLS} above the {_words(name)}"
-            found.append(Claim(asked, f"{gap:.3f} (control {control[0]:.3f})", gap >= ABOVE_CONTROLS))
+            found.append(Claim(asked, f"{gap:.3f} (control {control.mean:.3f})", gap >= ABOVE_CONTROLS))
     return found
+
+
+def _against_rivals(measure: str, mine: Best | None, scores: dict[MapKey, Any]) -> list[Claim]:
+    """Ours against the rival that is ahead of us by most, or behind by least, seed by seed."""
+    less = measure in LESS_IS_BETTER
+    rivals = []
+    for (kind, name, of), measures in scores.items():
+        theirs = best_layer(measures, measure) if kind == "rival" else None
+        if mine is not None and theirs is not None and (both := sorted(mine.values.keys() & theirs.values.keys())):
+            ahead = [(mine.values[s] - theirs.values[s]) * (-1 if less else 1) for s in both]
+            rivals.append((float(np.mean(ahead)), f"{name} of the {of}" + f" ({theirs.where})" * bool(theirs.where),
+                           theirs, both))  # fmt: skip
+    if mine is None or not rivals:
+        return []
+    ahead_by, name, theirs, both = min(rivals, key=lambda rival: rival[0])
+    apart = paired([mine.values[s] - theirs.values[s] for s in both])
+    said = f"{mine.mean:.3f}; {theirs.mean:.3f} {name}; paired {apart}"
+    return [Claim(f"{_words(measure)} {'below' if less else 'above'} every rival", said, ahead_by > 0)]
 
 
 def _masks(evaluations: Sequence[Any]) -> list[Claim]:
@@ -158,7 +201,7 @@ def _masks(evaluations: Sequence[Any]) -> list[Claim]:
         asked = (
             f"verdict kept from the mask on at least {FIDELITY:.0%} of referable photographs, open at most {AREA:.0%}"
         )
-        found.append(Claim(asked, f"{kept[0]:.3f} at {area[0]:.3f}", kept[0] >= FIDELITY and area[0] <= AREA))
+        found.append(Claim(asked, f"{kept.mean:.3f} at {area.mean:.3f}", kept.mean >= FIDELITY and area.mean <= AREA))
     leaks = [(e.get("explanation") or {}).get("leakage") or {} for e in evaluations]
     differences = [leak["difference"] for leak in leaks if leak.get("difference") is not None]
     if differences:

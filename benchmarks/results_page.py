@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results_claims import MapKey, best_layer, claims, explained
+from results_claims import MapKey, best_layer, claims, explained, paired
 from retinamnist_table import table
 
 from medtex_edge.files import atomic_write
@@ -35,8 +35,6 @@ MAPS = (
     "pixel_auc", "pointing", "relevance", "dice", "deletion_referable", "insertion_referable", "deletion", "insertion",
     "road",
 )  # fmt: skip
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided, for n values
-
 
 DROPPED = {"roc", "gallery", "kinds", "bins"}  # of an evaluation: pictures and curves, long and not on the page
 
@@ -131,7 +129,7 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
         low, high = (np.mean([i[k] for i in intervals]) for k in (0, 1))
         rows.append([
             title, _over(aucs.values()), f"{low:.3f}-{high:.3f}", _over((r["accuracy"] for r in by_seed.values()), 2),
-            _over((r["qwk"] for r in by_seed.values()), 2), "" if name.startswith("medtex") else _paired(both),
+            _over((r["qwk"] for r in by_seed.values()), 2), "" if name.startswith("medtex") else paired(both),
         ])  # fmt: skip
     head = ["", "AUC referable", "mean 95 % interval", "accuracy", "kappa", "ours minus this, paired"]
     return ["## The answer", "", *_table(head, rows), ""]
@@ -145,7 +143,7 @@ def _explanations(evaluations: Sequence[Any]) -> list[str]:
 
     def rank(key: MapKey) -> tuple[int, float]:
         best = best_layer(scores[key], "pixel_auc")
-        return order[key[0]], -(best[0] if best else 0.0)
+        return order[key[0]], -(best.mean if best else 0.0)
 
     rows = []
     for key in sorted(scores, key=rank):
@@ -154,12 +152,12 @@ def _explanations(evaluations: Sequence[Any]) -> list[str]:
         cells = []
         for measure in MAPS:
             best = best_layer(scores[key], measure)
-            cells.append("-" if best is None else f"{best[0]:.3f}" + (f" ({best[1]})" if best[1] else ""))
+            cells.append("-" if best is None else f"{best.mean:.3f}" + (f" ({best.where})" if best.where else ""))
         rows.append([f"**{title}**" if kind == "ours" else title, *cells])
     return [
         "## The explanation", "",
-        "Means over the seeds; of every rival and measure the layer that does best, in brackets. Deletion (less is "
-        "better), insertion and ROAD by the independent evaluator; *referable*: its probability of the referable "
+        "Means over the seeds; every rival, measure and seed at the layer that does best there, in brackets. Deletion "
+        "(less is better), insertion and ROAD by the independent evaluator; *referable*: its probability of the referable "
         "classes, on the photographs that the teacher calls referable. A map of disease has little to say on why a "
         "photograph is healthy, so over all photographs these two measure something else.", "",
         *_table(["map", *(m.replace("_", " ") for m in MAPS)], rows), "",
@@ -226,7 +224,7 @@ def _curve(curve: Any) -> list[str]:
             text = _over(values.values())
             if method != "supervised" and "supervised" in points:
                 against = points["supervised"][fraction]
-                text += f"; {_paired([values[s] - against[s] for s in values if s in against])}"
+                text += f"; {paired([values[s] - against[s] for s in values if s in against])}"
             cells.append(text)
         rows.append([found["title"], *cells])
     head = ["AUC referable; difference to supervised", *(f"{fraction:.0%}" for fraction in fractions)]
@@ -283,17 +281,6 @@ def _over(values: Iterable[Any], digits: int = 3) -> str:
         return "-"
     each = ", ".join(f"{v:.{digits}f}" for v in found)
     return f"{np.mean(found):.{digits}f} ({each})" if len(found) > 1 else each
-
-
-def _paired(differences: Sequence[float]) -> str:
-    n = len(differences)
-    if not n:
-        return "-"
-    middle = float(np.mean(differences))
-    if n not in T_95:
-        return f"{middle:+.3f} (n = {n})"
-    reach = T_95[n] * float(np.std(differences, ddof=1)) / math.sqrt(n)
-    return f"{middle:+.3f} ({middle - reach:+.3f} to {middle + reach:+.3f})"
 
 
 def _number(value: Any) -> str:

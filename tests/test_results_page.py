@@ -49,11 +49,39 @@ def _said(claims: list[Any]) -> dict[str, Any]:
 
 def test_a_rival_is_taken_at_its_best_layer_and_never_as_the_mean_over_layers(claims_module: Any) -> None:
     scores = claims_module.explained([_evaluation(best_rival=0.7), _evaluation(best_rival=0.72)])
-    value, layer = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "pixel_auc")
-    assert value == pytest.approx(0.71)
-    assert layer == "stage 4"
-    value, _ = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "deletion_referable")
-    assert value == pytest.approx(0.3)  # less is better
+    best = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "pixel_auc")
+    assert best.mean == pytest.approx(0.71)
+    assert best.where == "stage 4"
+    best = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "deletion_referable")
+    assert best.mean == pytest.approx(0.3)  # less is better
+
+
+def test_seeds_are_compared_with_themselves_where_layers_are_judged_in_some_of_them_alone(claims_module: Any) -> None:
+    """In the second seed all do better by 0.3. Each rival's layer has that seed or the other; none of them is ahead."""
+    hard, easy = (
+        [_row("ours", "ours", of="student", deletion_referable=ours), _row("rival", "gradcam", layer, "teacher",
+         deletion_referable=ours + 0.1), _row("rival", "gradcam", other, "teacher", deletion_referable=ours + 0.2)]
+        for ours, layer, other in ((0.8, "stage 1", "stage 2"), (0.5, "head", "stage 2"))
+    )  # fmt: skip
+    evaluations = [{"explanation": {"rows": rows}} for rows in (hard, easy)]
+    scores = claims_module.explained(evaluations)
+    best = claims_module.best_layer(scores["rival", "gradcam", "teacher"], "deletion_referable")
+    assert best.mean == pytest.approx(0.75)
+    assert best.where == "stage 1, head"
+    claim = _said(claims_module.claims({}, evaluations, 3))["deletion referable below every rival"]
+    assert claim.met is True
+    assert claim.reached == "0.650; 0.750 gradcam of the teacher (stage 1, head); paired -0.100 (-0.100 to -0.100)"
+
+
+def test_a_rival_of_one_seed_is_compared_in_that_seed(claims_module: Any) -> None:
+    """It has the lower mean, and is behind where both were measured."""
+    evaluations = [
+        {"explanation": {"rows": [_row("ours", "ours", of="student", deletion_referable=ours), *rivals]}}
+        for ours, rivals in ((0.9, []), (0.5, [_row("rival", "ig", "", "teacher", deletion_referable=0.6)]))
+    ]
+    claim = _said(claims_module.claims({}, evaluations, 3))["deletion referable below every rival"]
+    assert claim.met is True
+    assert claim.reached == "0.700; 0.600 ig of the teacher; paired -0.100 (n = 1)"
 
 
 @pytest.mark.parametrize(("ours", "met"), [(0.8, True), (0.71, False), (0.65, False)])
