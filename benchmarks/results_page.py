@@ -158,8 +158,8 @@ def _explanations(evaluations: Sequence[Any]) -> list[str]:
         "## The explanation", "",
         "Means over the seeds; every rival, measure and seed at the layer that does best there, in brackets. Deletion "
         "(less is better), insertion and ROAD by the independent evaluator; *referable*: its probability of the "
-        "referable classes, on the photographs that the teacher calls referable. A map of disease has little to say on why a "
-        "photograph is healthy, so over all photographs these two measure something else.", "",
+        "referable classes, on the photographs that the teacher calls referable. A map of disease has little to say on "
+        "why a photograph is healthy, so over all photographs these two measure something else.", "",
         *_table(["map", *(m.replace("_", " ") for m in MAPS)], rows), "",
     ]  # fmt: skip
 
