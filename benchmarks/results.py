@@ -101,7 +101,7 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
         Job(
             "curve",
             ["curve", *photographs, "--teacher", str(out / "teacher-{seed}"), "--fractions", "0.1,0.25,0.5,1",
-             "--seeds", str(seeds), "--methods", "supervised,medtex", "--light", "--steps", str(CURVE_STEPS),
+             "--seeds", str(seeds), "--methods", "supervised,hinton,medtex", "--light", "--steps", str(CURVE_STEPS),
              "--size", str(CURVE_SIZE), "--jobs", str(jobs), "--out", str(out / "curve")],
             "curve.json",
             [f"teacher-{seed}" for seed in range(seeds)],

@@ -114,6 +114,31 @@ def test_students_are_compared_over_the_seeds_that_both_have(claims_module: Any)
     assert said["student's AUC not below the teacher's"].met is True
 
 
+def _line(title: str, *points: tuple[float, int, float]) -> dict[str, Any]:
+    return {"title": title, "points": [{"fraction": f, "seed": s, "auc_referable": auc} for f, s, auc in points]}
+
+
+def test_the_curve_is_held_against_each_rival_at_each_fraction(claims_module: Any) -> None:
+    methods = {
+        "supervised": _line("supervised", (0.1, 0, 0.8), (0.1, 1, 0.9), (1, 0, 0.95), (1, 1, 0.95)),
+        "masked": _line("ours", (0.1, 0, 0.5), (0.1, 1, 0.5), (1, 0, 0.5), (1, 1, 0.5)),
+        "masked+unlabelled": _line("ours, all", (0.1, 0, 0.9), (0.1, 1, 0.9), (1, 0, 0.96), (1, 1, 0.95)),
+        "hinton+unlabelled": _line("Hinton, all", (0.1, 0, 0.85), (1, 0, 0.97)),
+    }
+    said = _said(claims_module.claims({"curve": {"fractions": [0.1, 1], "methods": methods}}, [], 3))
+    supervised = said["above supervised at every fraction of the labels, paired"]
+    assert supervised.met is True
+    assert supervised.reached.startswith("10%: +0.050 (")
+    hinton = said["above Hinton distillation at every fraction of the labels, paired"]
+    assert hinton.met is False
+    assert hinton.reached == "10%: +0.050 (n = 1); 100%: -0.010 (n = 1)"
+    del methods["masked+unlabelled"]
+    assert claims_module.claims({"curve": {"fractions": [0.1, 1], "methods": methods}}, [], 3) == []
+    nothing = {"supervised": _line("supervised"), "medtex+unlabelled": _line("ours", (1, 0, 0.9))}
+    claim = claims_module.claims({"curve": {"fractions": [1], "methods": nothing}}, [], 3)[0]
+    assert claim.met is False, "what was not measured is not won"
+
+
 def test_nothing_measured_claims_nothing_and_says_so(claims_module: Any, page_module: Any, tmp_path: Path) -> None:
     assert claims_module.claims({}, [{}, {}], 3) == []
     page_module.write_page(tmp_path / "none", tmp_path / "page.md", 3, ["medtex-0"])
