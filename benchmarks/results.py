@@ -22,12 +22,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import click
+from results_claims import CURVE_SIZE
 from results_page import keep_figures, write_page
 from rich.console import Console
 
 EVALUATOR_SEED = 100  # added to the seed: the judge shares neither seed nor backbone with the student
 CURVE_STEPS = 120
-CURVE_SIZE = 160
 # One seed: they show what a term does, not who wins.
 ABLATIONS = {
     "no_local": ["--weight", "local=0"],
@@ -99,9 +99,18 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
     )
     planned.append(
         Job(
+            "labels",
+            ["curve", *photographs, "--teacher", str(out / "teacher-{seed}"), "--fractions", "0.1,0.25,0.5",
+             "--seeds", str(seeds), "--methods", "supervised", "--jobs", str(jobs), "--out", str(out / "labels")],
+            "curve.json",
+            [f"teacher-{seed}" for seed in range(seeds)],
+        )
+    )  # fmt: skip
+    planned.append(
+        Job(
             "curve",
             ["curve", *photographs, "--teacher", str(out / "teacher-{seed}"), "--fractions", "0.1,0.25,0.5,1",
-             "--seeds", str(seeds), "--methods", "supervised,hinton,medtex", "--light", "--steps", str(CURVE_STEPS),
+             "--seeds", str(seeds), "--methods", "supervised,medtex", "--light", "--steps", str(CURVE_STEPS),
              "--size", str(CURVE_SIZE), "--jobs", str(jobs), "--out", str(out / "curve")],
             "curve.json",
             [f"teacher-{seed}" for seed in range(seeds)],

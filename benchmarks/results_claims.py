@@ -11,6 +11,7 @@ import numpy as np
 
 MapKey = tuple[str, str, str]  # kind (ours, rival, control), name of the method, of which model
 LESS_IS_BETTER = {"deletion", "deletion_referable"}
+CURVE_SIZE = 160  # pixels, of the short trainings
 SLIM_LOSS, SLIM_SHARE, SHARE, EXPLAINER_SHARE = 0.03, 0.15, 0.60, 0.60
 PIXEL_AUC, POINTING, ABOVE_CONTROLS = 0.75, 0.90, 0.12
 FIDELITY, AREA = 0.90, 0.25
@@ -86,6 +87,7 @@ def claims(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list
     """All promises in the order of the page."""
     return [
         *_student(runs, seeds),
+        *_labels(runs, seeds),
         *_curve(runs.get("curve")),
         *_cost(evaluations, runs.get("evaluation-slim")),
         *_maps(evaluations),
@@ -94,16 +96,17 @@ def claims(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list
     ]
 
 
-def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
-    def auc(name: str, part: str = "student") -> dict[int, float]:
-        return {s: runs[f"{name}-{s}"][part]["auc_referable"] for s in range(seeds) if f"{name}-{s}" in runs}
+def _aucs(runs: dict[str, Any], name: str, seeds: int, part: str = "student") -> dict[int, float]:
+    return {s: runs[f"{name}-{s}"][part]["auc_referable"] for s in range(seeds) if f"{name}-{s}" in runs}
 
-    ours = auc("medtex")
+
+def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
+    ours = _aucs(runs, "medtex", seeds)
     found = []
     for title, rival in (
-        ("the teacher's", auc("teacher", "teacher")),
-        ("Hinton distillation's", auc("hinton")),
-        ("the supervised student's", auc("supervised")),
+        ("the teacher's", _aucs(runs, "teacher", seeds, "teacher")),
+        ("Hinton distillation's", _aucs(runs, "hinton", seeds)),
+        ("the supervised student's", _aucs(runs, "supervised", seeds)),
     ):
         both = sorted(ours.keys() & rival.keys())
         if both:
@@ -111,30 +114,54 @@ def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
             met = a >= b if title == "the teacher's" else a > b
             word = "not below" if title == "the teacher's" else "above"
             found.append(Claim(f"student's AUC {word} {title}", f"{a:.3f} against {b:.3f} ({len(both)} seeds)", met))
-    slim = auc("slim")
+    slim = _aucs(runs, "slim", seeds)
     if slim and ours:
         a, b = float(np.mean(list(slim.values()))), float(np.mean(list(ours.values())))
         found.append(Claim(f"slim student within {SLIM_LOSS}", f"{a:.3f} against {b:.3f}", b - a <= SLIM_LOSS))
     return found
 
 
-def _curve(curve: Any) -> list[Claim]:
-    """With every photograph beside those with labels, which is what distillation can use and supervision cannot."""
-    values = {
+def with_fewer_labels(runs: dict[str, Any], seeds: int) -> dict[float, dict[int, float]]:
+    """{fraction of the labels: {seed: AUC}} of the supervised student in as many steps as ours, 1.0 included."""
+    found = by_fraction(runs.get("labels")).get("supervised", {})
+    whole = _aucs(runs, "supervised", seeds)
+    return {**found, 1.0: whole} if found and whole else {}
+
+
+def by_fraction(curve: Any) -> dict[str, dict[float, dict[int, float]]]:
+    """{line of a curve: {fraction: {seed: AUC}}}."""
+    return {
         line: {f: {p["seed"]: p["auc_referable"] for p in found["points"] if p["fraction"] == f} for f in fractions}
         for line, found in ((curve or {}).get("methods") or {}).items()
         for fractions in (curve["fractions"],)
     }
+
+
+def _labels(runs: dict[str, Any], seeds: int) -> list[Claim]:
+    """Ours looks at no label: it is one student, whatever the fraction of them."""
+    supervised, ours = with_fewer_labels(runs, seeds), _aucs(runs, "medtex", seeds)
+    if not supervised or not ours:
+        return []
+    asked = "above supervised at every fraction of the labels, in as many steps, paired"
+    return [_at_every_fraction(asked, dict.fromkeys(supervised, ours), supervised)]
+
+
+def _curve(curve: Any) -> list[Claim]:
+    """The same of short trainings, with every photograph beside those with labels, which only distillation can use."""
+    values = by_fraction(curve)
     ours = next((values[line] for line in ("medtex+unlabelled", "masked+unlabelled") if line in values), None)
-    found = []
-    for rival, words in (("supervised", "supervised"), ("hinton+unlabelled", "Hinton distillation")):
-        if ours is None or rival not in values:
-            continue
-        apart = {f: [of[s] - values[rival][f][s] for s in of if s in values[rival][f]] for f, of in ours.items()}
-        said = "; ".join(f"{f:.0%}: {paired(differences)}" for f, differences in apart.items())
-        met = all(differences and np.mean(differences) > 0 for differences in apart.values())
-        found.append(Claim(f"above {words} at every fraction of the labels, paired", said, met))
-    return found
+    if ours is None or "supervised" not in values:
+        return []
+    asked = f"the same in {curve.get('steps', '?')} steps at {CURVE_SIZE} px, ours without its explainer"
+    return [_at_every_fraction(asked, ours, values["supervised"])]
+
+
+def _at_every_fraction(
+    asked: str, ours: dict[float, dict[int, float]], theirs: dict[float, dict[int, float]]
+) -> Claim:
+    apart = {f: [of[s] - theirs[f][s] for s in of if s in theirs.get(f, {})] for f, of in ours.items()}
+    said = "; ".join(f"{f:.0%}: {paired(differences)}" for f, differences in apart.items())
+    return Claim(asked, said, all(differences and np.mean(differences) > 0 for differences in apart.values()))
 
 
 def _cost(evaluations: Sequence[Any], slim: Any) -> list[Claim]:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results_claims import MapKey, best_layer, claims, explained, paired
+from results_claims import (
+    CURVE_SIZE,
+    MapKey,
+    best_layer,
+    by_fraction,
+    claims,
+    explained,
+    paired,
+    with_fewer_labels,
+)
 from retinamnist_table import table
 
 from medtex_edge.files import atomic_write
@@ -93,6 +102,7 @@ def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) ->
         *_explanations(evaluations),
         *_checks(evaluations),
         *_cost(evaluations),
+        *_labels(runs, seeds),
         *_curve(runs.get("curve")),
         *_retinamnist(runs.get("retinamnist")),
         *_ablation(runs),
@@ -208,27 +218,43 @@ def _cost(evaluations: Sequence[Any]) -> list[str]:
     return ["## Cost", "", *_table(["", "multiply-adds", "parameters"], rows), "", " ".join(said), ""]
 
 
+def _labels(runs: dict[str, Any], seeds: int) -> list[str]:
+    supervised = with_fewer_labels(runs, seeds)
+    ours = {s: runs[f"medtex-{s}"]["student"]["auc_referable"] for s in range(seeds) if f"medtex-{s}" in runs}
+    if not supervised or not ours:
+        return []
+    alone = [_over(values.values()) for values in supervised.values()]
+    apart = [paired([ours[s] - values[s] for s in values if s in ours]) for values in supervised.values()]
+    rows = [["supervised", *alone], ["ours", *([_over(ours.values())] * len(apart))], ["ours minus supervised", *apart]]
+    return [
+        "## Less data", "",
+        "AUC referable with a fraction of the labels, each student trained in as many steps. Ours is the same student "
+        "throughout: it learns from the teacher's answers on all photographs, and looks at no label. The teacher has "
+        "seen them all.", "",
+        *_table(["labels", *(f"{fraction:.0%}" for fraction in supervised)], rows), "",
+    ]  # fmt: skip
+
+
 def _curve(curve: Any) -> list[str]:
     if not curve:
         return []
-    fractions = curve["fractions"]
-    points: dict[str, dict[float, dict[int, float]]] = {
-        method: {f: {p["seed"]: p["auc_referable"] for p in found["points"] if p["fraction"] == f} for f in fractions}
-        for method, found in curve["methods"].items()
-    }
+    points = by_fraction(curve)
     rows = []
     for method, found in curve["methods"].items():
         cells = []
-        for fraction in fractions:
-            values = points[method][fraction]
+        for fraction, values in points[method].items():
             text = _over(values.values())
             if method != "supervised" and "supervised" in points:
                 against = points["supervised"][fraction]
                 text += f"; {paired([values[s] - against[s] for s in values if s in against])}"
             cells.append(text)
         rows.append([found["title"], *cells])
-    head = ["AUC referable; difference to supervised", *(f"{fraction:.0%}" for fraction in fractions)]
-    return ["## Less data", "", *_table(head, rows), ""]
+    head = ["AUC referable; difference to supervised", *(f"{fraction:.0%}" for fraction in curve["fractions"])]
+    return [
+        "### In short trainings", "",
+        f"{curve.get('steps', '?')} steps at {CURVE_SIZE} px, and of ours the student alone, without explainer.", "",
+        *_table(head, rows), "",
+    ]  # fmt: skip
 
 
 def _retinamnist(found: Any) -> list[str]:
