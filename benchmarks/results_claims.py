@@ -96,17 +96,18 @@ def claims(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list
     ]
 
 
-def _aucs(runs: dict[str, Any], name: str, seeds: int, part: str = "student") -> dict[int, float]:
+def aucs(runs: dict[str, Any], name: str, seeds: int, part: str = "student") -> dict[int, float]:
+    """{seed: AUC of referable} of the trainings of that name that are there."""
     return {s: runs[f"{name}-{s}"][part]["auc_referable"] for s in range(seeds) if f"{name}-{s}" in runs}
 
 
 def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
-    ours = _aucs(runs, "medtex", seeds)
+    ours = aucs(runs, "medtex", seeds)
     found = []
     for title, rival in (
-        ("the teacher's", _aucs(runs, "teacher", seeds, "teacher")),
-        ("Hinton distillation's", _aucs(runs, "hinton", seeds)),
-        ("the supervised student's", _aucs(runs, "supervised", seeds)),
+        ("the teacher's", aucs(runs, "teacher", seeds, "teacher")),
+        ("Hinton distillation's", aucs(runs, "hinton", seeds)),
+        ("the supervised student's", aucs(runs, "supervised", seeds)),
     ):
         both = sorted(ours.keys() & rival.keys())
         if both:
@@ -114,7 +115,7 @@ def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
             met = a >= b if title == "the teacher's" else a > b
             word = "not below" if title == "the teacher's" else "above"
             found.append(Claim(f"student's AUC {word} {title}", f"{a:.3f} against {b:.3f} ({len(both)} seeds)", met))
-    slim = _aucs(runs, "slim", seeds)
+    slim = aucs(runs, "slim", seeds)
     if slim and ours:
         a, b = float(np.mean(list(slim.values()))), float(np.mean(list(ours.values())))
         found.append(Claim(f"slim student within {SLIM_LOSS}", f"{a:.3f} against {b:.3f}", b - a <= SLIM_LOSS))
@@ -124,7 +125,7 @@ def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
 def with_fewer_labels(runs: dict[str, Any], seeds: int) -> dict[float, dict[int, float]]:
     """{fraction of the labels: {seed: AUC}} of the supervised student in as many steps as ours, 1.0 included."""
     found = by_fraction(runs.get("labels")).get("supervised", {})
-    whole = _aucs(runs, "supervised", seeds)
+    whole = aucs(runs, "supervised", seeds)
     return {**found, 1.0: whole} if found and whole else {}
 
 
@@ -139,7 +140,7 @@ def by_fraction(curve: Any) -> dict[str, dict[float, dict[int, float]]]:
 
 def _labels(runs: dict[str, Any], seeds: int) -> list[Claim]:
     """Ours looks at no label: it is one student, whatever the fraction of them."""
-    supervised, ours = with_fewer_labels(runs, seeds), _aucs(runs, "medtex", seeds)
+    supervised, ours = with_fewer_labels(runs, seeds), aucs(runs, "medtex", seeds)
     if not supervised or not ours:
         return []
     asked = "above supervised at every fraction of the labels, in as many steps, paired"

@@ -13,6 +13,7 @@ import numpy as np
 from results_claims import (
     CURVE_SIZE,
     MapKey,
+    aucs,
     best_layer,
     by_fraction,
     claims,
@@ -220,7 +221,7 @@ def _cost(evaluations: Sequence[Any]) -> list[str]:
 
 def _labels(runs: dict[str, Any], seeds: int) -> list[str]:
     supervised = with_fewer_labels(runs, seeds)
-    ours = {s: runs[f"medtex-{s}"]["student"]["auc_referable"] for s in range(seeds) if f"medtex-{s}" in runs}
+    ours = aucs(runs, "medtex", seeds)
     if not supervised or not ours:
         return []
     alone = [_over(values.values()) for values in supervised.values()]

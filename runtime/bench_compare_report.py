@@ -14,7 +14,7 @@ from rich.table import Table
 from medtex_edge.runtime import text
 from medtex_edge.runtime.bench_report import COLOURS, header, spans, write_png
 from medtex_edge.runtime.bench_way import GPU
-from medtex_edge.runtime.console import printable
+from medtex_edge.runtime.console import say
 
 _INK, _FAINT, _BAD = (40, 40, 40), (130, 130, 130), (40, 40, 200)
 _ROW, _TOP = 64, 190
@@ -23,12 +23,8 @@ _ROW, _TOP = 64, 190
 def show(report: dict[str, Any]) -> None:
     """Print it on standard output."""
     console = Console(highlight=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        console.print(printable(line), markup=False)
-
     for line in header(report):
-        say(line)
+        say(console, line)
     table = Table(title=f"milliseconds of {report['frames']} frames each, in {report['rounds']} rounds",
                   title_justify="left", box=SIMPLE_HEAD, padding=0)  # fmt: skip
     table.add_column("engine", overflow="fold")  # the one that gives way on a narrow terminal
@@ -41,11 +37,11 @@ def show(report: dict[str, Any]) -> None:
     for row in report["rows"]:
         if row["error"]:
             label = " ".join(filter(None, (row["backend"], row["precision"])))
-            say(f"not measured: {label}: {row['error']}" + (f" ({row['hint']})" if row["hint"] else ""))
-    say("in all: from the camera's pixels to the drawn overlay; x first: that, against the first row's; off by: the "
-        "largest difference to the golden vectors, of a probability or of a map on average")  # fmt: skip
+            say(console, f"not measured: {label}: {row['error']}" + (f" ({row['hint']})" if row["hint"] else ""))
+    say(console, "in all: from the camera's pixels to the drawn overlay; x first: that, against the first row's; "
+        "off by: the largest difference to the golden vectors, of a probability or of a map on average")  # fmt: skip
     for line in report["warnings"]:
-        say(f"note: {line}")
+        say(console, f"note: {line}")
 
 
 def draw(report: dict[str, Any], path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.table import Table
 from medtex_edge.files import atomic_write
 from medtex_edge.runtime import text
 from medtex_edge.runtime.bench_way import GPU, STAGES
-from medtex_edge.runtime.console import printable
+from medtex_edge.runtime.console import say
 
 FIGURES = ("median", "p95", "p99", "max")
 # Blue, green, red: Okabe and Ito's colours (jfly.uni-koeln.de/color); the inference in grey, since it is the engine's.
@@ -42,12 +42,8 @@ def header(report: dict[str, Any]) -> list[str]:
 def show(report: dict[str, Any]) -> None:
     """Print it on standard output."""
     console = Console(highlight=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        console.print(printable(line), markup=False)
-
     for line in header(report):
-        say(line)
+        say(console, line)
     stages = report["in_turn"]["latency_ms"]
     whole = max(stages["whole"]["median"], 1e-6)
     bar = max(12, min(72, console.width - 56))
@@ -61,14 +57,14 @@ def show(report: dict[str, Any]) -> None:
         table.add_row(stage, *figures, Bar(whole, begin, end, width=bar, color=_rich_colour(stage)))
     console.print(table)
     for title, way in (("one at a time", report["in_turn"]), ("in threads", report["in_threads"])):
-        say(f"{title:<14}{way['frames_per_second']:.1f} frames/s, {way['cores_used']:.2f} cores used")
+        say(console, f"{title:<14}{way['frames_per_second']:.1f} frames/s, {way['cores_used']:.2f} cores used")
     memory = report["memory"]
     if memory:
         growth, over = memory["growth_mb_per_1000_frames"], memory["frames"]
-        say(f"{'memory':<14}{memory['resident_mb']:.0f} MB resident, the frames of this benchmark included; "
+        say(console, f"{'memory':<14}{memory['resident_mb']:.0f} MB resident, the frames of this benchmark included; "
             f"{growth:+.2f} MB per 1,000 frames (over {over})")  # fmt: skip
     for line in report["warnings"]:
-        say(f"note: {line}")
+        say(console, f"note: {line}")
 
 
 def spans(stages: dict[str, Any]) -> list[tuple[str, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,11 @@ _ORDER = ("read", "quality", "prepare", "infer", "gpu", "draw", "write", "age")
 def printable(line: str) -> str:
     """The line with control characters escaped: a file name can hold terminal commands."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in line)
+
+
+def say(console: Console, line: str) -> None:
+    """Print the line as it is: `printable`, and no markup of rich's."""
+    console.print(printable(line), markup=False)
 
 
 class Lines:
@@ -103,26 +109,23 @@ class Status:
 def print_summary(summary: Summary) -> None:
     """The counts, then a table of the stages, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        console.print(printable(line), markup=False)
-
+    tell = partial(say, console)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.most_common()) or "none"
-    say("")
-    say(f"{summary.source}: {summary.ended} after {summary.seconds:.1f} s")
-    say(f"  frames    {summary.read} read, {summary.scored} scored, {summary.dropped} dropped for a newer one")
-    say(f"  verdicts  {verdicts}")
+    tell("")
+    tell(f"{summary.source}: {summary.ended} after {summary.seconds:.1f} s")
+    tell(f"  frames    {summary.read} read, {summary.scored} scored, {summary.dropped} dropped for a newer one")
+    tell(f"  verdicts  {verdicts}")
     if summary.refused:
-        say(f"  refused   {', '.join(f'{count} {reason}' for reason, count in summary.refused.most_common())}")
+        tell(f"  refused   {', '.join(f'{count} {reason}' for reason, count in summary.refused.most_common())}")
     if summary.recoveries:
-        say(f"  recovered {summary.recoveries} times")
+        tell(f"  recovered {summary.recoveries} times")
     for sink in summary.sinks:
         if sink["name"] == Lines.name:
             continue
         lost = f", {sink['lost']} lost" if sink["lost"] else ""
-        say(f"  {sink['name']}: {sink['written']} written{lost}{': ' + sink['error'] if sink['error'] else ''}")
+        tell(f"  {sink['name']}: {sink['written']} written{lost}{': ' + sink['error'] if sink['error'] else ''}")
     for note in summary.notes:
-        say(f"  note: {note}")
+        tell(f"  note: {note}")
     table = Table("stage", title="milliseconds", title_justify="left")
     for name in ("median", "p95", "p99", "max"):
         table.add_column(name, justify="right")
@@ -130,4 +133,4 @@ def print_summary(summary: Summary) -> None:
         row = summary.stages[stage].to_json()
         table.add_row(stage, *(f"{row[name]:.2f}" for name in ("median", "p95", "p99", "max")))
     console.print(table)
-    say(f"{summary.frames_per_second:.1f} readings/s by {summary.backend}")
+    tell(f"{summary.frames_per_second:.1f} readings/s by {summary.backend}")

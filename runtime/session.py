@@ -213,7 +213,7 @@ class Session:
             console.print_summary(summary)
 
     def _say(self, line: str) -> None:
-        self._err.print(console.printable(line), markup=False)
+        console.say(self._err, line)
 
 
 @contextmanager
