@@ -93,7 +93,7 @@ def prepared(
         size=config.size,
         baseline_grid=config.baseline_grid,
     )
-    speed_up_depthwise(model)
+    speed_up_depthwise(model, compute.autocast_dtype)
     teacher = TorchTeacher("teacher", Classifier(teacher_model, CLASSES, weights="none"), teacher_size, compute)
     module = Distillation(model, teacher.feature_channels, LLocal(CLASSES, ordered=True)).to(compute.device)
     if config.compiled:

@@ -5,7 +5,8 @@ oneDNN lacks fast kernels for two of them (PyTorch 2.15, x86-64, bf16, channels 
   stride-1 convolution of the zero-stuffed output gradient with the mirrored kernel.
 - the gradient with respect to a 5 x 5 kernel: 39 to 75 ms for the layers of an EfficientNet-Lite0, whose forward pass
   takes 1 to 3, while that of a 3 x 3 kernel is fast. A 5 x 5 gradient is four overlapping 3 x 3 ones: 3 to 17 ms.
-Together a training step of a Lite0 takes about a third of the time. Other devices keep PyTorch's own path.
+Together a training step of a Lite0 takes about a third of the time. In fp32 its own kernels are the faster ones by far
+(docs/measurements.md), so there, and on other devices, PyTorch keeps its own path.
 """
 
 from __future__ import annotations
@@ -105,9 +106,12 @@ def _forward(self: nn.Conv2d, x: Tensor) -> Tensor:
     return result
 
 
-def speed_up_depthwise(model: nn.Module) -> int:
-    """Give the model's depthwise convolutions the fast CPU gradients; returns for how many. Weights, names
-    and results stay the same (the method is patched on the instance, so a state dict is untouched)."""
+def speed_up_depthwise(model: nn.Module, dtype: torch.dtype | None) -> int:
+    """Give the model's depthwise convolutions the fast CPU gradients, where `dtype`, of the autocast (None: fp32), is
+    bf16; returns for how many. Weights, names and results stay the same (the method is patched on the instance, so a
+    state dict is untouched)."""
+    if dtype is not torch.bfloat16:
+        return 0
     count = 0
     for module in model.modules():
         if (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from medtex_edge.train.memory import keep_freed_memory
 from medtex_edge.train.processes import group
 
 
@@ -47,6 +48,8 @@ def choose(precision: str = "auto") -> Compute:
         else:
             # Without these instructions bf16 is emulated and slower than fp32.
             precision = "bf16" if _cpu_has_bf16() else "fp32"
+    if device.type == "cpu":
+        keep_freed_memory()
     dtypes = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     return Compute(device, dtypes[precision])
 

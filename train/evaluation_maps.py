@@ -84,7 +84,7 @@ def sources(subject: Subject, teacher: Teacher | None, compute: Compute) -> list
         explained = Explained("teacher", teacher.classifier, teacher.size, subject.referable, compute)
         found.append(Source(explained, None))
     for source in found:
-        speed_up_depthwise(source.explained.net)
+        speed_up_depthwise(source.explained.net, compute.autocast_dtype)
     return found
 
 

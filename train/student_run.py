@@ -94,7 +94,7 @@ def train(
         baseline_grid=config.baseline_grid,
         baseline=config.baseline,
     )
-    speed_up_depthwise(model)
+    speed_up_depthwise(model, compute.autocast_dtype)
     distillation = Distillation(
         model,
         teacher.feature_channels if config.weights.mid else (),

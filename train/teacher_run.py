@@ -42,7 +42,7 @@ def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Repo
     net = Classifier(
         config.model, len(material.cohort.classes), weights=config.model_weights, drop_rate=config.drop_rate
     )
-    speed_up_depthwise(net)
+    speed_up_depthwise(net, compute.autocast_dtype)
     net.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compiled:
         compile_networks(net, None, compute.device, reporter.say)
