@@ -264,7 +264,7 @@ def _retinamnist(found: Any) -> list[str]:
 
 def _ablation(runs: dict[str, Any]) -> list[str]:
     titles = {
-        "medtex": "all terms",
+        "full": "all terms",
         "no_local": "without L_local",
         "no_mid": "without L_mid",
         "no_budget": "without the budget",
@@ -276,12 +276,16 @@ def _ablation(runs: dict[str, Any]) -> list[str]:
         run = runs.get(f"{name}-0")
         if run:
             maps = run.get("saliency") or {}
+            origin = run.get("origin") or {}
+            made = [str(origin.get("created", ""))[:10], str(origin.get("device", "")).rpartition(", ")[2]]
             rows.append([
-                title, _number(run["student"]["auc_referable"]), _number(run["student_whole_picture"]["auc_referable"]),
-                _number(maps.get("pixel_auc")), _number(maps.get("pointing")), _number(maps.get("mean_area")),
+                title, _number(run["teacher"]["auc_referable"]), _number(run["student"]["auc_referable"]),
+                _number(run["student_whole_picture"]["auc_referable"]), _number(maps.get("pixel_auc")),
+                _number(maps.get("pointing")), _number(maps.get("mean_area")), ", ".join(filter(None, made)),
             ])  # fmt: skip
-    head = ["seed 0", "AUC under its mask", "whole picture", "pixel AUC", "pointing", "mean area"]
-    return ["## Ablation", "", *_table(head, rows), ""] if len(rows) > 1 else []
+    head = ["seed 0", "teacher", "AUC under its mask", "whole picture", "pixel AUC", "pointing", "mean area", "trained"]
+    said = "A row's students are to be compared where teacher, day and arithmetic are the same."
+    return ["## Ablation", "", said, "", *_table(head, rows), ""] if len(rows) > 1 else []
 
 
 def _time(runs: dict[str, Any]) -> list[str]:

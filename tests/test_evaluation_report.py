@@ -181,7 +181,7 @@ def test_of_a_whole_evaluation_nothing_is_missing_but_what_is() -> None:
     assert len(not_measured(changed)) == 2
 
 
-def test_the_curve_and_the_ablation_may_lie_beside_the_evaluation(tmp_path: Path) -> None:
+def test_the_curve_may_lie_beside_the_evaluation(tmp_path: Path) -> None:
     changed = full()
     (tmp_path / "curve.json").write_text(json.dumps(changed.pop("curve")))
     write_evaluation(tmp_path, changed)

@@ -161,6 +161,27 @@ def test_supervision_with_fewer_labels_is_held_against_ours_which_looks_at_none(
     assert all(claim.met for claim in claims_module.claims(runs, [], 2) if "fraction" in claim.asked)
 
 
+def test_an_ablation_says_by_which_teacher_when_and_in_which_arithmetic(page_module: Any) -> None:
+    def run(auc: float, day: str, device: str) -> dict[str, Any]:
+        table = {"auc_referable": auc}
+        origin = {"created": f"{day}T10:00:00+00:00", "device": device}
+        saliency = {"pixel_auc": 0.7, "mean_area": 0.2}
+        return {"student": table, "student_whole_picture": table, "teacher": table, "saliency": saliency} | {
+            "origin": origin
+        }
+
+    runs = {
+        "full-0": run(0.97, "2026-11-29", "CPU, 1 threads, fp32"),
+        "paper-0": {**run(0.96, "", ""), "saliency": {}, "origin": {}},
+    }
+    assert page_module._ablation(runs)[-3:-1] == [
+        "| all terms | 0.970 | 0.970 | 0.970 | 0.700 | - | 0.200 | 2026-11-29, fp32 |",
+        "| MED-TEX as published | 0.960 | 0.960 | 0.960 | - | - | - |  |",
+    ]
+    del runs["full-0"]
+    assert page_module._ablation(runs) == [], "a variant alone shows nothing"
+
+
 def test_nothing_measured_claims_nothing_and_says_so(claims_module: Any, page_module: Any, tmp_path: Path) -> None:
     assert claims_module.claims({}, [{}, {}], 3) == []
     page_module.write_page(tmp_path / "none", tmp_path / "page.md", 3, ["medtex-0"])

@@ -81,6 +81,7 @@ class Request:
     lesions_folder: str = ""
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    others: Mapping[str, Any] = field(default_factory=dict)  # tables made elsewhere: `ablation`, `curve`
 
 
 def evaluate(request: Request, out: Path, steps: Steps, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +115,7 @@ def evaluate(request: Request, out: Path, steps: Steps, provenance: dict[str, An
         "explanation": explanation,
         "lesions": lesions,
         "gallery": gallery,
+        **request.others,
         "warnings": list(request.warnings) + ([LESIONS_SEEN] if lesions else []),
     }
     write_json(out / "evaluation.json", evaluation)

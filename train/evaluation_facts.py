@@ -6,10 +6,15 @@ the expected form counts as not measured.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
+
+from medtex_edge.errors import DataError
+from medtex_edge.files import storage
 
 LOWER, HIGHER = "lower", "higher"
 
@@ -108,6 +113,21 @@ class Contender:
     kind: str
     best: dict[str, tuple[Figure, str]]  # measure -> the figure and its layer
     seconds: float | None
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """A JSON object of a file; None where there is no file. Raises `DataError` where it is something else."""
+    if not path.is_file():
+        return None
+    with storage(path, "read"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON: {error}", hint="make it again with the command that wrote it") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got a {type(value).__name__}", hint="make it again")
+    return value
 
 
 def figure(value: Any) -> Figure | None:

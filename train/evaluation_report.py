@@ -18,7 +18,7 @@ from medtex_edge.train import evaluation_checks as checks
 from medtex_edge.train import evaluation_tables as tables
 from medtex_edge.train import evaluation_words as words
 from medtex_edge.train import report_page as html
-from medtex_edge.train.evaluation_facts import beside, is_number, listed, table
+from medtex_edge.train.evaluation_facts import beside, is_number, listed, read_facts, table
 from medtex_edge.train.evaluation_pictures import draw
 from medtex_edge.train.evaluation_warnings import not_measured, warnings
 from medtex_edge.train.report_words import MAP_LIMITS, MAP_READING, MODEL_NAMES, NO_DEVICE, SYNTHETIC
@@ -79,15 +79,14 @@ def write_evaluation_report(folder: Path) -> Path:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """evaluation.json, with curve.json and ablation.json of the same folder where it holds none itself."""
-    evaluation = _json(folder / "evaluation.json")
+    """evaluation.json, with the curve.json of the same folder where it holds none itself."""
+    evaluation = read_facts(folder / "evaluation.json")
     if evaluation is None:
         raise DataError(
             f"{folder} holds no evaluation.json", hint="name a folder that `medtex-edge evaluate --out` wrote"
         )
-    for key in ("curve", "ablation"):
-        if key not in evaluation and (found := _json(folder / f"{key}.json")):
-            evaluation[key] = found
+    if "curve" not in evaluation and (found := read_facts(folder / "curve.json")):
+        evaluation["curve"] = found
     return evaluation
 
 
@@ -230,17 +229,3 @@ def _provenance(evaluation: Facts) -> list[str]:
         html.details("the command", str(evaluation["command"])) if evaluation.get("command") else "",
         html.details("evaluation.json: everything that was measured", json.dumps(everything, indent=1)),
     ]
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    with storage(path, "read"):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}", hint="make it again with `medtex-edge evaluate`") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got a {type(value).__name__}", hint="make it again")
-    return value

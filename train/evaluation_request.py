@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from medtex_edge.errors import TeacherError
+from medtex_edge.errors import DataError, TeacherError
 from medtex_edge.files import storage
 from medtex_edge.train.data import DataOptions
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluation import Judge, Request
+from medtex_edge.train.evaluation_beside import beside, read_curve
 from medtex_edge.train.evaluation_maps import Plan
 from medtex_edge.train.evaluator import EPOCHS, ask_student, evaluator_config, load_evaluator
 from medtex_edge.train.lesions import load_lesions
@@ -43,6 +45,8 @@ class Asking:
     image_folder: str | None = None
     accept: tuple[str, ...] = ()
     quick: bool = False
+    others: tuple[Path, ...] = ()
+    curve: Path | None = None
 
 
 def prepare(asking: Asking, subject: Subject, compute: Compute, console: Console) -> Request:
@@ -50,6 +54,7 @@ def prepare(asking: Asking, subject: Subject, compute: Compute, console: Console
     names = check_names(asking.against.split(","))
     _need_extra(names)
     options = _options(asking, subject)
+    others = _others(asking, subject)
     with storage(asking.out, "make"):
         asking.out.mkdir(parents=True, exist_ok=True)
     cache = asking.out.resolve().parent / ".photographs"
@@ -65,8 +70,22 @@ def prepare(asking: Asking, subject: Subject, compute: Compute, console: Console
     judge = _judge(asking, subject, spec if teacher else "", compute, console)
     return Request(
         subject, pictures, compute, Plan(names, asking.quick), teacher, spec, judge, lesions,
-        asking.masks.name if asking.masks else "", groups, (*_trained_on(subject, pictures), *words),
+        asking.masks.name if asking.masks else "", groups, (*_trained_on(subject, pictures), *words), others,
     )  # fmt: skip
+
+
+def _others(asking: Asking, subject: Subject) -> dict[str, Any]:
+    """What was measured before and stands in the same report."""
+    found: dict[str, Any] = {}
+    if asking.others:
+        if subject.kind != "run":
+            raise DataError(
+                "--beside compares runs; a bundle does not tell its settings", hint="evaluate the run folder"
+            )
+        found["ablation"] = beside(subject.path, asking.others)
+    if asking.curve is not None:
+        found["curve"] = read_curve(asking.curve, subject.fingerprint)
+    return found
 
 
 def _options(asking: Asking, subject: Subject) -> DataOptions:

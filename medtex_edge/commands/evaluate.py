@@ -41,6 +41,14 @@ BATCH = 32  # photographs that a bundle is asked about at once
     help="A run of `train --method masked` that judges the maps.  [default: one is trained into OUT/evaluator]",
 )
 @click.option("--evaluator-epochs", type=click.IntRange(0), help="Of training one; 0: none.  [default: 20]")
+@click.option(
+    "--beside",
+    "others",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Another run on the same photographs: a variant, a rival, another seed. Repeatable.",
+)
+@click.option("--curve", type=click.Path(path_type=Path), help="What `medtex-edge curve --out` wrote.")
 @click.option("--group-column", "groups", multiple=True, help="CSV column with camera or site. Repeatable.")
 @click.option("--image-column", help="CSV column with the file names.  [default: the run's, or image]")
 @click.option("--label-column", help="CSV column with grades or class names.  [default: the run's, or label]")
