@@ -182,6 +182,22 @@ def test_an_ablation_says_by_which_teacher_when_and_in_which_arithmetic(page_mod
     assert page_module._ablation(runs) == [], "a variant alone shows nothing"
 
 
+def test_a_rival_is_held_against_ours_by_the_same_teacher(page_module: Any) -> None:
+    def run(auc: float, teacher: float) -> dict[str, Any]:
+        row = {"auc_referable": auc, "auc_referable_interval": [0.9, 1.0], "accuracy": 0.6, "qwk": 0.8}
+        return {"student": row, "student_whole_picture": row, "teacher": {**row, "auc_referable": teacher}}
+
+    runs = {"teacher-0": run(0, 0.96), "medtex-0": run(0.98, 0.96), "hinton-0": run(0.97, 0.96)}
+    runs |= {"vid-0": run(0.95, 0.97), "paper-0": run(0.94, 0.99), "full-0": run(0.975, 0.97)}
+    cells = {
+        row.split(" | ")[0].strip("| "): row.split(" | ")[-1].strip("| ") for row in page_module._students(runs, 1)
+    }
+    assert cells["teacher (EfficientNet-Lite2)"] == "+0.020 (n = 1)"
+    assert cells["Hinton distillation"] == "+0.010 (n = 1)"
+    assert cells["VID"] == "+0.025 (n = 1), where ours by the same teacher has 0.975"
+    assert cells["MED-TEX as published"] == "-", "nothing of ours had that teacher"
+
+
 def test_nothing_measured_claims_nothing_and_says_so(claims_module: Any, page_module: Any, tmp_path: Path) -> None:
     assert claims_module.claims({}, [{}, {}], 3) == []
     page_module.write_page(tmp_path / "none", tmp_path / "page.md", 3, ["medtex-0"])
