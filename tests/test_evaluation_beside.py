@@ -14,7 +14,7 @@ from medtex_edge.cli import main
 from medtex_edge.errors import DataError
 from medtex_edge.files import write_json
 from medtex_edge.train.config import METHOD_WEIGHTS, TrainConfig, Weights
-from medtex_edge.train.evaluation_beside import beside, read_curve, variant
+from medtex_edge.train.evaluation_beside import other_runs, read_curve, variant
 from medtex_edge.train.run_folder import load_run
 
 
@@ -62,7 +62,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_seeds_are_one_row_in_order_and_the_evaluated_run_comes_first(place: Path) -> None:
-    found = beside(place / "ours-1", [place / "no_local", place / "ours-0"])
+    found = other_runs(place / "ours-1", [place / "no_local", place / "ours-0"])
     assert found["rows"] == [
         {"name": "ours", "auc_referable": [0.91, 0.92], "pixel_auc": [0.77, 0.78], "mean_area": [0.2, 0.2]},
         {"name": "without L_local", "auc_referable": [0.9], "pixel_auc": [0.5], "mean_area": [0.2]},
@@ -70,16 +70,16 @@ def test_seeds_are_one_row_in_order_and_the_evaluated_run_comes_first(place: Pat
 
 
 def test_maps_measured_on_other_lesions_do_not_stand_beside_ours(place: Path) -> None:
-    rows = beside(place / "ours-0", [place / "elsewhere"])["rows"]
+    rows = other_runs(place / "ours-0", [place / "elsewhere"])["rows"]
     assert rows[1] == {"name": "without total variation", "auc_referable": [0.93], "mean_area": [0.2]}
 
 
 def test_runs_on_other_photographs_are_refused(place: Path) -> None:
     write_run(place / "foreign", write_photographs(place / "others", 25))
     with pytest.raises(DataError, match="other photographs"):
-        beside(place / "ours-0", [place / "foreign"])
+        other_runs(place / "ours-0", [place / "foreign"])
     with pytest.raises(DataError, match="nowhere"):
-        beside(place / "ours-0", [place / "nowhere"])
+        other_runs(place / "ours-0", [place / "nowhere"])
 
 
 def _curve(**changes: Any) -> dict[str, Any]:

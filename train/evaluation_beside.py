@@ -29,7 +29,7 @@ MEASURES = {
 }  # fmt: skip
 
 
-def beside(mine: Path, others: Sequence[Path]) -> dict[str, Any]:
+def other_runs(mine: Path, others: Sequence[Path]) -> dict[str, Any]:
     """The table `ablation` of evaluation.json: {"rows": [{"name", MEASURE: [one value per seed]}]}, `mine` first.
 
     Raises `DataError` for what is no finished run, or was measured on other photographs.

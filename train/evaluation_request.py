@@ -14,7 +14,7 @@ from medtex_edge.files import storage
 from medtex_edge.train.data import DataOptions
 from medtex_edge.train.device import Compute
 from medtex_edge.train.evaluation import Judge, Request
-from medtex_edge.train.evaluation_beside import beside, read_curve
+from medtex_edge.train.evaluation_beside import other_runs, read_curve
 from medtex_edge.train.evaluation_maps import Plan
 from medtex_edge.train.evaluator import EPOCHS, ask_student, evaluator_config, load_evaluator
 from medtex_edge.train.lesions import load_lesions
@@ -82,7 +82,7 @@ def _others(asking: Asking, subject: Subject) -> dict[str, Any]:
             raise DataError(
                 "--beside compares runs; a bundle does not tell its settings", hint="evaluate the run folder"
             )
-        found["ablation"] = beside(subject.path, asking.others)
+        found["ablation"] = other_runs(subject.path, asking.others)
     if asking.curve is not None:
         found["curve"] = read_curve(asking.curve, subject.fingerprint)
     return found
