@@ -440,6 +440,15 @@ def test_what_the_callback_raises_stops_the_build_and_comes_out(
     assert build(rtx, graph(), capability="8.6").plan
 
 
+@pytest.fixture
+def python_hears_ctrl_c() -> Iterator[None]:
+    """As in the foreground; what a shell starts in the background is deaf to it, tests too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_hears_ctrl_c")
 def test_ctrl_c_stops_the_build_wherever_it_falls(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
     calls = []
