@@ -143,7 +143,7 @@ def test_the_less_data_curve_is_compared_in_pairs_and_losing_is_a_negative_numbe
 def test_an_ablation_names_the_variants_that_do_as_well() -> None:
     changed = full()
     changed["ablation"]["rows"][1]["auc_referable"] = [0.95, 0.95, 0.95]
-    assert "not better than without random masks (0.950)" in sentence(summary(changed), "Ablation, AUC")
+    assert "not better than without random masks (0.950)" in sentence(summary(changed), "Beside other trainings, AUC")
 
 
 def test_a_drawn_cohort_is_said_before_everything_else(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def cost(found: Facts) -> str:
 
 
 def ablation(evaluation: Facts) -> list[str]:
-    """Which variants are not worse than the whole method, the question that an ablation asks."""
+    """Which variants and rivals are not worse than what is evaluated, the question that an ablation asks."""
     rows = [table(row) for row in listed(table(evaluation.get("ablation")).get("rows"))]
     found = []
     for key, title in (("auc_referable", "AUC"), ("pixel_auc", "pixel AUC"), ("pointing", "pointing")):
@@ -106,7 +106,7 @@ def ablation(evaluation: Facts) -> list[str]:
         (name, mine), *others = means
         better = [f"{other} ({value:.3f})" for other, value in others if value >= mine]
         words = f"not better than {', '.join(better)}" if better else f"better than {_all_of(len(others))}"
-        found.append(f"Ablation, {title}: {name} ({mine:.3f}) is {words}, in the mean over the seeds.")
+        found.append(f"Beside other trainings, {title}: {name} ({mine:.3f}) is {words}, in the mean over the seeds.")
     return found
 
 
@@ -154,4 +154,4 @@ def percents(value: Figure) -> str:
 
 
 def _all_of(count: int) -> str:
-    return f"each of the {count} variants" if count > 1 else "the one variant"
+    return f"each of the {count} others" if count > 1 else "the other"

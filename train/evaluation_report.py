@@ -53,7 +53,7 @@ def write_evaluation_report(folder: Path) -> Path:
         ("lesions", "Against lesions marked by hand", _lesions(lesions)),
         ("checks", "Leakage and randomisation", _checks(explanation)),
         ("curve", "With fewer labels", _curve(evaluation, pictures)),
-        ("ablation", "Ablation", _ablation(evaluation, pictures)),
+        ("ablation", "Beside other trainings", _ablation(evaluation, pictures)),
         ("cost", "What it costs", [tables.cost_table(table(evaluation.get("cost")))]),
         ("gallery", "Gallery", _cases(folder, evaluation, tuple(_ROLES))),
         ("reading", "How to read a map", [html.bullets(MAP_READING), html.bullets(MAP_LIMITS)]),
