@@ -297,7 +297,7 @@ def _ablation(runs: dict[str, Any]) -> list[str]:
                 _number(maps.get("pointing")), _number(maps.get("mean_area")), ", ".join(filter(None, made)),
             ])  # fmt: skip
     head = ["seed 0", "teacher", "AUC under its mask", "whole picture", "pixel AUC", "pointing", "mean area", "trained"]
-    said = "A row's students are to be compared where teacher, day and arithmetic are the same."
+    said = "Rows are to be compared where teacher, day and arithmetic are the same."
     return ["## Ablation", "", said, "", *_table(head, rows), ""] if len(rows) > 1 else []
 
 
