@@ -74,6 +74,13 @@ def test_maps_measured_on_other_lesions_do_not_stand_beside_ours(place: Path) ->
     assert rows[1] == {"name": "without total variation", "auc_referable": [0.93], "mean_area": [0.2]}
 
 
+def test_a_figure_that_is_no_number_is_left_out(place: Path) -> None:
+    (place / "no_local" / "metrics.json").write_text(
+        '{"student": {"auc_referable": NaN}, "saliency": {"pointing": "1"}}'
+    )
+    assert other_runs(place / "ours-0", [place / "no_local"])["rows"][1] == {"name": "without L_local"}
+
+
 def test_runs_on_other_photographs_are_refused(place: Path) -> None:
     write_run(place / "foreign", write_photographs(place / "others", 25))
     with pytest.raises(DataError, match="other photographs"):
@@ -91,7 +98,10 @@ def test_a_curve_is_read_from_its_file_or_its_folder(tmp_path: Path) -> None:
     assert read_curve(tmp_path, "abc") == read_curve(tmp_path / "curve.json", "") == _curve()
 
 
-@pytest.mark.parametrize("found", [None, _curve(kind="evaluation"), [1], "{", _curve(data_fingerprint="def")])
+@pytest.mark.parametrize(
+    "found",
+    [None, _curve(kind="evaluation"), [1], "{", _curve(data_fingerprint="def"), _curve(methods=[{"a": float("nan")}])],
+)
 def test_what_is_no_curve_of_these_photographs_is_refused(found: Any, tmp_path: Path) -> None:
     if found is not None:
         (tmp_path / "curve.json").write_text(found if isinstance(found, str) else json.dumps(found))

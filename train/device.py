@@ -40,7 +40,7 @@ class Compute:
 
 def choose(precision: str = "auto") -> Compute:
     """The GPU where there is one, of several processes each its own. `auto`: bf16 where the hardware multiplies in it,
-    else fp16 on GPUs, fp32 on CPUs."""
+    else fp16 on GPUs, fp32 on CPUs. On a CPU this process keeps freed memory from now on."""
     device = group().device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         if device.type == "cuda":

@@ -6,6 +6,7 @@ what its settings change, and runs that differ by their seed alone are one row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from medtex_edge.errors import DataError
 from medtex_edge.train.config import METHOD_WEIGHTS, TrainConfig
 from medtex_edge.train.curve import TITLES
-from medtex_edge.train.evaluation_facts import read_facts
+from medtex_edge.train.evaluation_facts import is_number, read_facts
 from medtex_edge.train.run_folder import Run, load_run
 
 WITHOUT = {
@@ -62,6 +63,13 @@ def variant(config: TrainConfig, whole: TrainConfig) -> str:
     return ", ".join(said) or TITLES[whole.method]
 
 
+def all_finite(value: Any) -> bool:
+    """Whether every number in a JSON value is one."""
+    if isinstance(value, dict | list):
+        return all(map(all_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _measured(runs: Sequence[Run], first: Run) -> dict[str, list[float]]:
     masks = (first.metrics.get("saliency") or {}).get("masks")
     found: dict[str, list[float]] = {}
@@ -70,7 +78,7 @@ def _measured(runs: Sequence[Run], first: Run) -> dict[str, list[float]]:
             table = run.metrics.get(part) or {}
             # Other lesion masks than ours tell nothing beside ours.
             comparable = key not in ("pixel_auc", "pointing") or table.get("masks") == masks
-            if comparable and isinstance(value := table.get(key), int | float):
+            if comparable and is_number(value := table.get(key)):
                 found.setdefault(measure, []).append(float(value))
     return found
 
@@ -84,6 +92,8 @@ def read_curve(path: Path, fingerprint: str) -> dict[str, Any]:
     found = read_facts(file)
     if found is None or found.get("kind") != "curve":
         raise DataError(f"{file} is no less-data curve", hint="name a folder that `medtex-edge curve --out` wrote")
+    if not all_finite(found):
+        raise DataError(f"{file} holds a number that is none (NaN or infinite)", hint="make it again")
     if fingerprint and found.get("data_fingerprint") not in (None, fingerprint):
         raise DataError(f"{file} was measured on other photographs than the run that it is to stand beside")
     return found
