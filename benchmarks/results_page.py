@@ -281,6 +281,8 @@ def _ablation(runs: dict[str, Any]) -> list[str]:
         "no_local": "without L_local",
         "no_mid": "without L_mid",
         "no_budget": "without the budget",
+        # Not a job: trained beside the next row, since the teacher of the others was gone by then.
+        "full_again": "all terms, by the next row's teacher",
         "no_tv": "without total variation",
         "paper": "MED-TEX as published",
     }

@@ -38,16 +38,16 @@ from medtex_edge.train.teacher_run import train_teacher
 
 # Different in size and input rather than in seed alone; what was tried: docs/measurements.md.
 TEACHERS = (
-    TeachConfig(model="tf_efficientnet_lite0", size=96, epochs=8, batch=32),
-    TeachConfig(model="tf_efficientnet_lite2", size=96, epochs=7, batch=32, seed=1),
-    TeachConfig(model="tf_efficientnet_lite0", size=64, epochs=8, batch=32, seed=2),
+    TeachConfig(model="tf_efficientnet_lite0", size=96, epochs=14, batch=32),
+    TeachConfig(model="tf_efficientnet_lite2", size=96, epochs=14, batch=32, seed=1),
+    TeachConfig(model="tf_efficientnet_lite0", size=128, epochs=14, batch=32, seed=2),
 )
 # A coarser baseline than for large photographs: a grid of 14 would show half of 28 pixels' detail.
 STUDENT = TrainConfig(
     student="tf_efficientnet_lite0",
     size=96,
-    epochs=8,
-    joint_epochs=6,
+    epochs=16,
+    joint_epochs=8,
     batch=32,
     baseline_grid=7,
     budget=0.4,

@@ -10,6 +10,8 @@ PUBLISHED = {
     "Google AutoML Vision": {"auc": 0.750, "accuracy": 0.531},
     "best tuned ResNet-18 found": {"auc": 0.759, "accuracy": 0.545},
 }
+# Ours when the test split was opened before, with shorter trainings: whoever opens it again has seen this.
+EARLIER = ({"auc": 0.738, "accuracy": 0.539},)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -25,6 +27,8 @@ def table(result: dict[str, Any]) -> str:
     for who, words in (("student", "ours, mean, as deployed"), ("teacher", "its teacher")):
         mean = result["mean"][split][who]
         lines.append(f"| {words} | {mean['auc_macro']['mean']:.3f} | {mean['accuracy']['mean']:.3f} |")
+    if split == "test":
+        lines += ["", *(_earlier(row) for row in EARLIER)]
     cost = result["cost"]
     lines += ["", "| | parameters | multiply-adds |", "|---|---|---|"]
     for key, words in (("student", "student"), ("explainer", "explainer"), ("resnet18_28px", "ResNet-18 at 28 px")):
@@ -35,3 +39,8 @@ def table(result: dict[str, Any]) -> str:
 def _figure(metrics: dict[str, Any], key: str) -> str:
     low, high = metrics[f"{key}_interval"]
     return f"{metrics[key]:.3f} ({low:.3f}-{high:.3f})"
+
+
+def _earlier(row: dict[str, float]) -> str:
+    reached = f"AUC {row['auc']:.3f}, accuracy {row['accuracy']:.3f}"
+    return f"The split had been opened before, for shorter trainings: {reached} as deployed, in the mean."
