@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Sizes that make a classifier which needs the lesions, in minutes, on two cores. Not the defaults of a real training.
-PHOTOGRAPHS, PHOTOGRAPH_SIDE = 240, 320
+PHOTOGRAPHS, PHOTOGRAPH_SIDE = 200, 320
 SIDE = 128
 FRAMES, FRAME_SIDE, FRAMES_PER_SECOND = 150, 480, 25.0
 SEED = 7
@@ -44,13 +44,13 @@ STEPS = (
         "A student and its explainer, taught by it",
         "runs/student/report.html",
         ("train", *_DATA, "--teacher", "runs/teacher", "--masks", "photographs", "--size", f"{SIDE}",
-         "--epochs", "10", "--joint-epochs", "5", "--out", "runs/student"),
+         "--epochs", "9", "--joint-epochs", "4", "--out", "runs/student"),
     ),
     Step(
         "Are answers and maps worth anything? An independent judge, a rival, and the exact masks",
         "evaluation/report.html",
         ("evaluate", "runs/student", "--masks", "photographs", "--against", "gradcam", "--quick",
-         "--evaluator-epochs", "5", "--out", "evaluation"),
+         "--evaluator-epochs", "4", "--out", "evaluation"),
     ),
     Step(
         "One file of the pair, compared with PyTorch",
@@ -66,7 +66,7 @@ STEPS = (
     ),
 )  # fmt: skip
 PRODUCTS = (
-    ("photographs", "photographs/", "240 drawn ones, their grades and lesion masks"),
+    ("photographs", "photographs/", f"{PHOTOGRAPHS} drawn ones, their grades and lesion masks"),
     ("teacher", "runs/teacher/", ""),
     ("student and explainer", "runs/student/", ""),
     ("report", "evaluation/report.html", "open it in a browser"),
