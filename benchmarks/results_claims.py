@@ -102,6 +102,15 @@ def aucs(runs: dict[str, Any], name: str, seeds: int, part: str = "student") -> 
     return {s: runs[f"{name}-{s}"][part]["auc_referable"] for s in range(seeds) if f"{name}-{s}" in runs}
 
 
+def over(values: Iterable[Any], digits: int = 3) -> str:
+    """The mean and, of several, each; "-" of none."""
+    found = [float(v) for v in values if v is not None]
+    if not found:
+        return "-"
+    each = ", ".join(f"{v:.{digits}f}" for v in found)
+    return f"{np.mean(found):.{digits}f} ({each})" if len(found) > 1 else each
+
+
 def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
     ours = aucs(runs, "medtex", seeds)
     found = []
@@ -183,18 +192,15 @@ def _cost(evaluations: Sequence[Any], slim: Any) -> list[Claim]:
     found.append(
         Claim(f"explainer at most {EXPLAINER_SHARE:.0%} of the student", f"{part:.0%}", part <= EXPLAINER_SHARE)
     )
-    timed = [e["cost"]["onnxruntime"]["ratio"] for e in evaluations if (e.get("cost") or {}).get("onnxruntime")]
+    timed, after = (
+        [e["cost"][key]["ratio"] for e in evaluations if (e.get("cost") or {}).get(key)]
+        for key in ("onnxruntime", "gradcam_torch")
+    )
     if timed:
-        after = [e["cost"]["gradcam_torch"]["ratio"] for e in evaluations if (e.get("cost") or {}).get("gradcam_torch")]
-        said = f"{_seeds(timed)}; Grad-CAM in PyTorch {_seeds(after)}" if after else _seeds(timed)
+        said = over(timed, 2) + (f"; Grad-CAM in PyTorch {over(after, 2)}" if after else "")
         asked = f"class and map at most {MAP_TIME} times the time of the class alone, in ONNX Runtime"
         found.append(Claim(asked, said, float(np.mean(timed)) <= MAP_TIME))
     return found
-
-
-def _seeds(values: Sequence[float]) -> str:
-    each = ", ".join(f"{value:.2f}" for value in values)
-    return f"{np.mean(values):.2f} ({each})" if len(values) > 1 else each
 
 
 def _maps(evaluations: Sequence[Any]) -> list[Claim]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from results_claims import (
     by_fraction,
     claims,
     explained,
+    over,
     paired,
     with_fewer_labels,
 )
@@ -141,8 +142,8 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
         intervals = [row["auc_referable_interval"] for row in by_seed.values() if row["auc_referable_interval"]]
         low, high = (np.mean([i[k] for i in intervals]) for k in (0, 1))
         rows.append([
-            title, _over(aucs.values()), f"{low:.3f}-{high:.3f}", _over((r["accuracy"] for r in by_seed.values()), 2),
-            _over((r["qwk"] for r in by_seed.values()), 2), "" if name.startswith("medtex") else apart,
+            title, over(aucs.values()), f"{low:.3f}-{high:.3f}", over((r["accuracy"] for r in by_seed.values()), 2),
+            over((r["qwk"] for r in by_seed.values()), 2), "" if name.startswith("medtex") else apart,
         ])  # fmt: skip
     head = ["", "AUC referable", "mean 95 % interval", "accuracy", "kappa", "ours minus this, paired"]
     return ["## The answer", "", *_table(head, rows), ""]
@@ -236,9 +237,9 @@ def _labels(runs: dict[str, Any], seeds: int) -> list[str]:
     ours = aucs(runs, "medtex", seeds)
     if not supervised or not ours:
         return []
-    alone = [_over(values.values()) for values in supervised.values()]
+    alone = [over(values.values()) for values in supervised.values()]
     apart = [paired([ours[s] - values[s] for s in values if s in ours]) for values in supervised.values()]
-    rows = [["supervised", *alone], ["ours", *([_over(ours.values())] * len(apart))], ["ours minus supervised", *apart]]
+    rows = [["supervised", *alone], ["ours", *([over(ours.values())] * len(apart))], ["ours minus supervised", *apart]]
     return [
         "## Less data", "",
         "AUC referable with a fraction of the labels, each student trained in as many steps. Ours is the same student "
@@ -256,7 +257,7 @@ def _curve(curve: Any) -> list[str]:
     for method, found in curve["methods"].items():
         cells = []
         for fraction, values in points[method].items():
-            text = _over(values.values())
+            text = over(values.values())
             if method != "supervised" and "supervised" in points:
                 against = points["supervised"][fraction]
                 text += f"; {paired([values[s] - against[s] for s in values if s in against])}"
@@ -319,14 +320,6 @@ def _json(path: Path) -> Any:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else math.nan
-
-
-def _over(values: Iterable[Any], digits: int = 3) -> str:
-    found = [float(v) for v in values if v is not None]
-    if not found:
-        return "-"
-    each = ", ".join(f"{v:.{digits}f}" for v in found)
-    return f"{np.mean(found):.{digits}f} ({each})" if len(found) > 1 else each
 
 
 def _number(value: Any) -> str:

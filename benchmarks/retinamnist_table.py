@@ -11,7 +11,9 @@ PUBLISHED = {
     "best tuned ResNet-18 found": {"auc": 0.759, "accuracy": 0.545},
 }
 # Ours when the test split was opened before, with shorter trainings: whoever opens it again has seen this.
-EARLIER = ({"auc": 0.738, "accuracy": 0.539},)
+EARLIER = (
+    "The split had been opened before, for shorter trainings: AUC 0.738, accuracy 0.539 as deployed, in the mean."
+)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -28,7 +30,7 @@ def table(result: dict[str, Any]) -> str:
         mean = result["mean"][split][who]
         lines.append(f"| {words} | {mean['auc_macro']['mean']:.3f} | {mean['accuracy']['mean']:.3f} |")
     if split == "test":
-        lines += ["", *(_earlier(row) for row in EARLIER)]
+        lines += ["", EARLIER]
     cost = result["cost"]
     lines += ["", "| | parameters | multiply-adds |", "|---|---|---|"]
     for key, words in (("student", "student"), ("explainer", "explainer"), ("resnet18_28px", "ResNet-18 at 28 px")):
@@ -39,8 +41,3 @@ def table(result: dict[str, Any]) -> str:
 def _figure(metrics: dict[str, Any], key: str) -> str:
     low, high = metrics[f"{key}_interval"]
     return f"{metrics[key]:.3f} ({low:.3f}-{high:.3f})"
-
-
-def _earlier(row: dict[str, float]) -> str:
-    reached = f"AUC {row['auc']:.3f}, accuracy {row['accuracy']:.3f}"
-    return f"The split had been opened before, for shorter trainings: {reached} as deployed, in the mean."
