@@ -28,6 +28,8 @@ from medtex_edge.train.processes import Group, slice_size
 
 pytest.importorskip("accelerate", reason="several processes need accelerate: pip install 'medtex-edge[train]'")
 WORKER = Path(scale_worker.__file__)
+GONE = "another process of this training ended without a word"
+ENDED = "this training was ended from outside (SIGTERM)"
 
 
 def _launch(arguments: list[str], count: int = 2) -> subprocess.CompletedProcess[str]:
@@ -98,14 +100,16 @@ def test_a_run_of_two_processes_goes_on_with_one(alone: dict[str, Any], tmp_path
     [
         ("fail", "this process has had enough"),
         ("nan", "the loss became nan in only, epoch 1, by label, size"),
-        ("vanish", "another process of this training ended without a word"),
+        ("vanish", GONE),
+        ("vanish far", ENDED),
     ],
 )
 def test_what_fails_in_one_process_ends_all_with_one_error(tmp_path: Path, mode: str, said: str) -> None:
     done = _two(tmp_path, mode)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert errors == [f"error: {said}"]
+    # Who sees first that a process is gone, the other one or the launcher, is a race; one of them says so.
+    assert errors in [[f"error: {each}"] for each in ((GONE, ENDED) if said == GONE else (said,))], done.stderr
     assert not (tmp_path / "found.json").exists()
 
 

@@ -7,6 +7,8 @@ environment; started plainly there is one process, and nothing here communicates
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,12 +42,16 @@ class Group:
 
 
 ALONE = Group()
+AFTER_A_LOSS = (
+    "look for a lack of memory (dmesg) or a machine that is gone; "
+    "the same command goes on after the last finished epoch"
+)
 
 
 @cache
 def group() -> Group:
     """The processes of this training; the first call joins them (nccl between GPUs, gloo between CPUs)."""
-    if not any(os.environ.get(name, "1") not in ("", "1") for name in SIZES):
+    if not _several():
         return ALONE
     from accelerate import PartialState
 
@@ -116,19 +122,24 @@ def slice_size(batch: int) -> int:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Of several processes that fail, the first speaks; the others end silently, with the same exit code."""
+    """Of several processes that fail, the first speaks; the others end silently, with the same exit code.
+
+    A launcher that sees one process gone ends the others by SIGTERM, at any moment: they say so before they go.
+    """
     try:
-        yield
+        with _told_to_end():
+            yield
     except (Exception, KeyboardInterrupt) as error:
         if group().count == 1:
             raise
         if not _first_to_fail():
             raise _silence(error) from error
-        if isinstance(error, RuntimeError) and not isinstance(error, MedtexError) and _is_lost_peer(error):
+        if _lost_a_peer(error):
+            raise MedtexError("another process of this training ended without a word", hint=AFTER_A_LOSS) from error
+        if isinstance(error, _ToldToEnd):
             raise MedtexError(
-                "another process of this training ended without a word",
-                hint="look for a lack of memory (dmesg) or a machine that is gone; "
-                "the same command goes on after the last finished epoch",
+                "this training was ended from outside (SIGTERM)",
+                hint=f"its launcher does that when one process ends without a word: {AFTER_A_LOSS}",
             ) from error
         raise
 
@@ -139,6 +150,10 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def _several() -> bool:
+    return any(os.environ.get(name, "1") not in ("", "1") for name in SIZES)
+
+
 def _first_to_fail() -> bool:
     try:
         store: Any = dist.distributed_c10d._get_default_store()
@@ -147,12 +162,41 @@ def _first_to_fail() -> bool:
         return True
 
 
+class _ToldToEnd(KeyboardInterrupt):
+    """SIGTERM: an interruption like Ctrl-C, whose sender is another program."""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """The first SIGTERM in the block raises `_ToldToEnd`; one after the block failed leaves it time to say why."""
+    if not _several() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tell(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _ToldToEnd
+
+    before = signal.signal(signal.SIGTERM, tell)
+    try:
+        yield
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    signal.signal(signal.SIGTERM, before)
+
+
 def _silence(error: BaseException) -> BaseException:
     from click.exceptions import Exit
 
     return Exit(error.exit_code if isinstance(error, MedtexError) else 1)
 
 
-def _is_lost_peer(error: RuntimeError) -> bool:
+def _lost_a_peer(error: BaseException) -> bool:
+    """Whether the error, or what was being handled when it came, is that of talking to a process that is gone."""
+    if isinstance(error, _ToldToEnd) and error.__context__ is not None:
+        return _lost_a_peer(error.__context__)
+    if not isinstance(error, RuntimeError) or isinstance(error, MedtexError):
+        return False
     words = str(error).lower()
     return isinstance(error, dist.DistError) or "gloo" in words or "connection" in words or "nccl" in words
