@@ -27,6 +27,7 @@ from medtex_edge.train.rivals import layers
 
 REPEATS = 30
 WARM_UP = 3
+PAUSE_S = 0.03  # threads of the one before go on spinning on the cores for a while
 
 
 class StudentAlone(nn.Module):
@@ -78,6 +79,8 @@ def graph_times(graphs: Mapping[str, bytes], contract: Contract, *, repeats: int
 def _by_onnxruntime(model: MedTex, image: Any, threads: int) -> dict[str, Callable[[], object]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for their session's next turn by spinning would take the processor from the other one's turn.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graphs = {
         "student": to_onnx(StudentAlone(model).eval(), model.size, OUTPUT_NAMES[:1]),
         "both": to_onnx(Deployed(model), model.size),
@@ -130,6 +133,7 @@ def _interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[st
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(WARM_UP + repeats):
         for name, run in runs.items():
+            time.sleep(PAUSE_S)
             start = time.perf_counter()
             run()
             if turn >= WARM_UP:
