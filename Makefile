@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard runtime/native/*.cpp runtime/native/*.hpp)
 SANITIZERS := thread address,undefined,float-cast-overflow
-# One thread per library in tests: they would otherwise fight over the cores, and rounding would depend on them.
 DATA ?= ../shared/data
 RESULTS ?= runs/results
 # On a Jetson, or where pycuda is installed already: make gpu-check GPU_PYTHON=python3
 GPU_PYTHON ?= $(BIN)/python
+# Two test files at a time, one thread per library: they would otherwise fight over the cores, and rounding would
+# depend on them.
+WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
@@ -31,7 +33,7 @@ demo: $(STAMP)
 	$(BIN)/medtex-edge demo
 
 test: check
-	$(ONE_THREAD) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
