@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ def _weights(**changes: float) -> TrainConfig:
 )
 def test_a_run_is_named_by_what_it_changes(config: TrainConfig, words: str) -> None:
     assert variant(config, CONFIG) == words
+
+
+@pytest.mark.parametrize("term", asdict(Weights()))
+def test_a_run_without_any_one_term_is_named_by_it(term: str) -> None:
+    assert variant(_weights(**{term: 0.0}), _weights(**{term: 1.0})).startswith("without ")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from medtex_edge.errors import SettingsError
 from medtex_edge.train import draws, processes
 from medtex_edge.train.augment import Augment
 from medtex_edge.train.batches import batches
-from medtex_edge.train.masks import random_masks
+from medtex_edge.train.masks import random_masks, random_shares
 from medtex_edge.train.processes import Group, slice_size
 
 pytest.importorskip("accelerate", reason="several processes need accelerate: pip install 'medtex-edge[train]'")
@@ -143,9 +143,9 @@ def test_the_train_command_under_torchrun_writes_one_run_with_the_same_losses(tm
 def test_each_process_draws_its_own_rows_of_what_one_would_draw() -> None:
     augment, x = Augment(), torch.rand(12, 3, 16, 16)
 
-    def drawn(index: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def drawn(index: int, count: int) -> tuple[torch.Tensor, ...]:
         with draws.step(index, count, 1, 2, 3):
-            return augment(x[index::count]), random_masks(12 // count, 8)
+            return augment(x[index::count]), random_masks(12 // count, 8), random_shares(12 // count)
 
     whole = drawn(0, 1)
     assert float((whole[0] - x).abs().max()) > 0.1

@@ -12,6 +12,9 @@ All but `masked` take the same number of steps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -21,11 +24,13 @@ from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.device import Compute
 from medtex_edge.train.draws import last
 from medtex_edge.train.evaluate import BATCH
+from medtex_edge.train.explainer import joined
 from medtex_edge.train.fit import Batch, Phase, batches
 from medtex_edge.train.label_loss import LabelLoss
-from medtex_edge.train.masks import random_masks
+from medtex_edge.train.masks import NESTED, nested_masks, random_masks, random_shares
 from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_out, l_soft, total_variation
+from medtex_edge.train.objective import LLocal, LMid, beyond_budget, l_order, l_out, l_soft, total_variation
+from medtex_edge.train.student import Classifier
 from medtex_edge.train.teacher import Answer, Teacher, to_size
 
 
@@ -52,8 +57,10 @@ class Steps:
         val: Photos,
         compute: Compute,
         label: LabelLoss | None = None,
+        referable: tuple[int, ...] = (),
     ) -> None:
         self.label = label or LabelLoss()
+        self.referable = referable
         self.config, self.teacher, self.augment, self.val, self.compute = (
             config,
             teacher,
@@ -126,7 +133,19 @@ class Steps:
             **self._local(d, evidence, answer),
             # The budget moves the level alone: a severe photograph may hold evidence all over, and should say so.
             **self._price(m, torch.sigmoid(d.model.explainer.logits(evidence.detach()))),
+            **self._order(d, x, evidence, answer.probabilities),
         }
+
+    def _order(
+        self, d: Distillation, x: Tensor, evidence: Tensor, p: Tensor, shares: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        weight = self.config.weights.order
+        if not weight:
+            return {}
+        shares = random_shares(len(x), device=x.device) if shares is None else shares
+        with asked_alone(d.model.student) as student:
+            logits = student(d.model.masked(x, nested_masks(joined(evidence), shares)))
+        return {"order": weight * l_order(p, logits, self.referable)}
 
     def _local(self, d: Distillation, evidence: Tensor, answer: Answer) -> dict[str, Tensor]:
         if d.local is None:
@@ -261,7 +280,10 @@ class Steps:
             size.append((float(m.mean()), len(x)))
             penalty = w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
             local = w.local * d.local(evidence, p) if d.local is not None else 0.0
-            cost.append((float(penalty + local), len(x)))
+            shares = torch.linspace(*NESTED, len(x), device=x.device)
+            with self.compute.autocast():
+                order = self._order(d, x, evidence, p, shares)
+            cost.append((float(penalty + local + sum(order.values())), len(x)))
         # The cost counts too: an open mask answers best and explains nothing.
         return {"val_out": _mean(out), "val_area": _mean(size), "val_loss": w.out * _mean(out) + _mean(cost)}
 
@@ -280,6 +302,21 @@ class Steps:
 def _distillation(module: nn.Module) -> Distillation:
     assert isinstance(module, Distillation)
     return module
+
+
+@contextmanager
+def asked_alone(student: Classifier) -> Iterator[Classifier]:
+    """The student as a judge: its answer reaches the explainer, and neither weights nor batch statistics learn."""
+    weights, training = [w for w in student.parameters() if w.requires_grad], student.training
+    student.eval()
+    for w in weights:
+        w.requires_grad_(False)
+    try:
+        yield student
+    finally:
+        student.train(training)
+        for w in weights:
+            w.requires_grad_(True)
 
 
 def _taught(d: Distillation) -> list[nn.Parameter]:

@@ -75,21 +75,21 @@ class Explainer(nn.Module):
 
     def logits(self, evidence: Tensor) -> Tensor:
         """(N, K, h, w) -> (N, 1, h, w): evidence for any class, cut at the learnt level."""
-        return self.log_scale.exp() * _joined(evidence) + self.shift
+        return self.log_scale.exp() * joined(evidence) + self.shift
 
     @torch.no_grad()
     def open_to(self, evidence: Tensor, budget: float) -> None:
         """Set the level so that of `evidence` (N, K, h, w) about the fraction `budget` is open."""
-        joined = _joined(evidence.float())
-        level = np.quantile(joined.cpu().numpy(), 1 - budget)
-        self.log_scale.copy_((EDGE / joined.std().clamp_min(1e-3)).log())
+        cells = joined(evidence.float())
+        level = np.quantile(cells.cpu().numpy(), 1 - budget)
+        self.log_scale.copy_((EDGE / cells.std().clamp_min(1e-3)).log())
         self.shift.copy_(-self.log_scale.exp() * float(level))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.logits(self.evidence(x))
 
 
-def _joined(evidence: Tensor) -> Tensor:
+def joined(evidence: Tensor) -> Tensor:
     """(N, K, h, w) -> (N, 1, h, w): for any class, as the mean of a cell and its eight neighbours.
 
     They see nearly the same of the photograph, so what differs between them is noise; a mask cut from it is full of

@@ -125,7 +125,13 @@ def train(
         config.label_loss, config.class_weights, photos.labels, len(cohort.classes), ordered=cohort.ordered
     )
     steps = Steps(
-        config, teacher, Augment().to(compute.device), material.val, compute, label.to(compute.device)
+        config,
+        teacher,
+        Augment().to(compute.device),
+        material.val,
+        compute,
+        label.to(compute.device),
+        material.referable,
     )
     fit.run(steps.phases())
 
