@@ -27,7 +27,7 @@ from medtex_edge.train.rivals import layers
 
 REPEATS = 30
 WARM_UP = 3
-PAUSE_S = 0.03  # threads of the one before go on spinning on the cores for a while
+PAUSE_S = 0.03  # where there are several threads, those of the one before go on spinning on the cores for a while
 
 
 class StudentAlone(nn.Module):
@@ -56,7 +56,7 @@ def explanation_times(model: MedTex, *, repeats: int = REPEATS, threads: int = 1
     torch.set_num_threads(threads)
     try:
         with _GradCam(model, image) as gradcam:
-            found = _interleaved(runs | gradcam.runs(), repeats)
+            found = _interleaved(runs | gradcam.runs(), repeats, PAUSE_S if threads > 1 else 0.0)
     finally:
         torch.set_num_threads(before)
     return {name: _table(found, name) for name in ("onnxruntime", "gradcam_torch")}
@@ -128,12 +128,12 @@ class _GradCam:
         return {"gradcam_torch student": alone, "gradcam_torch both": lambda: cam(self._x, None)}
 
 
-def _interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, in turns."""
+def _interleaved(runs: dict[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, float]:
+    """Median seconds of each, in turns, `pause` seconds apart."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(WARM_UP + repeats):
         for name, run in runs.items():
-            time.sleep(PAUSE_S)
+            time.sleep(pause)
             start = time.perf_counter()
             run()
             if turn >= WARM_UP:

@@ -56,8 +56,8 @@ class Steps:
         augment: Augment,
         val: Photos,
         compute: Compute,
+        referable: tuple[int, ...],
         label: LabelLoss | None = None,
-        referable: tuple[int, ...] = (),
     ) -> None:
         self.label = label or LabelLoss()
         self.referable = referable

@@ -37,7 +37,7 @@ def nested_masks(evidence: Tensor, shares: Tensor) -> Tensor:
     with most evidence, is open. Level and softness are fixed, so that a gradient changes the order alone."""
     flat = evidence.detach().flatten(1)
     index = ((1 - shares) * (flat.shape[1] - 1)).round().long()
-    level = flat.sort(dim=1).values.gather(1, index[:, None])[:, :, None, None]
+    level = _of_rank(flat, index)
     softness = NESTED_EDGE * flat.std(dim=1).clamp_min(1e-3)[:, None, None, None]
     return torch.sigmoid((evidence - level) / softness)
 
@@ -53,10 +53,14 @@ def _random_masks(count: int, side: int, whole: float, device: torch.device | No
             noise[chosen] = F.interpolate(cell, (side, side), mode="bilinear", align_corners=False)
     area = torch.rand(count, device=device)
     # Cut at the quantile, so that the open area is the drawn one whatever the noise looks like.
-    ordered = noise.flatten(1).sort(dim=1).values
     index = ((1 - area) * (side * side - 1)).long().clamp(0, side * side - 1)
-    cut = ordered.gather(1, index[:, None])[:, :, None, None]
+    cut = _of_rank(noise.flatten(1), index)
     softness = 0.005 + 0.1 * torch.rand(count, 1, 1, 1, device=device)
     mask = torch.sigmoid((noise - cut) / softness)
     opened = torch.rand(count, 1, 1, 1, device=device) < whole
     return torch.where(opened, torch.ones_like(mask), mask)
+
+
+def _of_rank(values: Tensor, index: Tensor) -> Tensor:
+    """values (N, cells), index (N,) -> (N, 1, 1, 1): of each row the value at that place, the smallest first."""
+    return values.sort(dim=1).values.gather(1, index[:, None])[:, :, None, None]

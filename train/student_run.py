@@ -130,8 +130,8 @@ def train(
         Augment().to(compute.device),
         material.val,
         compute,
-        label.to(compute.device),
         material.referable,
+        label.to(compute.device),
     )
     fit.run(steps.phases())
 
