@@ -38,6 +38,7 @@ test: check
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
 # Part of `make test` too; here what is built stays, and each test is told with its time.

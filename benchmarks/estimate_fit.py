@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,11 +70,12 @@ class Alone(nn.Module):
 
 def network(name: str) -> nn.Module:
     """As in the ONNX model zoo, whose ResNet-50 halves the picture in its first 1 x 1 convolutions."""
-    net = timm.create_model(name, pretrained=False).eval()
+    net: Any = timm.create_model(name, pretrained=False).eval()
     if name == "resnet50":
         for stage in (net.layer2, net.layer3, net.layer4):
             stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-    return net
+    made: nn.Module = net
+    return made
 
 
 def residuals_in_int8(content: bytes) -> bytes:

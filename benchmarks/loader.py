@@ -46,6 +46,7 @@ from medtex_edge.train.student import Classifier
 from medtex_edge.train.teacher import TorchTeacher
 
 CLASSES = 5
+REFERABLE = (2, 3, 4)
 console = Console(stderr=True)
 
 
@@ -101,7 +102,7 @@ def prepared(
     asked = photos.asked[:8] if photos.asked is not None else None
     few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8], asked)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
-    return module, Steps(config, teacher, Augment().to(compute.device), few, compute, label).phases()
+    return module, Steps(config, teacher, Augment().to(compute.device), few, compute, REFERABLE, label).phases()
 
 
 def per_second(work: Callable[[Iterator[Batch]], int], source: Iterator[Batch], compute: Compute) -> float:

@@ -98,7 +98,7 @@ class Case:
 
     def pixels(self, who: str) -> npt.NDArray[np.float64]:
         """Per round: milliseconds of everything that is not the inference."""
-        return np.array(self.whole[who]["whole"]) - np.array(self.whole[who]["infer"])
+        return np.asarray(np.array(self.whole[who]["whole"]) - np.array(self.whole[who]["infer"]))
 
 
 def play(ring: Ring, case: Case, ours: Ours, rivals: dict[str, Rival], contract: Contract, rounds: int) -> Case:

@@ -29,7 +29,9 @@ def _blurred(sigma: float) -> Callable[[Photo], Photo]:
 def _jpeg(level: int) -> Callable[[Photo], Photo]:
     def spoil(photo: Photo) -> Photo:
         _, data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, level])
-        return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None, "it was encoded a line above"
+        return np.ascontiguousarray(decoded[..., ::-1])
 
     return spoil
 
@@ -37,7 +39,7 @@ def _jpeg(level: int) -> Callable[[Photo], Photo]:
 def _scaled(factor: float, plus: float = 0.0) -> Callable[[Photo], Photo]:
     def spoil(photo: Photo) -> Photo:
         lit = photo.max(axis=2, keepdims=True) > 10
-        return np.clip(photo * np.float32(factor) + plus * lit, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(photo * np.float32(factor) + plus * lit, 0, 255), np.uint8)
 
     return spoil
 

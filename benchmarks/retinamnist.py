@@ -101,9 +101,12 @@ def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool =
 def _trained(config: TeachConfig | TrainConfig, source: Source, out: Path, console: Console, teacher: str = "") -> Path:
     if (out / "model.json").exists():
         tables = read_config(out / "config.toml")
-        name = "train-teacher" if isinstance(config, TeachConfig) else "train"
-        same = config_from(type(config), tables[name]) == config
-        if not same or Path(tables["data"]["path"]) != source.path.resolve():
+        written: TeachConfig | TrainConfig
+        if isinstance(config, TeachConfig):
+            written = config_from(TeachConfig, tables["train-teacher"])
+        else:
+            written = config_from(TrainConfig, tables["train"])
+        if written != config or Path(tables["data"]["path"]) != source.path.resolve():
             raise SettingsError(f"{out} was trained with other settings or data", hint="choose another --out")
         return out
     with Reporter(console, out) as reporter:
