@@ -47,6 +47,9 @@ MAPS = (
     "road",
 )  # fmt: skip
 
+# No jobs: the whole method of days before L_order was one of its terms, kept beside those rivals and ablations that had
+# the same teacher.
+BEFORE = "no_order_"
 DROPPED = {"roc", "gallery", "kinds", "bins"}  # of an evaluation: pictures and curves, long and not on the page
 
 
@@ -137,8 +140,8 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
         aucs = {seed: row["auc_referable"] for seed, row in by_seed.items()}
         ours = {seed: _ours_beside(runs, name, seed) for seed in aucs}
         apart = paired([mine[0] - aucs[seed] for seed, mine in ours.items() if mine])
-        if others := {f"{mine[0]:.3f}" for mine in ours.values() if mine and mine[1] == "full"}:
-            apart += f", where ours by the same teacher has {', '.join(sorted(others))}"
+        if others := {f"{mine[0]:.3f}" for mine in ours.values() if mine and mine[1].startswith(BEFORE)}:
+            apart += f", where ours without L_order, by the same teacher, has {', '.join(sorted(others))}"
         intervals = [row["auc_referable_interval"] for row in by_seed.values() if row["auc_referable_interval"]]
         low, high = (np.mean([i[k] for i in intervals]) for k in (0, 1))
         rows.append([
@@ -152,8 +155,9 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
 def _ours_beside(runs: dict[str, Any], name: str, seed: int) -> tuple[float, str] | None:
     """Our AUC by the same teacher, and of which run: a rival trained later, on another machine, had another teacher."""
     rival = runs.get(f"{name}-{seed}") or {}
-    for mine in ("medtex", "full"):
-        run = runs.get(f"{mine}-{seed}")
+    before = sorted(run for run in runs if run.startswith(BEFORE) and run.endswith(f"-{seed}"))
+    for mine in (f"medtex-{seed}", *before):
+        run = runs.get(mine)
         if run and (name == "teacher" or rival.get("teacher") == run.get("teacher")):
             return float(run["student"]["auc_referable"]), mine
     return None
@@ -194,7 +198,7 @@ def _checks(evaluations: Sequence[Any]) -> list[str]:
         explanation = evaluation.get("explanation")
         if not explanation:
             continue
-        ours = next((row for row in explanation["rows"] if row["kind"] == "ours"), {"measures": {}})["measures"]
+        ours: dict[str, Any] = next((r["measures"] for r in explanation["rows"] if r["kind"] == "ours"), {})
         leak = explanation.get("leakage") or {}
 
         def value(key: str, measures: dict[str, Any] = ours) -> str:
@@ -277,14 +281,16 @@ def _retinamnist(found: Any) -> list[str]:
 
 def _ablation(runs: dict[str, Any]) -> list[str]:
     titles = {
-        "full": "all terms",
+        "medtex": "all terms",
+        "no_order": "without L_order",
+        f"{BEFORE}1129": "without L_order, by the next rows' teacher",
+        "no_local": "without L_order and L_local",
+        "no_mid": "without L_order and L_mid",
+        "no_budget": "without L_order and the budget",
         "vid": "VID: features and labels",
-        "no_local": "without L_local",
-        "no_mid": "without L_mid",
-        "no_budget": "without the budget",
-        # Not a job: trained beside the next row, since the teacher of the others was gone by then.
-        "full_again": "all terms, by the next row's teacher",
-        "no_tv": "without total variation",
+        f"{BEFORE}1130": "without L_order, by the next row's teacher",
+        "no_tv": "without L_order and total variation",
+        f"{BEFORE}1121": "without L_order, by the next row's teacher",
         "paper": "MED-TEX as published",
     }
     rows = []
