@@ -17,9 +17,6 @@ PIXEL_AUC, POINTING, ABOVE_CONTROLS = 0.75, 0.90, 0.12
 FIDELITY, AREA = 0.90, 0.25
 MAP_TIME = 1.7  # of class and map together, over the class alone
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # two-sided, for n values
-# No jobs: the whole method of days before L_order was one of its terms, kept beside those rivals and ablations that had
-# the same teacher.
-BEFORE = "no_order_"
 RETINAMNIST_AUC, RETINAMNIST_ACCURACY = 0.750, 0.531  # Google AutoML Vision, Yang et al. 2023 (MedMNIST v2)
 
 
@@ -114,41 +111,24 @@ def over(values: Iterable[Any], digits: int = 3) -> str:
     return f"{np.mean(found):.{digits}f} ({each})" if len(found) > 1 else each
 
 
-def ours_beside(runs: dict[str, Any], rival: str, seed: int) -> tuple[float, str] | None:
-    """Our AUC by the rival's teacher, and of which run: what was trained on another day had another teacher."""
-    theirs = (runs.get(f"{rival}-{seed}") or {}).get("teacher")
-    before = sorted(run.rpartition("-")[0] for run in runs if run.startswith(BEFORE) and run.endswith(f"-{seed}"))
-    for mine in ("medtex", *before):
-        run = runs.get(f"{mine}-{seed}")
-        # Supervision has no teacher, and a teacher is compared with the student that it taught.
-        if run and (rival in ("teacher", "supervised") or theirs == run.get("teacher")):
-            return float(run["student"]["auc_referable"]), mine
-    return None
-
-
-def without_order(beside: Iterable[tuple[float, str] | None]) -> bool:
-    """Whether any of what `ours_beside` gave is of the method without L_order."""
-    return any(found is not None and found[1].startswith(BEFORE) for found in beside)
-
-
 def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
+    ours = aucs(runs, "medtex", seeds)
     found = []
-    for name, title in (
-        ("teacher", "the teacher's"), ("hinton", "Hinton distillation's"), ("supervised", "the supervised student's"),
-        ("slim", ""),
-    ):  # fmt: skip
-        rival = aucs(runs, name, seeds, "teacher" if name == "teacher" else "student")
-        beside = {s: mine for s in rival if (mine := ours_beside(runs, name, s)) is not None}
-        if not beside:
-            continue
-        a, b = float(np.mean([mine[0] for mine in beside.values()])), float(np.mean([rival[s] for s in beside]))
-        seen = f"{len(beside)} seeds" + ", ours without L_order" * without_order(beside.values())
-        if name == "slim":
-            near = a - b <= SLIM_LOSS
-            found.append(Claim(f"slim student within {SLIM_LOSS}", f"{b:.3f} against {a:.3f} ({seen})", near))
-            continue
-        asked = f"student's AUC {'not below' if name == 'teacher' else 'above'} {title}"
-        found.append(Claim(asked, f"{a:.3f} against {b:.3f} ({seen})", a >= b if name == "teacher" else a > b))
+    for title, rival in (
+        ("the teacher's", aucs(runs, "teacher", seeds, "teacher")),
+        ("Hinton distillation's", aucs(runs, "hinton", seeds)),
+        ("the supervised student's", aucs(runs, "supervised", seeds)),
+    ):
+        both = sorted(ours.keys() & rival.keys())
+        if both:
+            a, b = (float(np.mean([of[s] for s in both])) for of in (ours, rival))
+            met = a >= b if title == "the teacher's" else a > b
+            word = "not below" if title == "the teacher's" else "above"
+            found.append(Claim(f"student's AUC {word} {title}", f"{a:.3f} against {b:.3f} ({len(both)} seeds)", met))
+    slim = aucs(runs, "slim", seeds)
+    if slim and ours:
+        a, b = float(np.mean(list(slim.values()))), float(np.mean(list(ours.values())))
+        found.append(Claim(f"slim student within {SLIM_LOSS}", f"{a:.3f} against {b:.3f}", b - a <= SLIM_LOSS))
     return found
 
 

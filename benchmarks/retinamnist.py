@@ -89,7 +89,6 @@ def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool =
         "students": rows,
         "mean": {split: _mean(rows, split) for split in ("val", "test") if split in rows[0]},
         "teacher_seconds": [float(seconds) for seconds in taught],
-        "weights": asdict(plan.student.weights),
         "cost": _costs(load_run(runs[0]).load_model(), plan.student.size),
         "provenance": provenance(compute.words),
     }

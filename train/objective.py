@@ -11,7 +11,8 @@ L_mid follows Barber & Agakov (2003) as in VID (Ahn et al., CVPR 2019): a 1 x 1 
 student's features, a learned scale per channel the width. L_local is not in the paper: a mask from which a student can
 answer need not lie on the disease, but evidence gathered cell by cell, with a small receptive field, must
 (bags of local features: Brendel & Bethge, ICLR 2019; pooling: Pinheiro & Collobert, CVPR 2015). L_order is not in the
-paper either: masks of every size, nested in each other, teach which evidence comes first.
+paper either, and is off unless it is given a weight: masks of every size, nested in each other, teach which evidence
+comes first.
 """
 
 from __future__ import annotations
