@@ -33,7 +33,7 @@ class Weights:
     local: float = 1.0  # L_local: the teacher's answer from the evidence alone, gathered cell by cell
     budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
     tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
-    order: float = 0.0  # L_order: the evidence that the verdict needs first comes first; costs lesions, docs/measurements.md
+    order: float = 0.0  # L_order: what the verdict needs first comes first; off, for it takes from the lesions
 
 
 # Every rival is the same loop with terms of the objective switched off and on.
