@@ -55,11 +55,11 @@ aarch64-check: $(STAMP)
 
 # pycuda is compiled: the toolkit's own nvcc has to come before any other.
 gpu-check: $(filter $(GPU_PYTHON:$(BIN)/python=$(STAMP)),$(STAMP))
-	@PYTHONPATH=.:tests/gpu $(GPU_PYTHON) -c 'import gpu_engines, importlib.util as i, sys; \
+	@PYTHONPATH=.:tests/kits:tests/gpu $(GPU_PYTHON) -c 'import gpu_engines, importlib.util as i, sys; \
 	  sys.exit(not (gpu_engines.no_device() or i.find_spec("pycuda")))' || \
 	  PATH="/usr/local/cuda/bin:$$PATH" $(GPU_PYTHON) -m pip install --disable-pip-version-check 'pycuda>=2024.1'
 	PYTHONPATH=. $(GPU_PYTHON) -m pytest tests/gpu -rs
-	PYTHONPATH=.:tests:tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
+	PYTHONPATH=.:tests/kits:tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
 
 results: $(STAMP)
 	$(BIN)/python benchmarks/results.py --data $(DATA) --out $(RESULTS)

@@ -1,4 +1,4 @@
-"""Fit the numbers of `export/estimate.py` to published times, and find how far off it is on a network it never saw.
+"""Fit the numbers of `export/estimate/latency.py` to published times, and find the error on a network left out.
 
     python benchmarks/estimate_fit.py
 
@@ -24,11 +24,11 @@ from rich.table import Table
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from medtex_edge.export import int8
-from medtex_edge.export.estimate import BOARDS, DEFAULT, Reached, timed
-from medtex_edge.export.kernels import Kernel, kernels
+from medtex_edge.export.estimate.kernels import Kernel, kernels
+from medtex_edge.export.estimate.latency import BOARDS, DEFAULT, Reached, timed
+from medtex_edge.export.int8 import quantize
 from medtex_edge.export.onnx import to_onnx
-from medtex_edge.export.precision import to_half
+from medtex_edge.export.precision.half import to_half
 
 # Network -> batch -> milliseconds in tf32 (as trtexec runs fp32), fp16 and int8.
 PUBLISHED = {
@@ -102,7 +102,7 @@ def points(name: str) -> Iterable[Point]:
     torch.manual_seed(0)
     full = to_onnx(Alone(network(name)), 224, ["logits"])
     scales: dict[str, float] = defaultdict(lambda: 0.1)
-    eight = int8.quantise(full, scales, {layer.node for layer in int8.layers(full)})
+    eight = quantize.quantise(full, scales, {layer.node for layer in quantize.layers(full)})
     graphs = {"tf32": full, "fp16": to_half(full), "int8": to_half(residuals_in_int8(eight))}
     for index, (precision, content) in enumerate(graphs.items()):
         found = tuple(_as_published(kernel, precision) for kernel in kernels(content))

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from medtex_edge.errors import MedtexError
-from medtex_edge.export.speed import REPEATS, explanation_times
-from medtex_edge.train.cost import costs
-from medtex_edge.train.device import choose
+from medtex_edge.evaluate.measures.speed import REPEATS, explanation_times
+from medtex_edge.train.compute.device import choose
+from medtex_edge.train.models.cost import costs
+from medtex_edge.train.models.teacher import load_teacher
 from medtex_edge.train.run_folder import load_run
-from medtex_edge.train.teacher import load_teacher
 
 
 @click.command(help=__doc__)

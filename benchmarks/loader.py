@@ -28,22 +28,22 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from medtex_edge.train import device
-from medtex_edge.train.augment import Augment
-from medtex_edge.train.batches import Batch, batches
-from medtex_edge.train.cache import Photos
-from medtex_edge.train.compiling import compile_networks
+from medtex_edge.train.compute import device
+from medtex_edge.train.compute.depthwise import speed_up_depthwise
+from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import TrainConfig
-from medtex_edge.train.depthwise import speed_up_depthwise
-from medtex_edge.train.device import Compute
-from medtex_edge.train.distill import Distillation, Steps
-from medtex_edge.train.explainer import Explainer
-from medtex_edge.train.fit import Phase
-from medtex_edge.train.label_loss import label_loss
-from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.objective import LLocal
-from medtex_edge.train.student import Classifier
-from medtex_edge.train.teacher import TorchTeacher
+from medtex_edge.train.data.augment import Augment
+from medtex_edge.train.data.batches import Batch, batches
+from medtex_edge.train.data.cache import Photos
+from medtex_edge.train.loop.distillation import Distillation, Steps
+from medtex_edge.train.loop.fit import Phase
+from medtex_edge.train.losses.labels import label_loss
+from medtex_edge.train.losses.objective import LLocal
+from medtex_edge.train.models.compiling import compile_networks
+from medtex_edge.train.models.explainer import Explainer
+from medtex_edge.train.models.medtex import MedTex
+from medtex_edge.train.models.student import Classifier
+from medtex_edge.train.models.teacher import TorchTeacher
 
 CLASSES = 5
 REFERABLE = (2, 3, 4)

@@ -24,10 +24,10 @@ from rich.progress import track
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError
 from medtex_edge.files import write_json
-from medtex_edge.image import native_available
+from medtex_edge.image.geometry import native_available
 from medtex_edge.runtime.backend import open_backend
-from medtex_edge.runtime.bench_frames import Ring, golden_stills, parse_size, source_stills
-from medtex_edge.runtime.bench_machine import describe, warnings
+from medtex_edge.runtime.bench.frames import Ring, golden_stills, parse_size, source_stills
+from medtex_edge.runtime.bench.machine import describe, warnings
 
 CASES = ("640x480:bgr", "1920x1080:bgr", "1920x1080:nv12")
 

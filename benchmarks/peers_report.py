@@ -175,7 +175,7 @@ def show(report: dict[str, Any]) -> None:
 def picture(report: dict[str, Any], path: Path) -> None:
     """Stacked bars: where each contender's time goes, per size. Raises `StorageError`."""
     # Imported here since figures alone need no matplotlib.
-    from medtex_edge.train.plots_canvas import BLUE, GREEN, GREY, ORANGE, PINK, SKY, name_axes, new_figure, save
+    from medtex_edge.train.report.canvas import BLUE, GREEN, GREY, ORANGE, PINK, SKY, name_axes, new_figure, save
 
     colours = dict(zip(PARTS, (BLUE, GREEN, "#b9bec4", SKY, ORANGE, PINK), strict=True))
     cases = report["cases"]

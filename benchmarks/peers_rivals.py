@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES, Contract
+from medtex_edge.runtime.display.overlay import scale
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.overlay import scale
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -155,7 +155,7 @@ def by_grad_cam(run: Path, threads: int) -> Engine:
     import torch
     from pytorch_grad_cam import GradCAM
 
-    from medtex_edge.train.rivals import layers
+    from medtex_edge.evaluate.maps.attribution import layers
     from medtex_edge.train.run_folder import load_run
 
     torch.set_num_threads(threads)

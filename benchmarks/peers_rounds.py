@@ -21,13 +21,13 @@ from peers_rivals import Pixels, Rival
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import DataError
-from medtex_edge.image import crop_resize, find_field_of_view
+from medtex_edge.image.geometry import crop_resize, find_field_of_view
 from medtex_edge.runtime.backend import Backend
-from medtex_edge.runtime.bench_frames import Ring
+from medtex_edge.runtime.bench.frames import Ring
+from medtex_edge.runtime.display.overlay import FAINTEST, Overlay, blend_table
+from medtex_edge.runtime.display.pixels import draw_saliency, to_bgr
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.overlay import FAINTEST, Overlay, blend_table
-from medtex_edge.runtime.pixels import draw_saliency, to_bgr
-from medtex_edge.runtime.quality import Inspector
+from medtex_edge.runtime.quality.gate import Inspector
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import LIVE_S

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.errors import MedtexError
-from medtex_edge.image import prepare
-from medtex_edge.photo import SUFFIXES, read_photo
-from medtex_edge.runtime import quality
+from medtex_edge.image.geometry import prepare
+from medtex_edge.image.photo import SUFFIXES, read_photo
+from medtex_edge.runtime.quality import gate
 
 Photo = npt.NDArray[np.uint8]
 FACTS = ("brightness", "grey", "clipped", "sharpness", "coverage")
@@ -79,7 +79,7 @@ def main(folders: tuple[Path, ...], side: int) -> None:
     """
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     photos = [read_photo(path) for path in paths if "mask" not in str(path.parent).lower()]
-    inspector = quality.Inspector()
+    inspector = gate.Inspector()
     print(f"| {len(photos)} photographs | gradable | refused | " + " | ".join(FACTS) + " |")
     print("|---" * (3 + len(FACTS)) + "|")
     for name, spoil in SPOILED.items():
@@ -92,7 +92,7 @@ def main(folders: tuple[Path, ...], side: int) -> None:
                 refused += 1
                 continue
             facts = inspector.facts(spoiled, box, prepared, layout="rgb")
-            refused += quality.judge(facts) is not None
+            refused += gate.judge(facts) is not None
             rows.append([getattr(facts, fact) for fact in FACTS])
         table = np.array(rows)
         shown = " | ".join(_range(table[:, k]) for k in range(len(FACTS)))

@@ -23,17 +23,17 @@ from rich.console import Console
 from torch import nn
 
 from medtex_edge.errors import MedtexError, SettingsError
+from medtex_edge.evaluate.held_out import held_out_report
 from medtex_edge.files import atomic_write, write_json
-from medtex_edge.train import device
+from medtex_edge.train.compute import device
 from medtex_edge.train.config import TeachConfig, TrainConfig, config_from, read_config
-from medtex_edge.train.cost import count
-from medtex_edge.train.data import DataOptions
-from medtex_edge.train.held_out import held_out_report
-from medtex_edge.train.progress import Reporter
+from medtex_edge.train.data.dataset import DataOptions
+from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.models.cost import count
+from medtex_edge.train.models.teacher import load_teacher
+from medtex_edge.train.prepare import Source, provenance
 from medtex_edge.train.run_folder import load_run
-from medtex_edge.train.setup import Source, provenance
 from medtex_edge.train.student_run import train
-from medtex_edge.train.teacher import load_teacher
 from medtex_edge.train.teacher_run import train_teacher
 
 # Different in size and input rather than in seed alone; what was tried: docs/measurements.md.

@@ -16,19 +16,19 @@ import numpy.typing as npt
 from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BundleError, DataError, ParityError
-from medtex_edge.export import parity
-from medtex_edge.export.frames import golden_frames
+from medtex_edge.evaluate.measures.speed import graph_times
+from medtex_edge.export.gate import parity
+from medtex_edge.export.gate.engine import prove_engine
+from medtex_edge.export.gate.proof import Case, prove_full, prove_half, prove_int8
+from medtex_edge.export.golden_frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
-from medtex_edge.export.prove import Case, prove_full, prove_half, prove_int8
-from medtex_edge.export.prove_engine import prove_engine
+from medtex_edge.export.progress import Steps
 from medtex_edge.export.report import report_of
-from medtex_edge.export.speed import graph_times
-from medtex_edge.export.steps import Steps
 from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import onnxruntime
-from medtex_edge.runtime.golden import bounds
-from medtex_edge.train.medtex import MedTex
+from medtex_edge.runtime.backend.golden_check import bounds
+from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.run_folder import Run
 
 MAX_PHOTOGRAPHS = 256  # what parity is measured on; more of the same would take minutes and find nothing new

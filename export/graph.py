@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from medtex_edge.train.cost import count
-from medtex_edge.train.medtex import MedTex
+from medtex_edge.train.models.cost import count
+from medtex_edge.train.models.medtex import MedTex
 
 
 class Deployed(nn.Module):

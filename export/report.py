@@ -8,15 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from medtex_edge.errors import BundleError
-from medtex_edge.export.estimate import estimate
+from medtex_edge.export.estimate.latency import estimate
+from medtex_edge.export.gate.parity import TIE, flips_allowed
 from medtex_edge.export.graph import Cost
-from medtex_edge.export.parity import TIE, flips_allowed
-from medtex_edge.export.precision import BOUNDS, half_share
+from medtex_edge.export.precision.half import BOUNDS, half_share
 from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtex_edge.export.prove import Case, Proof
+    from medtex_edge.export.gate.proof import Case, Proof
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 

@@ -1,9 +1,8 @@
 """The native module, built from runtime/native. Arrays are uint8 of any strides; nothing is copied.
 
-Shapes and ranges are checked by its only callers, `medtex_edge.image` and, in `medtex_edge.runtime`, `pixels` and
-`quality`; the meaning of the arguments and of the numbers that come back is that of the namesakes in
-`medtex_edge.image_numpy`, `medtex_edge.runtime.overlay_numpy` and `medtex_edge.runtime.quality_numpy`. The GIL is
-released meanwhile.
+Its callers check shapes and ranges: `medtex_edge.image.geometry` and, in `medtex_edge.runtime`, `display.pixels` and
+`quality.gate`. Arguments and results mean what their namesakes mean in `medtex_edge.image.reference`,
+`medtex_edge.runtime.display.reference` and `medtex_edge.runtime.quality.reference`. The GIL is released meanwhile.
 """
 
 import numpy as np

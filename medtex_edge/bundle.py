@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from medtex_edge.golden_vectors import MAX_VECTORS_BYTES, Golden, pack, unpack
+
 from . import archive, strictjson
 from .contract import Contract
 from .errors import BundleError
 from .files import atomic_write
-from .vectors import MAX_VECTORS_BYTES, Golden, pack, unpack
 
 __all__ = ["CARD", "EXTRAS", "PRECISIONS", "Bundle", "Golden", "write_bundle"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .errors import BundleError
 
 SCHEMA = 1
-GEOMETRY = "fov-square-area/1"  # the version of medtex_edge.image that the model was trained with
+GEOMETRY = "fov-square-area/1"  # the version of medtex_edge.image.geometry that the model was trained with
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("probabilities", "saliency")
 MAX_SIDE = 4096

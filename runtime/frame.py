@@ -14,7 +14,8 @@ Pixels = npt.NDArray[np.uint8]
 class Frame:
     """One slot, used again and again; a source fills it in place where the size allows.
 
-    `pixels` is uint8 as the source delivers it, in one of `medtex_edge.image.LAYOUTS`: (H, W, 3) BGR as OpenCV decodes,
+    `pixels` is uint8 as the source delivers it, in one of `medtex_edge.image.geometry.LAYOUTS`:
+    (H, W, 3) BGR as OpenCV decodes,
     or the camera's own YUYV or NV12; None where `error` says why there are none. Whoever holds the slot owns it: the
     capture thread, then inference, then drawing, which draws into `pixels` where they are BGR.
     """

@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 from medtex_edge.contract import Contract
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.capture import RETRIES, SLOTS, Capture
+from medtex_edge.runtime.display.overlay import Overlay
+from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
-from medtex_edge.runtime.outlet import Guarded, Outlet
-from medtex_edge.runtime.overlay import Overlay
-from medtex_edge.runtime.pixels import to_bgr
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sink import Sink
-from medtex_edge.runtime.source import Source
+from medtex_edge.runtime.sinks.queue import Guarded, Outlet
+from medtex_edge.runtime.sinks.sink import Sink
+from medtex_edge.runtime.sources.source import Source
 from medtex_edge.runtime.summary import Summary
 
 if TYPE_CHECKING:
-    from medtex_edge.runtime.screens import Screen, Viewer
+    from medtex_edge.runtime.display.screens import Screen, Viewer
 
 _READINGS_QUEUE = 512  # readings are small: a disk may pause for seconds
 _RATE_WINDOW_S = 1.0

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from medtex_edge.contract import Contract
 
 if TYPE_CHECKING:
-    from medtex_edge.image import FieldOfView
-    from medtex_edge.runtime.quality import Facts
+    from medtex_edge.image.geometry import FieldOfView
+    from medtex_edge.runtime.quality.gate import Facts
 
 SCHEMA = "medtex-edge/reading/1"
 

@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import NoFieldOfView
-from medtex_edge.image import FieldOfView, crop_resize, find_field_of_view
-from medtex_edge.runtime import quality
+from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_view
 from medtex_edge.runtime.backend import Backend, Outputs
 from medtex_edge.runtime.frame import Frame, Pixels
-from medtex_edge.runtime.quality import Facts, Inspector
+from medtex_edge.runtime.quality import gate
+from medtex_edge.runtime.quality.gate import Facts, Inspector
+from medtex_edge.runtime.quality.motion import FASTEST, Motion, MotionMeter, SteadyBox
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 from medtex_edge.runtime.smoothing import Smoother
-from medtex_edge.runtime.tracking import FASTEST, Motion, MotionMeter, SteadyBox
 
 STAGES = ("read", "quality", "prepare", "infer")  # in the order in which a frame passes them
 
@@ -65,8 +65,8 @@ class Scorer:
             return self._refuse(frame, times, Reason.UNREADABLE, frame.error)
         age_ms = (time.monotonic() - frame.captured) * 1e3
         # Asked before the inference: on a slow board an inference alone may take longer than that.
-        if self._live and age_ms > quality.STALE_MS:
-            return self._refuse(frame, times, Reason.STALE, f"{age_ms:.0f} ms old, {quality.STALE_MS:.0f} ms allowed")
+        if self._live and age_ms > gate.STALE_MS:
+            return self._refuse(frame, times, Reason.STALE, f"{age_ms:.0f} ms old, {gate.STALE_MS:.0f} ms allowed")
         with _Timed(times, "quality"):
             refusal = self._inspector.glance(frame.pixels, frame.layout)
         if refusal is Reason.BLACK:
@@ -88,7 +88,7 @@ class Scorer:
         with _Timed(times, "quality"):
             facts = self._inspector.facts(pixels, box, image[0], frame.layout)
             motion = self._moved(frame, box)
-        refusal = quality.judge(facts)
+        refusal = gate.judge(facts)
         if refusal is None and motion.speed is not None and motion.speed > FASTEST:
             detail = f"{motion.speed:.1f} disc diameters per second, {FASTEST:.1f} allowed"
             refusal = Reason.MOVING, detail
@@ -102,7 +102,7 @@ class Scorer:
             times["gpu"] = outputs.gpu_ms  # a part of "infer"
         self._fastest_ms = min(self._fastest_ms, times["infer"])
         # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
-        age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, quality.STALE_MS + self._fastest_ms
+        age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, gate.STALE_MS + self._fastest_ms
         if self._live and age_ms > allowed_ms:
             detail = f"answered {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
             return self._refuse(frame, times, Reason.STALE, detail, box=box, facts=facts)

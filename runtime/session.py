@@ -20,18 +20,18 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import DataError, MedtexError, SettingsError, StorageError
 from medtex_edge.files import sha256
 from medtex_edge.runtime import console
-from medtex_edge.runtime.backend import Backend, switching
-from medtex_edge.runtime.backend.switching import Switching
-from medtex_edge.runtime.camera import open_camera
-from medtex_edge.runtime.camera_settings import CameraSettings
-from medtex_edge.runtime.golden import check_golden
+from medtex_edge.runtime.backend import Backend, handover
+from medtex_edge.runtime.backend.golden_check import check_golden
+from medtex_edge.runtime.backend.handover import Switching
+from medtex_edge.runtime.display.screens import Screens
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.screens import Screens
-from medtex_edge.runtime.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
+from medtex_edge.runtime.sinks.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.source import Photos, Source, open_source
+from medtex_edge.runtime.sources.camera import open_camera
+from medtex_edge.runtime.sources.camera_settings import CameraSettings
+from medtex_edge.runtime.sources.source import Photos, Source, open_source
 from medtex_edge.runtime.summary import Summary
 
 INTERRUPTED = 130
@@ -77,7 +77,7 @@ class Session:
             digest = sha256(o.bundle)
             contract = bundle.contract
             backend = stack.enter_context(
-                switching.open(
+                handover.open(
                     bundle, o.backend, precision=o.precision, threads=o.threads, require=o.require_tensorrt,
                     told=self._say,
                 )

@@ -25,11 +25,11 @@ LABEL_LOSSES = ("ce", "focal", "ordinal")
 
 @dataclass(frozen=True)
 class Weights:
-    """One weight per term of the objective (`train/objective.py`); 0 switches a term off."""
+    """One weight per term of the objective (`train/losses/objective.py`); 0 switches a term off."""
 
     out: float = 1.0  # L_out: the teacher's answer from what is visible
     mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
-    label: float = 0.0  # L_label (`train/label_loss.py`): agreement with the photograph's own label, where there is one
+    label: float = 0.0  # L_label (`train/losses/labels.py`): agreement with the photograph's own label
     local: float = 1.0  # L_local: the teacher's answer from the evidence alone, gathered cell by cell
     budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
     tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
@@ -53,7 +53,7 @@ class TrainConfig:
 
     student: str = "tf_efficientnet_lite0"
     student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
-    method: str = "medtex"  # the others are its rivals; see `train/distill.py`
+    method: str = "medtex"  # the others are its rivals; see `train/loop/distillation.py`
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder

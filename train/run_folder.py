@@ -11,16 +11,16 @@ from torch import nn
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
-from medtex_edge.train.cache import Photos
 from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_config
-from medtex_edge.train.data import DataOptions, load_cohort
-from medtex_edge.train.explainer import Explainer
-from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.objective import evidence_channels
-from medtex_edge.train.setup import photographs
-from medtex_edge.train.student import Classifier
-from medtex_edge.train.teacher import read_card
-from medtex_edge.train.weights import read_safetensors
+from medtex_edge.train.data.cache import Photos
+from medtex_edge.train.data.dataset import DataOptions, load_cohort
+from medtex_edge.train.losses.objective import evidence_channels
+from medtex_edge.train.models.explainer import Explainer
+from medtex_edge.train.models.medtex import MedTex
+from medtex_edge.train.models.student import Classifier
+from medtex_edge.train.models.teacher import read_card
+from medtex_edge.train.models.weights import read_safetensors
+from medtex_edge.train.prepare import photographs
 
 
 @dataclass(frozen=True)

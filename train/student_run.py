@@ -12,34 +12,34 @@ import torch
 from safetensors.torch import save_file
 
 from medtex_edge.contract import OperatingPoint
+from medtex_edge.evaluate.model_card import run_facts, write_model_card
 from medtex_edge.files import atomic_path, write_json
-from medtex_edge.train import device
-from medtex_edge.train.augment import Augment
-from medtex_edge.train.cache import Photos
-from medtex_edge.train.compiling import compile_networks
+from medtex_edge.train.compute import device
+from medtex_edge.train.compute.depthwise import speed_up_depthwise
+from medtex_edge.train.compute.processes import on_main
 from medtex_edge.train.config import EXPLAINED, TrainConfig, write_config
-from medtex_edge.train.data import Cohort
-from medtex_edge.train.depthwise import speed_up_depthwise
-from medtex_edge.train.distill import Distillation, Steps
-from medtex_edge.train.evaluate import Floats, Predictions, area_report, predict, student_report, teacher_answers
-from medtex_edge.train.explainer import Explainer
-from medtex_edge.train.fit import Fit, Recipe
-from medtex_edge.train.label_loss import label_loss
-from medtex_edge.train.lesions import load_column, load_lesions
-from medtex_edge.train.medtex import MedTex
-from medtex_edge.train.metrics import fit_temperature, operating_point
-from medtex_edge.train.model_card import run_facts, write_model_card
-from medtex_edge.train.objective import LLocal, evidence_channels
-from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc, plot_sheet
-from medtex_edge.train.processes import on_main
-from medtex_edge.train.progress import Reporter, write_history
-from medtex_edge.train.report import write_report
+from medtex_edge.train.data.augment import Augment
+from medtex_edge.train.data.cache import Photos
+from medtex_edge.train.data.dataset import Cohort
+from medtex_edge.train.data.lesions import load_column, load_lesions
+from medtex_edge.train.data.subset import Subset
+from medtex_edge.train.loop.distillation import Distillation, Steps
+from medtex_edge.train.loop.fit import Fit, Recipe
+from medtex_edge.train.loop.predict import Floats, Predictions, area_report, predict, student_report, teacher_answers
+from medtex_edge.train.loop.progress import Reporter, write_history
+from medtex_edge.train.losses.labels import label_loss
+from medtex_edge.train.losses.objective import LLocal, evidence_channels
+from medtex_edge.train.metrics.classification import fit_temperature, operating_point
+from medtex_edge.train.metrics.saliency import saliency_report
+from medtex_edge.train.models.compiling import compile_networks
+from medtex_edge.train.models.explainer import Explainer
+from medtex_edge.train.models.medtex import MedTex
+from medtex_edge.train.models.student import Classifier
+from medtex_edge.train.models.teacher import FileOptions, Teacher, load_teacher
+from medtex_edge.train.prepare import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc, plot_sheet
+from medtex_edge.train.report.report import write_report
 from medtex_edge.train.run_folder import data_table
-from medtex_edge.train.saliency_metrics import saliency_report
-from medtex_edge.train.setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
-from medtex_edge.train.student import Classifier
-from medtex_edge.train.subset import Subset
-from medtex_edge.train.teacher import FileOptions, Teacher, load_teacher
 
 SHEET = 12  # photographs on the sheet
 

@@ -12,22 +12,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from medtex_edge.files import atomic_path, write_json
-from medtex_edge.train import device
-from medtex_edge.train.augment import Augment
-from medtex_edge.train.compiling import compile_networks
+from medtex_edge.train.compute import device
+from medtex_edge.train.compute.depthwise import speed_up_depthwise
+from medtex_edge.train.compute.processes import on_main
 from medtex_edge.train.config import TeachConfig, write_config
-from medtex_edge.train.depthwise import speed_up_depthwise
-from medtex_edge.train.evaluate import BATCH, classifier_logits, softmax
-from medtex_edge.train.fit import Batch, Fit, Phase, Recipe, batches
-from medtex_edge.train.label_loss import label_loss
-from medtex_edge.train.metrics import answer_metrics, fit_temperature, operating_point
-from medtex_edge.train.plots import plot_confusion, plot_history, plot_roc
-from medtex_edge.train.processes import on_main
-from medtex_edge.train.progress import Reporter, write_history
+from medtex_edge.train.data.augment import Augment
+from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
+from medtex_edge.train.loop.predict import BATCH, classifier_logits, softmax
+from medtex_edge.train.loop.progress import Reporter, write_history
+from medtex_edge.train.losses.labels import label_loss
+from medtex_edge.train.metrics.classification import answer_metrics, fit_temperature, operating_point
+from medtex_edge.train.models.compiling import compile_networks
+from medtex_edge.train.models.student import Classifier
+from medtex_edge.train.models.weights import normalisation
+from medtex_edge.train.prepare import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc
 from medtex_edge.train.run_folder import data_table
-from medtex_edge.train.setup import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
-from medtex_edge.train.student import Classifier
-from medtex_edge.train.weights import normalisation
 
 
 def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Reporter) -> dict[str, Any]:

@@ -64,26 +64,28 @@ def bench(
     scored, 7 the engine is missing or fails, 9 something could not be written.
     """
     from medtex_edge.files import write_json
-    from medtex_edge.runtime import bench_compare, bench_compare_report, bench_profile, bench_report
-    from medtex_edge.runtime.bench import Options, measure
-    from medtex_edge.runtime.bench_frames import parse_size
+    from medtex_edge.runtime.bench import compare, compare_report
+    from medtex_edge.runtime.bench import profile as bench_profile
+    from medtex_edge.runtime.bench import report as bench_report
+    from medtex_edge.runtime.bench.bench import Options, measure
+    from medtex_edge.runtime.bench.frames import parse_size
     from medtex_edge.settings import newest_bundle
 
     if png is not None and png.suffix.lower() != ".png":
         raise SettingsError(f"--png: expected a name that ends in .png, got {png}")
     if profile is not None:
         bench_profile.check_ending(profile)
-    many = bench_compare.ALL in (backend, precision)
+    many = compare.ALL in (backend, precision)
     options = Options(
         bundle=bundle or newest_bundle(), size=parse_size(size) if size else None, backend=backend,
-        precision=precision or (bench_compare.ALL if many else "fp32"), **rest,
+        precision=precision or (compare.ALL if many else "fp32"), **rest,
     )  # fmt: skip
     if many:
         with _told() as told:
-            report = bench_compare.compare(options, told)
+            report = compare.compare(options, told)
     else:
         report = measure(options)
-    reporter = bench_compare_report if many else bench_report
+    reporter = compare_report if many else bench_report
     if json_file == "-":
         click.echo(json.dumps(report, indent=2, allow_nan=False))
     else:

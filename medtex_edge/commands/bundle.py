@@ -39,7 +39,7 @@ def verify(file: Path | None, as_json: bool) -> None:
     model gave when the bundle was made. Exit code 3 and one line where anything is wrong. Writes nothing.
     """
     from medtex_edge.runtime.backend import onnxruntime
-    from medtex_edge.runtime.golden import bounds, check_golden
+    from medtex_edge.runtime.backend.golden_check import bounds, check_golden
 
     bundle = _open(file)
     drifts: dict[str, dict[str, float]] = {}

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medtex_edge.commands import train_options as options
-from medtex_edge.commands.train_options import label_options, shared_options, student_options, teacher_options
+from medtex_edge.commands import training_options as options
+from medtex_edge.commands.training_options import label_options, shared_options, student_options, teacher_options
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from medtex_edge.train.progress import Reporter
-    from medtex_edge.train.setup import Source
+    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.prepare import Source
 
 
 @click.command("curve")
@@ -65,9 +65,9 @@ def curve(
       medtex-edge curve --data photos/ --label-column grade --teacher runs/teacher --seeds 3 --jobs 2 --out curve/
     """
     from medtex_edge.files import write_json
-    from medtex_edge.train.curve import Plan, measure
-    from medtex_edge.train.plots_curve import plot_curve
-    from medtex_edge.train.setup import open_cohort
+    from medtex_edge.train.curve.plan import Plan, measure
+    from medtex_edge.train.curve.plot import plot_curve
+    from medtex_edge.train.prepare import open_cohort
 
     started = time.monotonic()
     file_options = options.file_options(values)
@@ -133,8 +133,8 @@ def _show(found: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medtex_edge.train.curve import differences
-    from medtex_edge.train.plots_curve import by_fraction
+    from medtex_edge.train.curve.plan import differences
+    from medtex_edge.train.curve.plot import by_fraction
 
     console = Console()
     spread = "mean +- standard deviation" if len(found["seeds"]) > 1 else "one seed"

@@ -110,7 +110,7 @@ def demo(out: Path) -> None:
 
 
 def _draw(console: Console, out: Path) -> None:
-    from medtex_edge.train.synthetic import write_cohort, write_video
+    from medtex_edge.train.synthetic.dataset import write_cohort, write_video
 
     if not (out / "photographs" / "labels.csv").exists():
         write_cohort(out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=console)

@@ -18,7 +18,7 @@ def doctor(as_json: bool) -> int:
     from rich.text import Text
 
     from medtex_edge import __version__
-    from medtex_edge.runtime.machine import can_run, look
+    from medtex_edge.runtime.doctor.machine import can_run, look
 
     findings = look()
     able = can_run(findings)

@@ -14,7 +14,7 @@ from medtex_edge.errors import BackendError, BundleError
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
-    from medtex_edge.runtime.engines import Cache, EngineKey, Entry
+    from medtex_edge.runtime.engines.cache import Cache, EngineKey, Entry
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _STEP = 0.01  # of progress that is worth a line
@@ -49,12 +49,13 @@ def build(bundle: Path | None, precision: str | None, again: bool, parent: int |
     missing or fails, 9 the engine could not be written.
     """
     from medtex_edge.bundle import Bundle
-    from medtex_edge.runtime import engine_build, target
-    from medtex_edge.runtime.engines import Cache
+    from medtex_edge.runtime.engines import build
+    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines.cache import Cache
     from medtex_edge.settings import newest_bundle
 
     if parent is not None:
-        engine_build.follow_parent(parent)
+        build.follow_parent(parent)
     opened = Bundle.open(bundle or newest_bundle())
     key = target.key_of(opened, target.precision_of(opened, precision))
     cache = Cache(told=lambda line: click.echo(line, err=True))
@@ -78,7 +79,7 @@ def build(bundle: Path | None, precision: str | None, again: bool, parent: int |
 @_JSON
 def list_(as_json: bool) -> None:
     """Show the engines that are kept, newest first, and which of them this device can use."""
-    from medtex_edge.runtime.engines import Cache
+    from medtex_edge.runtime.engines.cache import Cache
 
     cache = Cache()
     mine, _ = _mine()
@@ -113,7 +114,7 @@ def prune(bundles: tuple[Path, ...], everything: bool, as_json: bool) -> None:
     With BUNDLEs, also those that are of none of their graphs. Exit code 7 where TensorRT cannot be asked.
     """
     from medtex_edge.bundle import Bundle
-    from medtex_edge.runtime.engines import Cache
+    from medtex_edge.runtime.engines.cache import Cache
 
     graphs = {digest for each in bundles for digest in Bundle.open(each).manifest.values()}
     mine, why = _mine()
@@ -133,12 +134,12 @@ def prune(bundles: tuple[Path, ...], everything: bool, as_json: bool) -> None:
 
 def _build(bundle: Bundle, key: EngineKey, cache: Cache, told: Callable[[str, float], None]) -> None:
     """Build, prove and keep it. Nothing of it is on the disk before it is proved."""
-    from medtex_edge.export import tensorrt as builder
-    from medtex_edge.runtime.backend import tensorrt
-    from medtex_edge.runtime.backend.switching import open_proved
+    from medtex_edge.export.tensorrt import builder
+    from medtex_edge.runtime.backend.handover import open_proved
+    from medtex_edge.runtime.backend.tensorrt import runner
 
     made = builder.build(
-        tensorrt.module(), bundle.model(key.precision), contract=bundle.contract, label=key.precision,
+        runner.module(), bundle.model(key.precision), contract=bundle.contract, label=key.precision,
         timing_cache=cache.timing_path(key), progress=told,
     )  # fmt: skip
     report = made.report()
@@ -176,7 +177,7 @@ def _progress(as_json: bool) -> Iterator[Callable[[str, float], None]]:
 
 def _mine() -> tuple[EngineKey | None, str]:
     """A key of this device, whatever the graph; else why there is none."""
-    from medtex_edge.runtime import target
+    from medtex_edge.runtime.engines import key as target
 
     try:
         return target.key("", ""), ""

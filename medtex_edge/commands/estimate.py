@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-BOARDS = ("orin-nano", "orin-nano-25w", "orin-nano-15w", "orin-nx", "agx-orin")  # of export/estimate.py
+BOARDS = ("orin-nano", "orin-nano-25w", "orin-nano-15w", "orin-nx", "agx-orin")  # of export/estimate/latency.py
 _SHORT = {"convolution": "conv", "arithmetic": "adds"}  # so that the name of a layer has room
 _MEASURE = "an estimate from arithmetic; on the board, measure: medtex-edge bench --backend tensorrt"
 
@@ -35,13 +35,13 @@ def estimate(bundle: Path | None, board: str, precision: str | None, json_file: 
     """
     from medtex_edge.bundle import Bundle
     from medtex_edge.files import write_json
-    from medtex_edge.runtime import target
+    from medtex_edge.runtime.engines import key as target
     from medtex_edge.settings import newest_bundle
 
     opened = Bundle.open(bundle or newest_bundle())
     precision = target.precision_of(opened, precision)
     content = opened.model(precision)
-    from medtex_edge.export.estimate import estimate as estimated
+    from medtex_edge.export.estimate.latency import estimate as estimated
 
     found = {"bundle": str(opened.path), "precision": precision, **estimated(content, board)}
     if json_file == "-":

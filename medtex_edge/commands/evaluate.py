@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from medtex_edge.bundle import Bundle
-    from medtex_edge.train.device import Compute
-    from medtex_edge.train.subject import Floats, Images, Subject
-    from medtex_edge.train.teacher import Teacher
+    from medtex_edge.evaluate.subject import Floats, Images, Subject
+    from medtex_edge.train.compute.device import Compute
+    from medtex_edge.train.models.teacher import Teacher
 
 SPLITS = ("train", "val", "test", "all")
 BATCH = 32  # photographs that a bundle is asked about at once
@@ -78,14 +78,14 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     # Only now: these take seconds, and a typing mistake should not.
     import torch
 
-    from medtex_edge.export.steps import Steps
+    from medtex_edge.evaluate.model_card import write_model_card
+    from medtex_edge.evaluate.report.report import write_evaluation_report
+    from medtex_edge.evaluate.request import Asking, prepare
+    from medtex_edge.evaluate.run import evaluate as measure
+    from medtex_edge.export.progress import Steps
     from medtex_edge.files import without_folders
-    from medtex_edge.train import device
-    from medtex_edge.train.evaluation import evaluate as measure
-    from medtex_edge.train.evaluation_report import write_evaluation_report
-    from medtex_edge.train.evaluation_request import Asking, prepare
-    from medtex_edge.train.model_card import write_model_card
-    from medtex_edge.train.setup import provenance
+    from medtex_edge.train.compute import device
+    from medtex_edge.train.prepare import provenance
 
     if threads:
         torch.set_num_threads(threads)
@@ -113,8 +113,8 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
 def open_subject(path: Path, compute: Compute) -> Subject:
     """A run folder or a .medtex file. Raises `DataError`, `BundleError`, `BackendError`."""
     from medtex_edge.bundle import Bundle
+    from medtex_edge.evaluate.subject import subject_of_run
     from medtex_edge.train.run_folder import load_run
-    from medtex_edge.train.subject import subject_of_run
 
     if path.is_dir():
         return subject_of_run(load_run(path), compute)
@@ -127,9 +127,9 @@ def subject_of_bundle(bundle: Bundle) -> Subject:
     """A bundle, asked through ONNX Runtime: it answers as it will on a device, and shows no weights."""
     import numpy as np
 
+    from medtex_edge.evaluate.subject import Subject
     from medtex_edge.runtime.backend import open_backend
-    from medtex_edge.train.data import DataOptions
-    from medtex_edge.train.subject import Subject
+    from medtex_edge.train.data.dataset import DataOptions
 
     contract = bundle.contract
     backend = open_backend("onnxruntime", bundle)
@@ -156,9 +156,9 @@ def _cost(subject: Subject, teacher: Teacher | None, *, timed: bool) -> dict[str
     """The table `cost` of evaluation.json: counted, and timed on the CPU. A bundle tells what its export counted."""
     import copy
 
-    from medtex_edge.export.speed import explanation_times
+    from medtex_edge.evaluate.measures.speed import explanation_times
     from medtex_edge.train.config import EXPLAINED
-    from medtex_edge.train.cost import costs
+    from medtex_edge.train.models.cost import costs
 
     if subject.model is None:
         return subject.cost

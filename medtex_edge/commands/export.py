@@ -45,7 +45,7 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
         raise SettingsError(f"--out: {target} is a folder", hint="name a file, or delete that folder")
     # Only now: these take seconds, and a typing mistake should not.
     from medtex_edge.export.build import build
-    from medtex_edge.export.steps import Steps
+    from medtex_edge.export.progress import Steps
     from medtex_edge.train.run_folder import load_run
 
     console = Console(stderr=as_json)

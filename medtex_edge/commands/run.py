@@ -108,8 +108,8 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     read, 6 the camera or stream could not be opened or stopped, 7 the engine is missing or fails, 9 something
     could not be written, 130 interrupted before the end of the files.
     """
-    from medtex_edge.runtime.camera_settings import CameraSettings
     from medtex_edge.runtime.session import Options, Session
+    from medtex_edge.runtime.sources.camera_settings import CameraSettings
     from medtex_edge.settings import newest_bundle
 
     settings = CameraSettings(

@@ -30,8 +30,8 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
     from rich.console import Console
 
     from medtex_edge.errors import SettingsError
-    from medtex_edge.train.synthetic import PURPOSE, plan, write_cohort, write_video
-    from medtex_edge.train.synthetic_video import CODECS
+    from medtex_edge.train.synthetic.dataset import PURPOSE, plan, write_cohort, write_video
+    from medtex_edge.train.synthetic.video import CODECS
 
     if video is not None and video.suffix.lower() not in CODECS:
         # Before minutes are spent on the photographs.

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from medtex_edge.commands import train_options as options
-from medtex_edge.commands.train_options import label_options, shared_options, student_options, teacher_options
+from medtex_edge.commands import training_options as options
+from medtex_edge.commands.training_options import label_options, shared_options, student_options, teacher_options
 from medtex_edge.errors import SettingsError
 
 
@@ -38,7 +38,7 @@ def train_teacher(
       medtex-edge train-teacher --data photos/ --label-column grade --out runs/teacher
     """
     from medtex_edge.train.config import TeachConfig
-    from medtex_edge.train.setup import next_folder
+    from medtex_edge.train.prepare import next_folder
 
     given = options.given(
         model=model,
@@ -108,7 +108,7 @@ def train(
       medtex-edge train --data photos/ --label-column grade --teacher runs/teacher --out runs/mine
     """
     from medtex_edge.train.config import EXPLAINED, TrainConfig
-    from medtex_edge.train.setup import next_folder
+    from medtex_edge.train.prepare import next_folder
     from medtex_edge.train.student_run import train as distil
 
     file_options = options.file_options(values)
@@ -140,7 +140,7 @@ def _finish(metrics: dict[str, Any], as_json: bool, lines: list[tuple[str, Any]]
     from rich.console import Console
     from rich.table import Table
 
-    from medtex_edge.train.processes import group
+    from medtex_edge.train.compute.processes import group
 
     if not group().main:
         return

@@ -1,6 +1,6 @@
 """Inference engines. Each module here has `open(bundle, ...) -> Backend`; importing it chooses the engine.
 
-A backend knows the graph and nothing of frames: it takes what `medtex_edge.image.prepare` made, and gives
+A backend knows the graph and nothing of frames: it takes what `medtex_edge.image.geometry.prepare` made, and gives
 `Outputs`.
 """
 
@@ -74,9 +74,9 @@ def open_backend(name: str, bundle: Bundle, *, precision: str = "fp32", threads:
     engine, _, provider = name.partition(":")
     # Imported below so that choosing the engine chooses the dependency.
     if name == "tensorrt":
-        from medtex_edge.runtime.backend import tensorrt
+        from medtex_edge.runtime.backend.tensorrt import runner
 
-        return tensorrt.open(bundle, precision=precision, threads=threads)
+        return runner.open(bundle, precision=precision, threads=threads)
     if engine != "onnxruntime":
         raise SettingsError(
             f"backend: expected onnxruntime, onnxruntime:PROVIDER or tensorrt, got {name!r}",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medtex_edge.errors import BackendError, SettingsError
-from medtex_edge.runtime.graph_parts import parts
+from medtex_edge.runtime.backend.graph_parts import parts
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
@@ -67,9 +67,9 @@ def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int 
     images = [golden[index % len(golden)] for index in range(WARM_UP + RUNS)]
     engine, _, provider = name.partition(":")
     if name == "tensorrt":
-        from medtex_edge.runtime.backend import tensorrt_profile
+        from medtex_edge.runtime.backend.tensorrt import profile
 
-        clock, watched, runs = tensorrt_profile.watch(bundle, images, precision=precision)
+        clock, watched, runs = profile.watch(bundle, images, precision=precision)
     elif engine == "onnxruntime":
         from medtex_edge.runtime.backend import onnxruntime_profile
 

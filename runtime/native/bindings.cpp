@@ -1,5 +1,5 @@
 // The thin Python side of the native core: arrays in, tuples out, the GIL released meanwhile.
-// Shapes and ranges are checked in medtex_edge/image.py.
+// Shapes and ranges are checked in medtex_edge/image/geometry.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 

@@ -1,4 +1,4 @@
-// The circle that most points of an outline lie on. The method: medtex_edge/image_circle.py.
+// The circle that most points of an outline lie on. The method: medtex_edge/image/circle.py.
 #pragma once
 
 #include <array>

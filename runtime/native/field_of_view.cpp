@@ -1,4 +1,4 @@
-// Find the field of view in a sparse look at the frame. The method: `look` in medtex_edge/image_numpy.py.
+// Find the field of view in a sparse look at the frame. The method: `look` in medtex_edge/image/reference.py.
 //
 // Compiled without fused multiply-adds (see CMakeLists.txt): the box must come out equal on every machine.
 #include <algorithm>

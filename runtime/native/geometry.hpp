@@ -1,6 +1,6 @@
 // The image geometry: find the field of view of a fundus photograph, cut its box, resize it.
 //
-// Knows no Python. Each function does, step for step, what its namesake in medtex_edge/image_numpy.py does, which
+// Knows no Python. Each function does, step for step, what its namesake in medtex_edge/image/reference.py does, which
 // is where the method is explained; the tests hold the two to the same box and the same pixels.
 #pragma once
 
@@ -22,7 +22,7 @@ struct Picture {
 };
 using Target = Picture<std::uint8_t>;
 
-// How a frame's pixels lie in memory; the numbers are shared with medtex_edge/image_numpy.py. yuyv and nv12 are what
+// How a frame's pixels lie in memory; the numbers are shared with medtex_edge/image/reference.py. yuyv and nv12 are what
 // V4L2 and CSI cameras deliver: BT.601, limited range; both sides even, `column` and `channel` packed.
 enum class Layout : int {
     rgb,   // three channels, any strides
@@ -68,7 +68,7 @@ struct Reader {
     }
 };
 
-// What `look` saw; the numbers are shared with medtex_edge/image_numpy.py.
+// What `look` saw; the numbers are shared with medtex_edge/image/reference.py.
 enum class Status { found, tiny, strip, black, white, even, noise, faint, scattered, hollow };
 
 // Where `status` is found: the square box in pixels (it may reach beyond the picture), and how many samples of its

@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 
 from medtex_edge.contract import Contract
+from medtex_edge.runtime.display.latest_frame import Newest, Picture, scaled
+from medtex_edge.runtime.display.overlay import scale
 from medtex_edge.runtime.frame import Pixels
-from medtex_edge.runtime.newest import Newest, Picture, scaled
-from medtex_edge.runtime.overlay import scale
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.source import Source
+from medtex_edge.runtime.sources.source import Source
 
 LARGEST = (1920, 1080)  # pixels; a larger picture is made smaller
 _JPEG_QUALITY = 85

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.web.doors import COOKIE, Doors, headers_for
+from medtex_edge.runtime.web.access import COOKIE, Doors, headers_for
 from medtex_edge.runtime.web.feed import Feed
 from medtex_edge.runtime.web.viewer import POLICY, Viewer
 

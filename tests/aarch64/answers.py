@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.bundle import Bundle
-from medtex_edge.image import crop_resize, find_field_of_view, native_available
+from medtex_edge.image.geometry import crop_resize, find_field_of_view, native_available
 from medtex_edge.runtime.backend import open_backend
-from medtex_edge.runtime.golden import check_golden
-from medtex_edge.runtime.overlay import blend_table
-from medtex_edge.runtime.pixels import draw_saliency
-from medtex_edge.runtime.quality import Inspector
+from medtex_edge.runtime.backend.golden_check import check_golden
+from medtex_edge.runtime.display.overlay import blend_table
+from medtex_edge.runtime.display.pixels import draw_saliency
+from medtex_edge.runtime.quality.gate import Inspector
 
 Pixels = npt.NDArray[np.uint8]
 

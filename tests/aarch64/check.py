@@ -38,8 +38,10 @@ CPU part\t: 0xd0b
 CPU revision\t: 1
 """
 TESTS = (
-    "image", "layouts", "facts", "native_threads", "overlay_pixels", "tracking", "bundle", "backend_onnxruntime",
-    "quality", "pipeline",
+    "core/image/test_image", "core/image/test_layouts", "runtime/quality/test_quality_metrics",
+    "native/test_native_threads", "runtime/display/test_overlay_pixels", "runtime/quality/test_tracking",
+    "core/test_bundle", "runtime/backend/test_backend_onnxruntime", "runtime/quality/test_quality",
+    "runtime/test_pipeline",
 )  # fmt: skip
 # These hold a clock to what a processor does at its own speed; emulated it is thirty times slower.
 TIMED = (
@@ -106,7 +108,7 @@ def python(root: Path, site: Path, tree: Path) -> Path:
     """A Python for Arm that is started like any other, by the tests too: `sys.executable` is this file."""
     script = CACHE / "python"
     script.write_text(
-        f"#!/bin/sh\nexport PYTHONHOME='{root}/usr' PYTHONPATH='{tree}:{tree}/tests:{site}'\n"
+        f"#!/bin/sh\nexport PYTHONHOME='{root}/usr' PYTHONPATH='{tree}:{tree}/tests/kits:{site}'\n"
         f"exec {' '.join(emulator(root))} -0 \"$0\" '{root}/usr/bin/python{PYTHON}' \"$@\"\n"
     )
     script.chmod(0o755)
@@ -146,7 +148,7 @@ def copy_tree(module: Path) -> Path:
 
 def python_path() -> str:
     """For this machine's Python: the tests' helpers besides what it has."""
-    return os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    return os.pathsep.join([str(ROOT), str(ROOT / "tests/kits"), os.environ.get("PYTHONPATH", "")])
 
 
 def drawn_bundle() -> Path:
@@ -185,10 +187,10 @@ def compare(bundle: Path, arm: Path) -> None:
 
 def test(arm: Path, tree: Path) -> None:
     """The runtime's tests, in the copy: Python looks for packages where it is started, and the tree holds others."""
-    files = [tree / f"tests/test_{name}.py" for name in TESTS]
+    files = [tree / f"tests/{name}.py" for name in TESTS]
     if not all(file.exists() for file in files) or any(name not in files[-1].read_text() for name in TIMED):
         stop("this script names tests that are no longer there")
-    native = "from medtex_edge.image import native_available; raise SystemExit(not native_available())"
+    native = "from medtex_edge.image.geometry import native_available; raise SystemExit(not native_available())"
     run(arm, "-c", native, folder=tree, needs="the native module does not load, and its tests would skip")
     run(arm, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-k", f"not ({' or '.join(TIMED)})", *files, folder=tree,
         needs="the runtime is wrong on Arm")  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from gpu_engines import no_device
 from gpu_kernels import Kernels
 
-from medtex_edge.runtime import cuda
+from medtex_edge.runtime.backend.tensorrt import cuda
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BackendError
-from medtex_edge.runtime import cuda
-from medtex_edge.runtime.backend import Backend, onnxruntime, tensorrt
+from medtex_edge.runtime.backend import Backend, onnxruntime
+from medtex_edge.runtime.backend.tensorrt import cuda, runner
 
 CUDA = "CUDAExecutionProvider"
 
@@ -28,7 +28,7 @@ def no_device() -> str:
 def tensorrt_version() -> str:
     """Such as "tensorrt 10.3.0", or ''."""
     try:
-        trt = tensorrt.module()
+        trt = runner.module()
     except BackendError:
         return ""
     return f"{trt.__name__} {trt.__version__}"
@@ -43,13 +43,13 @@ def cuda_provider() -> bool:
 
 def plan_of(model: bytes) -> bytes:
     """An engine for the GPU at hand."""
-    from medtex_edge.export import tensorrt as builder
+    from medtex_edge.export.tensorrt import builder
 
-    return builder.build(tensorrt.module(), model).plan
+    return builder.build(runner.module(), model).plan
 
 
 def open_here(model: bytes, contract: Contract, label: str = "graph") -> Backend:
     """The better of both. Raises `BackendError` where there is neither."""
     if tensorrt_version():
-        return tensorrt.open_engine(plan_of(model), contract, label=label)
+        return runner.open_engine(plan_of(model), contract, label=label)
     return onnxruntime.open_graph(model, contract, provider=CUDA, label=label)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medtex_edge.runtime import cuda
+from medtex_edge.runtime.backend.tensorrt import cuda
 
 _HEAD = ".version 6.0\n.target sm_50\n.address_size 64\n"
 _PLUS = """

@@ -18,8 +18,8 @@ import numpy as np
 from medtex_edge.bundle import Bundle
 from medtex_edge.contract import Contract
 from medtex_edge.files import atomic_write
-from medtex_edge.runtime import cuda
-from medtex_edge.runtime.backend import Backend, tensorrt
+from medtex_edge.runtime.backend import Backend
+from medtex_edge.runtime.backend.tensorrt import cuda, runner
 
 WARM_UP = 200  # frames until the clocks of the GPU have risen
 
@@ -52,11 +52,11 @@ def random_weights() -> tuple[Contract, dict[str, bytes]]:
 
     from medtex_edge.export.graph import Deployed
     from medtex_edge.export.onnx import to_onnx
-    from medtex_edge.export.precision import to_half
+    from medtex_edge.export.precision.half import to_half
     from medtex_edge.train.config import TrainConfig
-    from medtex_edge.train.explainer import Explainer
-    from medtex_edge.train.medtex import MedTex
-    from medtex_edge.train.student import Classifier
+    from medtex_edge.train.models.explainer import Explainer
+    from medtex_edge.train.models.medtex import MedTex
+    from medtex_edge.train.models.student import Classifier
 
     torch.manual_seed(0)
     config, contract = TrainConfig(), bundles.contract(224, tuple("01234"))
@@ -92,9 +92,9 @@ def row(contract: Contract, model: bytes, label: str, frames: int, engine: bool)
         with gpu_engines.open_here(model, contract, label) as backend:
             return ["", "", "", told(timed(backend, contract, frames)[1]), ""]
     plan = gpu_engines.plan_of(model)
-    with tensorrt.open_engine(plan, contract, label=label) as backend:
+    with runner.open_engine(plan, contract, label=label) as backend:
         captured, gpu, whole = not backend.not_captured, *timed(backend, contract, frames)
-    with tensorrt.open_engine(plan, contract, label=label, graph=False) as backend:
+    with runner.open_engine(plan, contract, label=label, graph=False) as backend:
         gpu_queued, whole_queued = timed(backend, contract, frames)
     share = f"{1 - np.median(gpu) / np.median(gpu_queued):.0%}" if captured else "not captured"
     return [told(gpu), told(gpu_queued), share, told(whole), told(whole_queued)]

@@ -11,7 +11,7 @@ import pytest
 from gpu_kernels import Kernels, Sum
 
 from medtex_edge.errors import BackendError
-from medtex_edge.runtime import cuda, cuda_graph
+from medtex_edge.runtime.backend.tensorrt import cuda, cuda_graph
 
 pytestmark = pytest.mark.gpu
 KINDS = pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "copied"])

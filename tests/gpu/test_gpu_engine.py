@@ -10,15 +10,16 @@ import bundles
 import gpu_engines
 import numpy as np
 import pytest
+from kit_environment import kit_environment
 from rich.console import Console
 
 from medtex_edge.errors import BackendError
-from medtex_edge.export import parity
-from medtex_edge.export.prove import Case, prove_full
-from medtex_edge.export.prove_engine import prove_engine
-from medtex_edge.export.steps import Steps
-from medtex_edge.runtime import cuda
-from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime, tensorrt
+from medtex_edge.export.gate import parity
+from medtex_edge.export.gate.engine import prove_engine
+from medtex_edge.export.gate.proof import Case, prove_full
+from medtex_edge.export.progress import Steps
+from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
+from medtex_edge.runtime.backend.tensorrt import cuda, runner
 
 pytestmark = pytest.mark.gpu
 CONTRACT = bundles.contract()
@@ -98,7 +99,7 @@ def test_ten_thousand_frames_take_no_memory(backend: Backend) -> None:
 
 
 def test_a_captured_engine_answers_as_the_queued_one(plan: bytes) -> None:
-    with tensorrt.open_engine(plan, CONTRACT) as captured, tensorrt.open_engine(plan, CONTRACT, graph=False) as queued:
+    with runner.open_engine(plan, CONTRACT) as captured, runner.open_engine(plan, CONTRACT, graph=False) as queued:
         assert captured.not_captured == ""
         for image in images(20):
             came = captured.infer(image[None])
@@ -109,7 +110,7 @@ def test_a_captured_engine_answers_as_the_queued_one(plan: bytes) -> None:
 
 def test_the_input_buffer_needs_no_copy_and_outlives_the_engine(plan: bytes) -> None:
     image = images(2)[1]
-    with tensorrt.open_engine(plan, CONTRACT) as opened:
+    with runner.open_engine(plan, CONTRACT) as opened:
         buffer = opened.input_buffer
         assert buffer is not None
         right = opened.infer(image[None])
@@ -121,9 +122,9 @@ def test_the_input_buffer_needs_no_copy_and_outlives_the_engine(plan: bytes) -> 
 
 def test_an_engine_of_another_contract_is_refused(plan: bytes) -> None:
     with pytest.raises(BackendError, match="by the contract"):
-        tensorrt.open_engine(plan, bundles.contract(classes=("a", "b")))
+        runner.open_engine(plan, bundles.contract(classes=("a", "b")))
     with pytest.raises(BackendError, match="cannot be read"):
-        tensorrt.open_engine(plan[: len(plan) // 2], CONTRACT)
+        runner.open_engine(plan[: len(plan) // 2], CONTRACT)
 
 
 def test_the_gate_of_an_export_asks_the_engine_too(plan: bytes) -> None:
@@ -141,7 +142,7 @@ def test_opening_and_closing_takes_no_memory(plan: bytes) -> None:
     import pycuda.driver
 
     def free() -> int:
-        tensorrt.open_engine(plan, CONTRACT).close()
+        runner.open_engine(plan, CONTRACT).close()
         with cuda.context():
             return int(pycuda.driver.mem_get_info()[0])
 
@@ -161,6 +162,7 @@ def test_a_process_that_forgets_to_close_ends_well(plan: bytes, tmp_path: Path) 
         f"thread = threading.Thread(target=open); thread.start(); thread.join()\n"
         f"kept += [one.input_buffer for one in kept]\n"
     )
-    tests = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, cwd=tests)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=kit_environment()
+    )
     assert (done.returncode, done.stderr) == (0, "")

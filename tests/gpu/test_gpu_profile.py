@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from medtex_edge.bundle import Bundle
-from medtex_edge.runtime.backend import onnxruntime_profile, tensorrt_profile
+from medtex_edge.runtime.backend import onnxruntime_profile
+from medtex_edge.runtime.backend.tensorrt import profile
 
 pytestmark = pytest.mark.gpu
 
@@ -26,7 +27,7 @@ def test_tensorrt_tells_every_layer_of_every_image_under_the_names_of_its_inspec
     if not gpu_engines.tensorrt_version():
         pytest.skip("a CUDA device, but no TensorRT")
     plan = gpu_engines.plan_of(bundles.graph(batch=1))
-    clock, watched, runs = tensorrt_profile.watch(bundle, images(5), plan=plan)
+    clock, watched, runs = profile.watch(bundle, images(5), plan=plan)
     assert clock == "gpu"
     assert [set(run) for run in runs] == [{layer.name for layer in watched}] * 5
     assert all(sum(run.values()) > 0 for run in runs)

@@ -1,0 +1,1 @@
+"""Measures a run or a bundle against its teacher, other attribution methods and controls; ends with a report."""

@@ -1,0 +1,1 @@
+"""The maps that an evaluation compares: ours, attribution methods, and controls."""

@@ -1,0 +1,1 @@
+"""What is measured of a map: faithfulness, sanity, leakage, lesions, time."""

@@ -1,0 +1,1 @@
+"""The report of an evaluation: figures, sentences, tables, plots and the page."""

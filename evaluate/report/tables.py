@@ -1,0 +1,210 @@
+"""The tables of the evaluation's report: ours beside rivals and controls, every figure with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from medtex_edge.evaluate.report.figures import (
+    ROW_NAMES,
+    Contender,
+    Figure,
+    Measure,
+    beside,
+    better_than,
+    contenders,
+    figure,
+    is_number,
+    listed,
+    measures_of,
+    row_title,
+    rows_of,
+    table,
+)
+from medtex_edge.train.report import page as html
+from medtex_edge.train.report.wording import MODEL_NAMES, number
+
+Facts = Mapping[str, Any]
+KIND_NAMES = {"MA": "microaneurysms", "HE": "haemorrhages", "EX": "hard exudates", "SE": "soft exudates"}
+ANSWER = {  # key -> title, which way is better, what it says
+    "n": ("n", "", "photographs with a label"),
+    "auc_referable": ("AUC", "higher", "the chance that a referable photograph scores higher than one that is not"),
+    "auc_macro": ("AUC, all classes", "higher", "the mean over the classes of each against the rest"),
+    "accuracy": ("accuracy", "higher", "the fraction of photographs given exactly their class"),
+    "qwk": ("kappa", "higher", "agreement beyond chance, a miss by two grades costing four times one by one"),
+    "sensitivity": ("sensitivity", "higher", "the fraction of the referable photographs found at the threshold"),
+    "specificity": ("specificity", "higher", "the fraction of the others left alone"),
+    "ece": ("calibration error", "lower", "by how much stated probabilities are off on average"),
+    "brier": ("Brier score", "lower", "squared error of the stated probabilities"),
+}
+
+
+def answer_table(models: Facts, *, compete: bool = True) -> str:
+    """Models, or groups of photographs, down, measures across; of models that compete the best are marked."""
+    known = {str(name): _answer_figures(table(values)) for name, values in models.items()}
+    keys = [key for key in ANSWER if any(key in figures for figures in known.values())]
+    measures = {key: Measure(*ANSWER[key]) for key in keys}
+    best = _best_of_columns(list(known.values()), measures) if compete else {}
+    rows = [
+        (
+            MODEL_NAMES.get(name, name.replace("_", " ")),
+            "ours" if name == "student" else "rival",
+            [_cell(figures.get(key), best.get(key)) for key in keys],
+        )
+        for name, figures in known.items()
+        if figures
+    ]
+    legend = html.bullets([f"{ANSWER[key][0]}: {ANSWER[key][2]}." for key in keys])
+    return html.compare(["", *(ANSWER[key][0] for key in keys)], rows) + html.folded("what the columns say", legend)
+
+
+def contender_table(part: Facts, only: Collection[str] = (), but: Collection[str] = ()) -> str:
+    """Ours, each rival with the best layer of each column, and the controls; then what the columns say.
+
+    `only` and `but` choose measures by their keys; nothing is drawn where none of them was measured.
+    """
+    measures, rows = measures_of(part), rows_of(part)
+    keys = [
+        key
+        for key in measures
+        if key not in but and (not only or key in only) and any(key in row.figures for row in rows)
+    ]
+    if not keys:
+        return ""
+    rows = [row for row in rows if any(key in row.figures for key in keys)]
+    gathered = contenders(rows, measures)
+    best = {
+        # A map that never changes is perfectly stable and explains nothing: where controls do not compete, only
+        # methods do.
+        key: _best([r.best[key][0] for r in gathered if key in r.best and _competes(r, measures[key])], measures[key])
+        for key in keys
+    }
+    timed = any(row.seconds is not None for row in gathered)
+    shown = []
+    for row in gathered:
+        cells = [_contender_cell(row, key, best[key]) for key in keys]
+        shown.append((row.title, row.kind, [*cells, *([_seconds(row.seconds)] if timed else [])]))
+    head = ["", *(f"{measures[key].title} {_arrow(measures[key])}" for key in keys)]
+    head += ["per photograph"] if timed else []
+    legend = [f"{measures[key].title}: {measures[key].meaning}." for key in keys if measures[key].meaning]
+    layers = [row for row in rows if row.layer]
+    every = html.compare(
+        ["", "layer", *(measures[key].title for key in keys)],
+        [(row.title, row.kind, [html.Cell(row.layer), *(_cell(row.figures.get(k)) for k in keys)]) for row in layers],
+    )
+    return (
+        html.compare(head, shown)
+        + html.folded("what the columns say", html.bullets(legend))
+        + html.folded(f"every layer of the rivals ({len(layers)} rows)", every)
+    )
+
+
+def kinds_tables(lesions: Facts) -> str:
+    """One table per measure: explanations down, kinds of lesion across."""
+    kinds = {str(kind): table(rows) for kind, rows in table(lesions.get("kinds")).items()}
+    measures = measures_of(lesions)
+    parts = []
+    for key, measure in measures.items():
+        names = dict.fromkeys(str(n) for rows in kinds.values() for n, of in rows.items() if table(of).get(key))
+        found = {
+            name: {kind: f for kind, rows in kinds.items() if (f := figure(table(rows.get(name)).get(key)))}
+            for name in names
+        }
+        across = [kind for kind in kinds if any(kind in row for row in found.values())]
+        best = {kind: _best([row[kind] for row in found.values() if kind in row], measure) for kind in across}
+        rows = [
+            (row_title(name), _kind(name), [_cell(row.get(kind), best[kind]) for kind in across])
+            for name, row in found.items()
+        ]
+        head = [f"{measure.title} {_arrow(measure)}", *(KIND_NAMES.get(kind, kind) for kind in across)]
+        parts.append(html.compare(head, rows))
+    return "".join(parts)
+
+
+def cost_table(cost: Facts) -> str:
+    """Multiply-adds and parameters of each part, then what the explanation costs in time."""
+    rows = []
+    for part in ("teacher", "student", "explainer", "graph"):
+        found = table(cost.get(part))
+        if found:
+            named = "the exported graph" if part == "graph" else part
+            rows.append([named, _millions(found.get("macs")), _millions(found.get("parameters"))])
+    timed = [
+        [name, *(number(table(cost.get(key)).get(value)) for value in ("student_ms", "both_ms", "ratio"))]
+        for key, name in (("onnxruntime", "ours, ONNX Runtime"), ("gradcam_torch", "Grad-CAM, PyTorch"))
+        if table(cost.get(key))
+    ]
+    return html.table(["", "multiply-adds, million", "parameters, million"], rows) + html.table(
+        ["", "answer alone, ms", "answer and map, ms", "times as long"], timed
+    )
+
+
+def ablation_table(rows: Sequence[Facts]) -> str:
+    """Variants down, measures across, every seed written out."""
+    keys = dict.fromkeys(key for row in rows for key in row if key != "name")
+    titles = {"auc_referable": "AUC", "pixel_auc": "pixel AUC"}
+    shown = []
+    for place, row in enumerate(rows):
+        cells = []
+        for key in keys:
+            values = [float(v) for v in listed(row.get(key)) if is_number(v)]
+            mean = f"{sum(values) / len(values):.3f}" if values else "-"
+            cells.append(html.Cell(mean, ", ".join(f"{v:.3f}" for v in values) if len(values) > 1 else ""))
+        shown.append((str(row.get("name", "")), "ours" if place == 0 else "rival", cells))
+    return html.compare(["mean (each seed)", *(titles.get(key, key.replace("_", " ")) for key in keys)], shown)
+
+
+def _answer_figures(values: Facts) -> dict[str, Figure]:
+    places = {"sensitivity": "operating_point", "specificity": "operating_point"}
+    places |= {"ece": "calibration", "brier": "calibration"}
+    found = {key: beside(table(values.get(places[key])) if key in places else values, key) for key in ANSWER}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _best_of_columns(rows: Sequence[Mapping[str, Figure]], measures: Mapping[str, Measure]) -> dict[str, float | None]:
+    return {key: _best([row[key] for row in rows if key in row], measure) for key, measure in measures.items()}
+
+
+def _best(figures: Sequence[Figure], measure: Measure) -> float | None:
+    # A column whose figures are all the same has no best.
+    if not measure.better or len({one.value for one in figures}) < 2:
+        return None
+    best = figures[0].value
+    for other in figures[1:]:
+        best = other.value if better_than(other.value, best, measure) else best
+    return best
+
+
+def _competes(row: Contender, measure: Measure) -> bool:
+    return measure.judged or row.kind != "control"
+
+
+def _contender_cell(row: Contender, key: str, best: float | None) -> html.Cell:
+    if key not in row.best:
+        return html.Cell("-")
+    value, layer = row.best[key]
+    cell = _cell(value, best)
+    return cell._replace(note=", ".join(part for part in (cell.note, layer) if part))
+
+
+def _cell(value: Figure | None, best: float | None = None) -> html.Cell:
+    if value is None:
+        return html.Cell("-")
+    note = f"{value.low:.2f} to {value.high:.2f}" if value.low is not None and value.high is not None else ""
+    return html.Cell(number(value.value), note, "best" if best is not None and value.value == best else "")
+
+
+def _arrow(measure: Measure) -> str:
+    return {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}.get(measure.better, "")
+
+
+def _kind(name: str) -> str:
+    return "ours" if name == "ours" else "control" if ROW_NAMES.get(name, "").startswith("control") else "rival"
+
+
+def _seconds(value: float | None) -> html.Cell:
+    return html.Cell("-" if value is None else f"{1000 * value:.0f} ms" if value < 1 else f"{value:.1f} s")
+
+
+def _millions(value: Any) -> str:
+    return f"{value / 1e6:.1f}" if is_number(value) else "-"

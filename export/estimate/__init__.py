@@ -1,0 +1,1 @@
+"""Estimated latency of a graph on a board, by arithmetic."""

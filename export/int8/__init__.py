@@ -1,0 +1,1 @@
+"""Eight-bit integers written into the graph: quantisation, calibration, the choice of layers."""

@@ -1,0 +1,1 @@
+"""Half precision written into the graph, and what a graph computes."""

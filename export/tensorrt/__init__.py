@@ -1,0 +1,1 @@
+"""The builder of TensorRT engines, on the device that runs them."""

@@ -1,0 +1,279 @@
+"""The options that several training commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from medtex_edge.errors import SettingsError
+
+if TYPE_CHECKING:
+    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.models.teacher import FileOptions
+    from medtex_edge.train.prepare import Source
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+SYNTHETIC = Path("runs") / "synthetic"
+# For the synthetic cohort a small picture is enough, and someone who tries the command is waiting.
+QUICK_TEACHER = {"size": 128, "epochs": 8, "model": "tf_efficientnet_lite0"}
+QUICK = {"size": 128, "epochs": 10, "joint_epochs": 5}
+# 84 million multiply-adds: 11 % of the default teacher's 751, and 15 % of it at 224 pixels.
+SLIM = {"student": "tf_efficientnet_lite0:stages=4", "size": 160}
+
+SHARED = (
+    "data", "image_column", "label_column", "split_column", "patient_column", "mask_column", "image_folder",
+    "val_fraction", "accept", "referable", "size", "batch", "lr", "precision", "compiled", "seed", "threads",
+)  # fmt: skip
+
+
+def shared_options(command: Command) -> Command:
+    """The options that say where photographs come from, and how to repeat a run."""
+    options = [
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path),
+            help="Folder per class, CSV with an image folder, or MedMNIST .npz.",
+        ),
+        click.option("--image-column", default="image", show_default=True, help="CSV column with the file names."),
+        click.option(
+            "--label-column",
+            default="label",
+            show_default=True,
+            help="CSV column with grades or class names.",
+        ),
+        click.option("--split-column", default="split", show_default=True, help="CSV column with train, val or test."),
+        click.option("--patient-column", default="patient", show_default=True, help="CSV column with the patient."),
+        click.option("--mask-column", default="", help="CSV column with lesion masks: scores saliency."),
+        click.option(
+            "--image-folder", default="", help="Folder of the CSV's images, if it cannot be found by looking."
+        ),
+        click.option(
+            "--val-fraction",
+            type=click.FloatRange(0.01, 0.9),
+            default=0.2,
+            show_default=True,
+            help="Where no split is given.",
+        ),
+        click.option(
+            "--accept",
+            multiple=True,
+            metavar="PROBLEM",
+            help="Live with a named problem of the data; errors say which. Repeatable.",
+        ),
+        click.option(
+            "--referable",
+            default="",
+            help="Referable classes: names, indices, or '2+' for grades from 2. Default: 2+ for grades.",
+        ),
+        click.option("--size", type=int, help="Side of the input in pixels, a multiple of 32.  [default: 224]"),
+        click.option("--batch", type=int, help="Photographs per step, over all processes.  [default: 16]"),
+        click.option("--lr", type=float, help="Peak learning rate.  [default: 0.0004]"),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+            help="Autocast.  [default: auto]",
+        ),
+        click.option("--compile/--no-compile", "compiled", default=None, help="torch.compile.  [default: no]"),
+        click.option("--seed", type=int, default=0, show_default=True, help="One seed for everything."),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
+        click.option(
+            "--json",
+            "as_json",
+            is_flag=True,
+            help="Print the metrics as JSON at the end; progress goes to stderr.",
+        ),
+    ]
+    return _add(command, options)
+
+
+def teacher_options(command: Command) -> Command:
+    """What a teacher's file does not say of itself."""
+    options = [
+        click.option("--teacher-size", type=int, help="Input side of a .pt2 or .onnx teacher, where it does not say."),
+        click.option(
+            "--teacher-mean",
+            type=float,
+            nargs=3,
+            help="Its normalisation, for pictures in 0..1.  [default: ImageNet's]",
+        ),
+        click.option(
+            "--teacher-std",
+            type=float,
+            nargs=3,
+            help="Its normalisation, for pictures in 0..1.  [default: ImageNet's]",
+        ),
+        click.option(
+            "--teacher-output",
+            type=click.Choice(["auto", "logits", "probabilities"]),
+            default="auto",
+            show_default=True,
+        ),
+    ]
+    return _add(command, options)
+
+
+def student_options(command: Command) -> Command:
+    """What is taught, and for how long."""
+    options = [
+        click.option(
+            "--student", help="timm name, or NAME:stages=K for its first stages.  [default: tf_efficientnet_lite0]"
+        ),
+        click.option("--student-weights", help="auto, none, or a .safetensors file.  [default: auto]"),
+        click.option("--epochs", type=int, help="Of student and explainer, each by itself.  [default: 16]"),
+        click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 8]"),
+        click.option(
+            "--slim",
+            is_flag=True,
+            help="A student at most 15 % of the default teacher: Lite0 cut after stage 4, at 160 pixels.",
+        ),
+    ]
+    return _add(command, options)
+
+
+def label_options(command: Command) -> Command:
+    """How the photographs' own labels count."""
+    options = [
+        click.option(
+            "--label-loss",
+            type=click.Choice(["ce", "focal", "ordinal"]),
+            help="How labels are learnt from; ordinal: grades, the further off the dearer.  [default: ce]",
+        ),
+        click.option(
+            "--class-weights",
+            metavar="WEIGHTS",
+            help="balanced, none, or a number per class; not none: rare classes gain probability.  [default: none]",
+        ),
+    ]
+    return _add(command, options)
+
+
+def _add(command: Command, options: list[Callable[[Any], Any]]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def file_options(values: dict[str, Any]) -> FileOptions:
+    """The four values of `teacher_options`, taken out of `values`."""
+    from medtex_edge.train.models.teacher import FileOptions
+
+    size, mean, std, output = (values.pop(f"teacher_{name}") for name in ("size", "mean", "std", "output"))
+    return FileOptions(size, tuple(mean) if mean else None, tuple(std) if std else None, output)
+
+
+def preset(synthetic: bool, slim: bool) -> dict[str, Any]:
+    """What is set before the given options are: for the built-in cohort, and for a slim student."""
+    return (QUICK if synthetic else {}) | (SLIM if slim else {})
+
+
+def own_teacher(seed: int, precision: str, source: Source, synthetic: bool, folder: Path, reporter: Reporter) -> Path:
+    """Without --teacher one is trained first, beside the run; it is used again where it is finished."""
+    from medtex_edge.train.config import TeachConfig
+
+    out = folder.with_name(f"{folder.name}-teacher")
+    if not (out / "model.json").exists():
+        reporter.say(f"no --teacher was given: training one into {out}")
+        quick = QUICK_TEACHER if synthetic else {}
+        teach(config(TeachConfig, {**quick, "seed": seed, "precision": precision}), source, out, reporter)
+    return out
+
+
+def teach(settings: Any, source: Source, out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Train a teacher; heavy modules are imported no earlier."""
+    from medtex_edge.train.teacher_run import train_teacher
+
+    return train_teacher(settings, source, out, reporter)
+
+
+def source(shared: dict[str, Any], reporter: Reporter) -> tuple[Source, bool]:
+    """Where the photographs are, and whether they are the built-in ones, drawn for want of --data."""
+    from medtex_edge.train.data.dataset import DataOptions
+    from medtex_edge.train.prepare import Source
+
+    data: Path | None = shared["data"]
+    synthetic = data is None
+    if data is None:
+        from medtex_edge.train.compute.processes import on_main
+        from medtex_edge.train.synthetic.dataset import write_cohort
+
+        reporter.say(
+            "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC cohort.[/]\n"
+            "[yellow]It shows how the commands work. Nothing measured on it says anything about patients.[/]"
+        )
+        data = SYNTHETIC
+        on_main(lambda: None if (SYNTHETIC / "labels.csv").exists() else write_cohort(SYNTHETIC))
+    columns = {
+        name: shared[name]
+        for name in ("image_column", "label_column", "split_column", "patient_column", "mask_column", "image_folder")
+    }
+    if synthetic:
+        columns["label_column"] = "grade"
+    options = DataOptions(**columns, val_fraction=shared["val_fraction"], accept=frozenset(shared["accept"]))
+    return Source(data, options, shared["referable"]), synthetic
+
+
+def training(shared: dict[str, Any]) -> dict[str, Any]:
+    """The shared options that are part of a configuration."""
+    return {name: shared[name] for name in ("size", "batch", "lr", "precision", "compiled", "seed")}
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """What was asked for; the rest keeps its default."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def config(cls: Any, values: dict[str, Any]) -> Any:
+    """A checked configuration. Raises `SettingsError`."""
+    from medtex_edge.train.config import config_from
+
+    return config_from(cls, values)
+
+
+def weights(texts: tuple[str, ...]) -> dict[str, float] | None:
+    """TERM=W -> {TERM: W}. Raises `SettingsError`."""
+    if not texts:
+        return None
+    result = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            result[name.strip()] = float(value)
+        except ValueError:
+            raise SettingsError(
+                f"--weight: expected TERM=NUMBER, got {text!r}", hint="for example --weight mid=0.5"
+            ) from None
+    return result
+
+
+@contextmanager
+def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tuple[Reporter, Path]]:
+    """Gives (reporter, folder); an interruption says how to go on."""
+    import torch
+    from rich.console import Console
+
+    from medtex_edge.train.compute.processes import group, leave, one_voice
+    from medtex_edge.train.loop.progress import Reporter
+
+    console = Console(stderr=as_json, quiet=not group().main)
+    if shared["threads"]:
+        torch.set_num_threads(shared["threads"])
+    with one_voice(), Reporter(console, folder) as opened:
+        try:
+            yield opened, folder
+        except KeyboardInterrupt:
+            opened.say(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
+            raise
+    leave()
+
+
+def data_words(shared: dict[str, Any]) -> str:
+    """The words of a next command that name the same photographs."""
+    if shared["data"] is None:
+        return ""
+    return f" --data {shared['data']}" + (
+        f" --label-column {shared['label_column']}" if shared["label_column"] != "label" else ""
+    )

@@ -1,0 +1,1 @@
+"""The TensorRT backend: engine, CUDA memory and graphs, layers and profile."""

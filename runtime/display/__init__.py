@@ -1,0 +1,1 @@
+"""What a person sees: overlay, text, annotations, window, snapshots."""

@@ -1,0 +1,116 @@
+"""What a run is seen on: a window, a page in the browser, both or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from medtex_edge.contract import Contract
+from medtex_edge.runtime.display.snapshot import Snapshots
+from medtex_edge.runtime.display.window import Probe, Window
+from medtex_edge.runtime.frame import Pixels
+from medtex_edge.runtime.reading import Reading
+from medtex_edge.runtime.sources.source import Source
+
+if TYPE_CHECKING:
+    from medtex_edge.runtime.web.server import Page
+
+FRAMES = "frames"  # the folder that the window saves to
+
+
+class Viewer(Protocol):
+    """Somebody who looks; `web.server.Page` is one."""
+
+    def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
+        """Copy a frame, BGR with nothing drawn into it yet, and its reading; from the drawing thread, never waiting."""
+
+
+class Screen(Viewer, Protocol):
+    """What the main thread shows; `display.Window` is one."""
+
+    def poll(self, why: str = "") -> bool:
+        """Show it; False when the user wants to end."""
+
+
+class Screens:
+    """A context manager. Made first, so that an address that is refused is known before anything else is done.
+
+    `alone`: nothing else takes the readings, so that a window that is closed ends the run. Raises `SettingsError`.
+    """
+
+    def __init__(
+        self, *, window: bool, serve: str | None, token_file: Path | None, alone: bool, told: Callable[[str], None]
+    ) -> None:
+        self._alone = alone and serve is None
+        self._told = told
+        self._name = ""
+        self._stack = ExitStack()
+        self._snapshots: Snapshots | None = None
+        self._page: Page | None = None
+        self.window: Window | None = None
+        self._probe = Probe() if window else None  # looks while the bundle is read
+        self._serve = None if serve is None else _door(serve, token_file, self._stack)
+
+    def open(self, contract: Contract, sha256: str, source: Source) -> None:
+        """Show from now on what is offered."""
+        self._name = source.name
+        if self._serve is not None:
+            self._page = self._stack.enter_context(self._serve(contract, sha256, source, self._told))
+            end = "" if source.stream else "; it keeps the last photograph until Ctrl-C"
+            self._told(f"live page: {self._page.url}{end}")
+        why = "" if self._probe is None else self._probe.why_not()
+        if why:
+            self._told(f"no window: {why}; going on without (--no-display says so beforehand)")
+        elif self._probe is not None:
+            self._snapshots = Snapshots(Path.cwd() / FRAMES, contract, sha256, self._told)
+            self.window = Window(contract, self._snapshots, live=source.live, alone=self._alone, told=self._told)
+            self._stack.callback(self._snapshots.close)
+            self._stack.callback(self.window.close)
+
+    @property
+    def viewers(self) -> tuple[Viewer, ...]:
+        """Who looks beside the window."""
+        return () if self._page is None else (self._page,)
+
+    def tick(self, lost_s: float, progress: str = "") -> None:
+        """From the main thread: for how long the source has been lost, 0 while it runs; and of an engine."""
+        if self._page is not None:
+            self._page.tick(f"{self._name} is being opened again" if lost_s > 0 else "", progress)
+
+    def close(self) -> list[dict[str, Any]]:
+        """End them; returns what came of each, as the sinks of a summary say it."""
+        self._stack.close()
+        saved = self._snapshots if self._snapshots is not None and self._snapshots.asked else None
+        return [each.to_json() for each in (self._page, saved) if each is not None]
+
+    def __enter__(self) -> Screens:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def _door(
+    serve: str, token_file: Path | None, stack: ExitStack
+) -> Callable[[Contract, str, Source, Callable[[str], None]], Page]:
+    """Listen there already, and return what makes the page once there is something to show."""
+    # Imported here, and not above, since only a page needs the extra.
+    from medtex_edge.runtime.web import address
+    from medtex_edge.runtime.web.access import Doors
+    from medtex_edge.runtime.web.feed import Feed
+    from medtex_edge.runtime.web.server import Page
+
+    where, token = address.parse(serve), address.read_token(token_file)
+    listener = address.listen(where, token)
+    stack.callback(listener.close)
+    doors = Doors(address.names(where), token, loopback=address.is_loopback(listener))
+
+    def page(contract: Contract, sha256: str, source: Source, told: Callable[[str], None]) -> Page:
+        return Page(listener, Feed(contract, sha256, source), doors, told)
+
+    return page

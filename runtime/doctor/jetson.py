@@ -1,0 +1,193 @@
+"""What a Jetson says of itself: board, JetPack, power mode, clocks, memory. Files first, tools where no file tells.
+
+Files and their forms: tests/jetson/README.md names where each was found.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from medtex_edge.runtime.doctor.check import Finding
+from medtex_edge.runtime.doctor.probe import Host
+
+FLASH = "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack (docs/jetson.md)"
+INSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
+# JetPack by its Jetson Linux (L4T), for boards without the package nvidia-jetpack.
+_JETPACKS = {
+    "36.2.0": "6.0", "36.3.0": "6.0", "36.4.0": "6.1", "36.4.3": "6.2", "36.4.4": "6.2.1", "36.4.7": "6.2.1",
+    "36.5.0": "6.2.2", "36.5.2": "6.2.3", "38.2.0": "7.0", "38.4.0": "7.1", "39.2.0": "7.2", "39.2.1": "7.2.1",
+}  # fmt: skip
+_PYTHONS = {36: (3, 10), 38: (3, 12), 39: (3, 12)}  # by L4T: the one that TensorRT and OpenCV are built for
+SYSTEM = re.compile(r"/usr/lib/python3(\.\d+)?/dist-packages$")  # where Debian packages put Python modules
+_GPUS = re.compile(r"\.(gpu|ga10b|gv11b)$|^gpu-gpc-0$")  # in /sys/class/devfreq: Orin, Xavier, Thor
+_DLAS = ("sys/devices/platform/*host1x/*.nvdla*", "sys/devices/platform/bus@0/*host1x/*.nvdla*")
+_LITTLE_MIB = 1536  # free memory below which an engine's build may be ended by the system
+_DESKTOP = "sudo systemctl isolate multi-user.target (ends the desktop until the next start, and frees its memory)"
+
+
+@dataclass(frozen=True)
+class Board:
+    """A Jetson. `l4t` is its Jetson Linux as three numbers, such as '36.4.3', or ''."""
+
+    model: str
+    soc: str
+    l4t: str
+
+    @property
+    def major(self) -> int:
+        """Of L4T: 36 is JetPack 6, 38 and 39 JetPack 7; 0 where unknown."""
+        return int(self.l4t.partition(".")[0] or 0)
+
+
+def board(host: Host) -> Board | None:
+    """The Jetson that this is, or None."""
+    compatible = [name for name in host.text("proc/device-tree/compatible").split("\0") if name]
+    socs = re.findall(r"nvidia,(tegra\d{3})\b", ",".join(compatible))
+    release = _release(host)
+    if not socs and not release:
+        return None
+    return Board(host.line("proc/device-tree/model") or "a Jetson", socs[-1] if socs else "", release)
+
+
+def findings(host: Host, board: Board) -> list[Finding]:
+    """The section `jetson`."""
+    return [
+        Finding("jetson", "board", f"{board.model}{f' ({board.soc})' if board.soc else ''}"),
+        _jetpack(host, board),
+        _python(host, board),
+        _power(host),
+        _gpu_clock(host),
+        _cpu_clock(host),
+        _memory(host),
+        _dla(host),
+        _csi(host),
+    ]
+
+
+def python_cure(host: Host, board: Board) -> str:
+    """How this Python comes to see what JetPack installed, or '' where it does."""
+    wanted = _PYTHONS.get(board.major)
+    if (wanted and host.version != wanted) or host.base_prefix != "/usr":
+        return "/usr/bin/python3 -m venv --system-site-packages ~/medtex, and install medtex-edge there"
+    if host.prefix != host.base_prefix and not any(map(SYSTEM.match, host.path)):
+        return f"/usr/bin/python3 -m venv --system-site-packages {host.prefix} (keeps what is installed there)"
+    return ""
+
+
+def _release(host: Host) -> str:
+    """L4T by /etc/nv_tegra_release ("# R36 (release), REVISION: 4.3, ..."), else by its core package."""
+    text = host.text("etc/nv_tegra_release")[:1000]
+    found = re.search(r"# R(\d{1,3}) \(release\), REVISION: (\d{1,3})\.(\d{1,3})", text)
+    return ".".join(found.groups()) if found else _core(host)
+
+
+def _core(host: Host) -> str:
+    found = re.match(r"\d{1,3}\.\d{1,3}\.\d{1,3}", host.packages.get("nvidia-l4t-core", ""))
+    return found[0] if found else ""
+
+
+def _jetpack(host: Host, board: Board) -> Finding:
+    if not board.l4t:
+        cure = "in a container: mount /etc/nv_tegra_release and /var/lib/dpkg read-only; else " + FLASH
+        return Finding("jetson", "JetPack", "unknown: no /etc/nv_tegra_release, no nvidia-l4t-core", False, cure=cure)
+    package = re.split(r"[+-]b", host.packages.get("nvidia-jetpack", ""))[0]
+    version = package or _JETPACKS.get(board.l4t) or {36: "6", 38: "7", 39: "7"}.get(board.major, "")
+    name = f"{version or 'of an unknown version'} (L4T {board.l4t})"
+    if not package:
+        name += ", nvidia-jetpack is not installed"
+    if _core(host) not in ("", board.l4t):
+        name += f"; nvidia-l4t-core is {_core(host)}"
+    if board.major < 36:
+        return Finding("jetson", "JetPack", f"L4T {board.l4t} is too old: JetPack 6.1 is needed", False, cure=FLASH)
+    if version.startswith("6.0"):
+        old = f"{name} is too old: its TensorRT is 8.6, 10.3 is needed; ONNX Runtime serves"
+        return Finding("jetson", "JetPack", old, False, cure=FLASH)
+    return Finding("jetson", "JetPack", name)
+
+
+def _python(host: Host, board: Board) -> Finding:
+    cure = python_cure(host, board)
+    value = "{}.{} of {}".format(*host.version, host.prefix)
+    if not cure:
+        return Finding("jetson", "python", f"{value}, sees what JetPack installed")
+    wanted = _PYTHONS.get(board.major)
+    if wanted and host.version != wanted:
+        why = "JetPack's TensorRT and OpenCV are for {}.{}".format(*wanted)
+    else:
+        why = "sees neither JetPack's TensorRT nor its OpenCV"
+    return Finding("jetson", "python", f"{value}: {why}", False, cure=cure)
+
+
+def _power(host: Host) -> Finding:
+    said = re.search(r"NV Power Mode\s*:\s*(\w+)", host.run("nvpmodel", "-q").text)
+    modes = dict(re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", host.text("etc/nvpmodel.conf"), re.M))
+    stored = re.search(r"pmode:0*(\d+)", host.line("var/lib/nvpmodel/status"))
+    name = said[1] if said else modes.get(stored[1], f"mode {stored[1]}") if stored else ""
+    if not name:
+        return Finding("jetson", "power mode", "unknown", False, cure="sudo nvpmodel -q")
+    # The fastest has neither the lowest nor the highest number: on an Orin Nano Super 0 is 15W and 3 is 7W.
+    fastest = next((key for want in ("MAXN_SUPER", "MAXN") for key, mode in modes.items() if mode == want), "")
+    advice = ""
+    if fastest and modes[fastest] != name:
+        advice = f"sudo nvpmodel -m {fastest} ({modes[fastest]}, without limits: supply and cooling must allow it)"
+    others = f" of {', '.join(modes.values())}" if modes else ""
+    return Finding("jetson", "power mode", name + others, advice=advice)
+
+
+def _gpu_clock(host: Host) -> Finding:
+    governor, low, high, now = "", None, None, None
+    for folder in host.glob("sys/class/devfreq/*"):
+        if _GPUS.search(folder.rpartition("/")[2]):
+            low, high, now = (host.number(f"{folder}/{name}_freq") for name in ("min", "max", "cur"))
+            governor = host.line(f"{folder}/governor")
+            break
+    if high is None:
+        shown = host.run("jetson_clocks", "--show").text  # answers root alone
+        line = re.search(r"^GPU MinFreq=(\d{1,12}) MaxFreq=(\d{1,12}) CurrentFreq=(\d{1,12})", shown, re.MULTILINE)
+        low, high, now = map(int, line.groups()) if line else (None, None, None)
+    if low is None or high is None:
+        return Finding("jetson", "GPU clock", "unknown", False, cure="sudo jetson_clocks --show")
+    if low == high:
+        return Finding("jetson", "GPU clock", f"{high // 1_000_000} MHz, held there")
+    value = f"{low // 1_000_000} to {high // 1_000_000} MHz{'' if now is None else f', {now // 1_000_000} now'}"
+    advice = "sudo jetson_clocks (until the next start: holds the clocks, so that no frame waits for them to rise)"
+    return Finding("jetson", "GPU clock", value + (f", governor {governor}" if governor else ""), advice=advice)
+
+
+def _cpu_clock(host: Host) -> Finding:
+    policies = host.glob("sys/devices/system/cpu/cpufreq/policy*")
+    governors = {host.line(f"{policy}/scaling_governor") for policy in policies} - {""}
+    highs = [host.number(f"{policy}/scaling_max_freq") for policy in policies]
+    if not governors:
+        shown = re.findall(r"Governor=(\w+) MinFreq=\d+ MaxFreq=(\d{1,12})", host.run("jetson_clocks", "--show").text)
+        governors, highs = {governor for governor, _ in shown}, [int(high) for _, high in shown]
+    found = [high // 1000 for high in highs if high]
+    if not governors or not found:
+        return Finding("jetson", "CPU clock", "unknown", False, cure="sudo jetson_clocks --show")
+    online = host.line("sys/devices/system/cpu/online")
+    cores = f", cores {online} on" if online else ""
+    return Finding("jetson", "CPU clock", f"up to {max(found)} MHz, governor {', '.join(sorted(governors))}{cores}")
+
+
+def _memory(host: Host) -> Finding:
+    kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d{1,15}) kB", host.text("proc/meminfo"), re.M)}
+    if "MemTotal" not in kib:
+        return Finding("jetson", "memory", "unknown: /proc/meminfo does not tell", False, cure="free -m")
+    swaps = re.findall(r"^(\S+)\s+\w+\s+(\d{1,15})\s", host.text("proc/swaps"), re.MULTILINE)
+    swap, zram = (sum(int(size) for name, size in swaps if part in name) >> 10 for part in ("", "/zram"))
+    total, free = kib["MemTotal"] >> 10, kib.get("MemAvailable", 0) >> 10
+    value = f"{total} MiB for CPU and GPU together, {free} free; swap {swap} MiB" + (f" ({zram} zram)" if zram else "")
+    return Finding("jetson", "memory", value, advice=_DESKTOP if free < _LITTLE_MIB else "")
+
+
+def _dla(host: Host) -> Finding:
+    cores = {path.rpartition(".")[2] for pattern in _DLAS for path in host.glob(pattern)}
+    return Finding("jetson", "DLA", f"{len(cores)} (not used)" if cores else "none on this board (not needed)")
+
+
+def _csi(host: Host) -> Finding:
+    version = host.packages.get("nvidia-l4t-gstreamer", "")
+    cure = "sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera"
+    value = version or "missing: only --camera csi needs it"
+    return Finding("jetson", "CSI camera", f"nvidia-l4t-gstreamer {value}", bool(version), cure=cure)

@@ -1,0 +1,1 @@
+"""TensorRT engines kept on this device: cache, key, build process."""

@@ -1,0 +1,187 @@
+"""Engines built on this device, kept from run to run: whole or not there, one build at a time, refused ones aside."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from medtex_edge.errors import StorageError
+from medtex_edge.files import storage
+from medtex_edge.runtime.engines.file import Damaged, EngineKey, read_engine, write_engine
+
+__all__ = ["Cache", "EngineKey", "Entry", "default_folder"]
+
+_READY, _REFUSED = ".engine", ".refused"
+_PATIENCE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the cache. `state`: "ready", "refused" (see `why`) or "damaged" (see `why`; `key` is None)."""
+
+    path: Path
+    state: str
+    size: int  # bytes of the file
+    key: EngineKey | None = None
+    created: str = ""  # ISO 8601, UTC
+    why: str = ""
+    report: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A value for `json.dump`."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+class Cache:
+    """A folder of engines; default: $XDG_CACHE_HOME/medtex-edge/engines. `told` hears of what had to be removed.
+
+    Writing raises `StorageError` where the disk refuses, and leaves nothing then.
+    """
+
+    def __init__(self, folder: Path | None = None, told: Callable[[str], None] = lambda line: None) -> None:
+        self.folder = folder or default_folder()
+        self._told = told
+
+    def get(self, key: EngineKey) -> bytes | None:
+        """The plan, or None where there is none; a file that is damaged or foreign is removed, and said."""
+        path = self._path(key, _READY)
+        try:
+            header, plan = read_engine(path, whole=True)
+            if header["key"] != asdict(key):
+                raise Damaged("it was built for another graph, GPU, TensorRT or driver")
+        except FileNotFoundError:
+            return None
+        except (Damaged, OSError) as error:
+            self._told(f"the engine {path} cannot be used: {error}; removed")
+            self._remove(path)
+            return None
+        return plan
+
+    def put(self, key: EngineKey, plan: bytes, report: Mapping[str, Any]) -> Path:
+        """Keep a plan that was proved; `report` is plain JSON. It replaces a refused one."""
+        path = self._write(key, plan, report, _READY)
+        self._remove(self._path(key, _REFUSED))
+        return path
+
+    def refuse(self, key: EngineKey, plan: bytes, why: str, report: Mapping[str, Any] | None = None) -> Path:
+        """Put a plan that gives wrong answers aside: it is kept to be looked at, and never given out."""
+        self._remove(self._path(key, _READY))
+        return self._write(key, plan, report or {}, _REFUSED, why)
+
+    def refused(self, key: EngineKey) -> str:
+        """Why an engine of that key was put aside, or ''."""
+        with suppress(Damaged, OSError):
+            header, _ = read_engine(self._path(key, _REFUSED), whole=False)
+            return f"{header['why']} ({header['created']})" if header["key"] == asdict(key) else ""
+        return ""
+
+    def remove(self, key: EngineKey) -> None:
+        """Forget that engine, and that one was refused."""
+        self._remove(self._path(key, _READY))
+        self._remove(self._path(key, _REFUSED))
+
+    def list(self) -> Sequence[Entry]:
+        """What is in the folder, newest first. Plans are not read: their sums are checked when they are used."""
+        paths = [path for path in self.folder.glob("[!.]*") if path.suffix in (_READY, _REFUSED)]
+        return sorted(map(_entry, paths), key=lambda entry: (entry.created, entry.path.name), reverse=True)
+
+    def prune(self, keep: Callable[[Entry], bool] = lambda entry: False) -> Sequence[Entry]:
+        """Remove every engine but those that `keep` wants, with what killed builds left; returns the removed ones."""
+        self.sweep()
+        entries = self.list()
+        gone = [entry for entry in entries if not keep(entry)]
+        timings = {self.timing_path(entry.key) for entry in entries if entry.key and entry not in gone}
+        for path in (*(entry.path for entry in gone), *(set(self.folder.glob("*.timing")) - timings)):
+            self._remove(path)
+        return gone
+
+    def timing_path(self, key: EngineKey) -> Path:
+        """Where TensorRT may keep what it measured on this GPU, which makes the next build faster."""
+        told = json.dumps([key.gpu, key.capability, key.trt_module, key.trt_version, key.driver])
+        return self.folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.timing"
+
+    @contextmanager
+    def building(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """One build at a time in this folder, whatever the process; `waiting` is called while another one runs.
+
+        The lock is the kernel's: it is gone with the process that held it, however that ended.
+        """
+        with self._lock_file() as file:
+            while not _locked(file):
+                waiting()
+                time.sleep(_PATIENCE_S)
+            self._remove_temporaries()
+            yield
+
+    def sweep(self) -> None:
+        """Remove what a killed build left, unless one is running."""
+        if self.folder.is_dir():
+            with self._lock_file() as file:
+                if _locked(file):
+                    self._remove_temporaries()
+
+    def _lock_file(self) -> IO[bytes]:
+        with storage(self.folder, "make"):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with storage(self.folder / ".lock"):
+            return (self.folder / ".lock").open("ab")
+
+    def _remove(self, path: Path) -> None:
+        with storage(path, "remove"):
+            path.unlink(missing_ok=True)
+
+    def _remove_temporaries(self) -> None:
+        for path in self.folder.glob(".?*.*"):
+            with suppress(OSError):
+                path.unlink()
+
+    def _path(self, key: EngineKey, suffix: str) -> Path:
+        return self.folder / f"{key.name}{suffix}"
+
+    def _write(self, key: EngineKey, plan: bytes, report: Mapping[str, Any], suffix: str, why: str = "") -> Path:
+        path = self._path(key, suffix)
+        try:
+            with storage(self.folder, "make"):
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_engine(path, key, plan, report, why)
+        except StorageError as error:
+            hint = f"{error.hint}; `medtex-edge engine prune` removes engines that fit no more"
+            raise StorageError(error.message, hint=hint) from error
+        return path
+
+
+def default_folder() -> Path:
+    """$XDG_CACHE_HOME/medtex-edge/engines; a relative one is ignored, as the XDG specification asks."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "medtex-edge" / "engines"
+
+
+def _entry(path: Path) -> Entry:
+    size = 0
+    try:
+        size = path.lstat().st_size
+        header, _ = read_engine(path, whole=False)
+        key = EngineKey(**header["key"])
+        if path.stem != key.name:
+            raise Damaged("its name is another engine's")
+    except (Damaged, OSError) as error:
+        return Entry(path, "damaged", size, why=str(error))
+    state = "refused" if path.suffix == _REFUSED else "ready"
+    return Entry(path, state, size, key, header["created"], header["why"], header["report"])
+
+
+def _locked(file: IO[bytes]) -> bool:
+    with storage(Path(file.name), "lock"):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

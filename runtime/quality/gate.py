@@ -1,0 +1,117 @@
+"""Whether a frame can be graded: facts of the field of view, and the thresholds that turn them into a reason.
+
+The thresholds lie between the 432 real photographs of IDRiD that the project was tried on (all but two pass)
+and spoiled copies of them; docs/readings.md has the table. All facts are taken at 224 pixels over the box,
+whatever the camera's or the model's resolution, and inside the disc, away from its edge, whose contrast with the
+border would drown the retina's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from medtex_edge.image.geometry import LAYOUTS, FieldOfView, crop_resize, native_or
+from medtex_edge.runtime.frame import Pixels
+from medtex_edge.runtime.quality import reference
+from medtex_edge.runtime.reading import Reason
+
+SIDE = 224  # pixels; at this size the sigmas below were calibrated
+STALE_MS = 1000.0  # a live frame older than this shows what was, not what is
+DARK_LEVEL = 55.0  # mean of the brightest channel, 0..255; photographs 71..229, five times darker ones 19..45
+BRIGHT_LEVEL = 165.0  # mean grey, 0..255; photographs 39..146
+CLIPPED_SHARE = 0.5  # of pixels with a channel at 250 or more; photographs 0..0.30 (red saturates first)
+SHARPNESS = 0.195  # see `Inspector.facts`; 430 of 432 photographs above it, blurred (sigma 4 at 482 px) below it
+COVERAGE = 0.5  # share of the disc that is inside the frame and lit; photographs 0.91 or more
+
+_EMPTY = 224  # pixels; with fewer inside, hardly anything is lit
+_FLAT = 0.016  # 16ths of a level; less detail is rounding
+
+_glance = native_or(reference.glance)
+_facts = native_or(reference.facts)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was measured in one frame; levels 0..255, shares 0..1."""
+
+    brightness: float  # mean of the brightest channel
+    grey: float  # mean luma
+    clipped: float  # share of pixels with a channel at 250 or more
+    sharpness: float  # detail of 1 to 1.4 pixels over detail of 2 to 4
+    coverage: float  # share of the disc that is visible
+
+    def to_json(self) -> dict[str, float]:
+        """A value for `json.dumps`."""
+        return {name: round(float(value), 4) for name, value in vars(self).items()}
+
+
+class Inspector:
+    """Measures the frames of one source, in order. Holds its buffers, so one per thread."""
+
+    def __init__(self) -> None:
+        self._small = np.zeros((SIDE, SIDE, 3), np.uint8)
+        self._digest: int | None = None
+        # What `facts` saw of the retina's structure, (56, 56) float32, 0 outside the disc; written anew each time.
+        self.structure = np.zeros((SIDE // 4, SIDE // 4), np.float32)
+
+    def glance(self, frame: Pixels, layout: str = "bgr") -> Reason | None:
+        """Whether a frame, uint8 in one of `medtex_edge.image.geometry.LAYOUTS`, is black or a duplicate.
+
+        Every so many rows are looked at, 32 or more, by their bytes. A camera's noise never repeats, so equality means
+        that no new exposure arrived: a frozen driver, a stream that repeats its last picture. A picture with a
+        running clock in it can not be caught this way. Call it once a frame.
+        """
+        digest, lit, sampled = _glance(frame, LAYOUTS[layout])
+        before, self._digest = self._digest, digest
+        if lit * 200 < sampled:
+            return Reason.BLACK
+        return Reason.DUPLICATE if digest == before else None
+
+    def facts(self, frame: Pixels, box: FieldOfView, prepared: Pixels, layout: str = "bgr") -> Facts:
+        """Measure one frame. `frame` is uint8 in that layout, `prepared` (h, w, 3) uint8 RGB is its box for the model.
+
+        Sharpness is a ratio of two bands of one picture, so neither contrast nor exposure moves it, and the
+        finest band, where camera noise lives, is left out: a differences-of-Gaussians form of the spectral slope.
+        The Gaussians are binomial, of variance 1 and 2, 4 and 16 pixels.
+        """
+        height, width = prepared.shape[:2]
+        if height == width == SIDE:
+            small = prepared
+        elif height == width > SIDE:
+            small = crop_resize(prepared, FieldOfView(0, 0, width, 1.0), SIDE, SIDE, out=self._small)
+        else:
+            small = crop_resize(frame, box, SIDE, SIDE, layout=layout, out=self._small)
+        sums = reference.Sums(*_facts(small, self.structure))
+        if sums.inside < _EMPTY or not sums.coarse_inside:
+            return Facts(sums.disc_top / sums.disc, 0.0, 0.0, 0.0, box.coverage)
+        coarse = _deviation(sums.coarse_inside, sums.coarse, sums.coarse_squares)
+        fine = _deviation(sums.inside, sums.fine, sums.fine_squares)
+        return Facts(
+            brightness=sums.top / sums.inside,
+            grey=sums.grey / sums.inside,
+            clipped=sums.clipped / sums.inside,
+            sharpness=fine / coarse if coarse > _FLAT else 0.0,
+            coverage=box.coverage,
+        )
+
+
+def judge(facts: Facts) -> tuple[Reason, str] | None:
+    """The first reason why a frame of these facts cannot be graded, with its figure; None where it can."""
+    if facts.coverage < COVERAGE:
+        return Reason.NO_FIELD_OF_VIEW, f"{facts.coverage:.0%} of the disc is visible, {COVERAGE:.0%} needed"
+    if facts.brightness < DARK_LEVEL:
+        return Reason.TOO_DARK, f"brightness {facts.brightness:.0f} of 255, {DARK_LEVEL:.0f} needed"
+    if facts.clipped > CLIPPED_SHARE:
+        return Reason.TOO_BRIGHT, f"{facts.clipped:.0%} of the disc is saturated, {CLIPPED_SHARE:.0%} allowed"
+    if facts.grey > BRIGHT_LEVEL:
+        return Reason.TOO_BRIGHT, f"brightness {facts.grey:.0f} of 255, {BRIGHT_LEVEL:.0f} allowed"
+    if facts.sharpness < SHARPNESS:
+        return Reason.BLURRED, f"sharpness {facts.sharpness:.3f}, {SHARPNESS:.3f} needed"
+    return None
+
+
+def _deviation(count: int, total: int, squares: int) -> float:
+    return math.sqrt(max(squares / count - (total / count) ** 2, 0.0))

@@ -1,0 +1,1 @@
+"""Where readings and pictures go: files, videos, folders, behind a queue."""

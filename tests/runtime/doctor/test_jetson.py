@@ -1,0 +1,398 @@
+"""The doctor on boards that others captured: tests/jetson/README.md says which, and where they were found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jetson_kit import HOME, NAMES, WITHOUT_GSTREAMER, Board, read
+
+from medtex_edge.cli import main
+from medtex_edge.runtime.doctor import gpu, jetson, machine, opencv, probe
+from medtex_edge.runtime.doctor.check import Finding
+from medtex_edge.runtime.doctor.probe import Done, Host
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str], Board]:
+    return lambda name: Board(tmp_path / name, name)
+
+
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "cuda_devices", lambda: "12.6: Orin (SM 8.7)")
+
+
+def look(board: Board | Host) -> dict[str, Finding]:
+    """The sections that know of boards, by name."""
+    where = board.host() if isinstance(board, Board) else board
+    found = jetson.board(where)
+    assert found is not None
+    lines = [*jetson.findings(where, found), *gpu.findings(where, found), *opencv.findings(where, found, ":0", "")]
+    return {line.name: line for line in lines}
+
+
+def values(board: Board) -> dict[str, str]:
+    return {name: line.value for name, line in look(board).items()}
+
+
+def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    assert values(board) == {
+        "board": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super (tegra234)",
+        "JetPack": "6.2 (L4T 36.4.3)",
+        "python": f"3.10 of {HOME}, sees what JetPack installed",
+        "power mode": "25W of 15W, 25W, MAXN_SUPER, 7W",
+        "GPU clock": "306 to 918 MHz, 306 now, governor nvhost_podgov",
+        "CPU clock": "up to 1344 MHz, governor schedutil, cores 0-5 on",
+        "memory": "7620 MiB for CPU and GPU together, 6041 free; swap 3810 MiB (3810 zram)",
+        "DLA": "none on this board (not needed)",
+        "CSI camera": "nvidia-l4t-gstreamer 36.4.3-20250107174145",
+        "CUDA": "12.6: Orin (SM 8.7), driver 540.4.0",
+        "CUDA toolkit": "12.6.11 in /usr/local/cuda",
+        "TensorRT": "10.3.0",
+        "pycuda": "2026.1",
+        "folder": board.system,
+        "FFmpeg": "yes",
+        "GStreamer": "yes",
+        "windows": "GTK2",
+        "display": ":0",
+    }
+    assert all(line.present for line in look(board).values())
+
+
+def test_a_board_with_jetpack_7_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-7.2")
+    board.probes["tensorrt"] = Done(0, "version 10.16.2.10\n")
+    told = values(board)
+    assert told["JetPack"] == "7.2.1 (L4T 39.2.1)"
+    assert told["python"] == f"3.12 of {HOME}, sees what JetPack installed"
+    assert told["power mode"] == "25W of 15W, 25W, MAXN_SUPER"
+    assert told["GPU clock"] == "306 to 918 MHz, 306 now"  # by jetson_clocks: the report has no /sys
+    assert told["CPU clock"] == "up to 1344 MHz, governor schedutil"
+    assert told["memory"] == "7486 MiB for CPU and GPU together, 4505 free; swap 0 MiB"
+    assert told["CUDA"] == "12.6: Orin (SM 8.7)"  # its driver calls itself TempVersion
+    assert told["CUDA toolkit"] == "13.2.2 in /usr/local/cuda"
+    assert told["TensorRT"] == "10.16.2.10"
+    assert told["folder"] == "/usr/lib/python3.12/dist-packages"
+
+
+def test_a_board_without_the_components_is_told_what_to_install(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-7.2-agx")
+    board.remove(f"{board.system}/tensorrt/__init__.py")
+    board.remove(f"{board.venv}/pycuda/__init__.py")
+    found = look(board)
+    assert found["JetPack"].value == "7.2 (L4T 39.2.0), nvidia-jetpack is not installed"
+    assert found["DLA"].value == "2 (not used)"
+    assert found["GPU clock"] == Finding("jetson", "GPU clock", "1300 MHz, held there")
+    for name in ("TensorRT", "CUDA toolkit"):
+        assert found[name].cure == "sudo apt update && sudo apt install nvidia-jetpack"
+    assert found["pycuda"].cure.endswith("nvidia-jetpack, then PATH=/usr/local/cuda/bin:$PATH pip install pycuda")
+    assert found["CSI camera"].cure == "sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera"
+
+
+def test_a_thor_is_known_and_lacks_the_python_module(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-7.0-thor")
+    board.remove(f"{board.system}/tensorrt/__init__.py")
+    found = look(board)
+    assert found["board"].value == "NVIDIA Jetson AGX Thor Developer Kit (tegra264)"
+    assert found["JetPack"].value == "7 (L4T 38.2.2), nvidia-jetpack is not installed"
+    assert found["TensorRT"].value == "libnvinfer 10.13.3.9 is there, its Python module is not"
+    assert found["TensorRT"].cure == "sudo apt update && sudo apt install python3-libnvinfer"
+
+
+def test_tensorrt_8_is_too_old_and_says_that_10_3_is_needed(make: Callable[[str], Board]) -> None:
+    found = look(make("jetpack-6.0"))
+    assert found["TensorRT"].value == "8.6.2.3 is too old: 10.3 is needed; ONNX Runtime serves"
+    assert "TensorRT is 8.6, 10.3 is needed" in found["JetPack"].value
+    for name in ("TensorRT", "JetPack"):
+        assert not found[name].present
+        assert found[name].cure.startswith("flash JetPack 6.2 or 7.2")
+
+
+def test_a_tensorrt_that_pip_brought_is_too_old_as_well(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    board.probes["tensorrt"] = Done(0, "version 8.6.1\n")
+    assert look(board)["TensorRT"].value.startswith("8.6.1 is too old")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_is_missing_has_a_next_step_and_nothing_but_opencv_is_required(
+    make: Callable[[str], Board], name: str
+) -> None:
+    found = look(make(name)).values()
+    assert all(line.cure for line in found if not line.present)
+    assert not any(line.required for line in found)
+
+
+def test_the_power_mode_is_known_without_its_tool(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    del board.tools["nvpmodel -q"]
+    assert look(board)["power mode"].value.startswith("25W of")
+    board.remove("etc/nvpmodel.conf")
+    assert look(board)["power mode"].value == "mode 1"
+    board.remove("var/lib/nvpmodel/status")
+    assert look(board)["power mode"].cure == "sudo nvpmodel -q"
+
+
+def test_the_fastest_mode_is_found_by_its_name_and_not_by_its_number(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    assert look(board)["power mode"].advice.startswith("sudo nvpmodel -m 2 (MAXN_SUPER")
+    board.tools["nvpmodel -q"] = Done(0, "NVPM VERB: Current mode: NV Power Mode: MAXN_SUPER\n2\n")
+    assert look(board)["power mode"].advice == ""
+
+
+def test_clocks_that_follow_the_load_are_advised_to_be_held(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    assert look(board)["GPU clock"].advice.startswith("sudo jetson_clocks")
+    board.write("sys/class/devfreq/17000000.gpu/min_freq", "918000000\n")
+    assert look(board)["GPU clock"] == Finding("jetson", "GPU clock", "918 MHz, held there")
+
+
+def test_a_tool_that_wants_root_is_named_with_sudo(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-7.2")
+    board.tools["jetson_clocks --show"] = Done(1, "Error: Run this script(/usr/bin/jetson_clocks) as a root user\n")
+    assert look(board)["GPU clock"].cure == "sudo jetson_clocks --show"
+    assert look(board)["CPU clock"].cure == "sudo jetson_clocks --show"
+
+
+def test_little_free_memory_is_told_how_to_become_more(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    board.write("proc/meminfo", "MemTotal: 7802880 kB\nMemAvailable: 900000 kB\n")
+    assert "isolate multi-user.target" in look(board)["memory"].advice
+
+
+def test_packages_that_were_updated_since_the_flash_are_told(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    board.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
+    assert look(board)["JetPack"].value == "6.2 (L4T 36.4.0); nvidia-l4t-core is 36.4.3"
+
+
+def test_a_release_that_came_after_us_is_no_error(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-7.2")
+    board.forget("nvidia-jetpack")
+    board.write("etc/nv_tegra_release", "# R39 (release), REVISION: 4.0, GCID: 1, BOARD: generic\n")
+    assert look(board)["JetPack"].value.startswith("7 (L4T 39.4.0), nvidia-jetpack is not installed")
+    board.write("etc/nv_tegra_release", "# R41 (release), REVISION: 1.0, GCID: 1, BOARD: generic\n")
+    assert look(board)["JetPack"].value.startswith("of an unknown version (L4T 41.1.0)")
+
+
+def test_jetpack_5_is_too_old(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    board.write("etc/nv_tegra_release", "# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref\n")
+    assert look(board)["JetPack"].value == "L4T 35.4.1 is too old: JetPack 6.1 is needed"
+
+
+def test_a_container_without_the_boards_files_says_which_to_mount(make: Callable[[str], Board]) -> None:
+    board = make("jetpack-6.2")
+    board.remove("etc/nv_tegra_release")
+    board.remove("var/lib/dpkg/status")
+    assert "mount /etc/nv_tegra_release" in look(board)["JetPack"].cure
+
+
+class TestPython:
+    def test_an_environment_that_does_not_see_the_systems_packages(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-6.2")
+        found = look(dataclasses.replace(board.host(), path=(board.venv,)))
+        cure = f"/usr/bin/python3 -m venv --system-site-packages {HOME} (keeps what is installed there)"
+        assert found["python"].cure == found["TensorRT"].cure == cure
+        assert found["TensorRT"].value == "libnvinfer 10.3.0.30 is there, this Python does not see its module"
+
+    def test_another_python_than_the_one_that_jetpack_is_built_for(self, make: Callable[[str], Board]) -> None:
+        found = look(dataclasses.replace(make("jetpack-6.2").host(), version=(3, 12)))
+        assert found["python"].value.endswith("JetPack's TensorRT and OpenCV are for 3.10")
+        assert found["python"].cure.startswith("/usr/bin/python3 -m venv --system-site-packages ~/medtex")
+
+    def test_a_python_that_is_not_the_systems(self, make: Callable[[str], Board]) -> None:
+        found = look(dataclasses.replace(make("jetpack-7.2").host(), base_prefix="/home/nurse/miniconda3"))
+        assert found["python"].value.endswith("sees neither JetPack's TensorRT nor its OpenCV")
+
+
+class TestTensorRT:
+    def test_a_missing_library_of_the_dla_is_named_with_its_package(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-6.2")
+        error = "ImportError: libnvdla_compiler.so: cannot open shared object file: No such file or directory"
+        board.probes["tensorrt"] = Done(1, f"Traceback (most recent call last):\n  File ...\n{error}\n")
+        found = look(board)["TensorRT"]
+        assert found.value == f"cannot be imported: {error}"
+        assert found.cure == "sudo apt install nvidia-l4t-dla-compiler && sudo ldconfig"
+
+    @pytest.mark.parametrize("done", [Done(-11, ""), Done(-1, "no answer within 20 s"), Done(0, "")])
+    def test_an_import_that_crashes_or_hangs_is_told(self, make: Callable[[str], Board], done: Done) -> None:
+        board = make("jetpack-6.2")
+        board.probes["tensorrt"] = done
+        found = look(board)["TensorRT"]
+        assert not found.present
+        assert found.value == f"cannot be imported: {done.text or 'it said nothing'}"
+
+
+class TestHiddenOpenCV:
+    @pytest.fixture
+    def board(self, make: Callable[[str], Board]) -> Board:
+        board = make("jetpack-6.2")
+        board.install(board.venv, "cv2")
+        board.wheel(board.venv, "opencv_python-4.11.0.86")
+        board.probes["cv2"] = WITHOUT_GSTREAMER
+        return board
+
+    def test_the_wheel_that_hides_jetpacks_own_is_named_with_its_cure(self, board: Board) -> None:
+        found = look(board)
+        own = f"JetPack's own in {board.system}, the one with GStreamer"
+        assert found["folder"].value == f"opencv-python 4.11.0.86 in {board.venv} hides {own}"
+        cure = f"{HOME}/bin/python -m pip uninstall -y opencv-python"
+        assert found["folder"].cure == found["GStreamer"].cure == cure
+        assert not found["GStreamer"].present
+
+    def test_after_the_cure_jetpacks_own_is_imported(self, board: Board) -> None:
+        board.remove(f"{board.venv}/cv2/__init__.py")
+        assert opencv.hidden(board.host()) is None
+        assert look(board)["folder"] == Finding("opencv", "folder", board.system)
+
+    def test_all_wheels_of_the_folder_are_removed_and_numpy_2_replaced(self, board: Board) -> None:
+        board.wheel(board.venv, "opencv_contrib_python_headless-4.11.0.86")
+        board.wheel(board.venv, "opencv_scripts-1.0")
+        board.numpy("2.2.6")
+        python = f"{HOME}/bin/python"
+        assert look(board)["folder"].cure == (
+            f"{python} -m pip uninstall -y opencv-contrib-python-headless opencv-python "
+            f"&& {python} -m pip install 'numpy<2'"
+        )
+
+    def test_a_wheel_of_the_whole_system_needs_sudo(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-7.2")
+        board.install(board.local, "cv2")
+        board.wheel(board.local, "opencv_python_headless-4.11.0.86")
+        board.probes["cv2"] = WITHOUT_GSTREAMER
+        assert look(board)["folder"].cure.startswith(f"sudo {HOME}/bin/python -m pip uninstall -y opencv-python-h")
+
+    def test_one_that_was_built_on_the_board_with_gstreamer_is_welcome(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-6.2")
+        board.write(f"{board.local}/cv2.cpython-310-aarch64-linux-gnu.so", b"\x7fELF")
+        assert opencv.hidden(board.host()) == (board.local, board.system)
+        assert look(board)["folder"] == Finding("opencv", "folder", board.local)
+
+    def test_numpy_2_under_jetpacks_own_is_named_with_its_cure(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-6.2")
+        board.numpy("2.2.6")
+        said = "AttributeError: _ARRAY_API not found\nImportError: numpy.core.multiarray failed to import\n"
+        board.probes["cv2"] = Done(1, said)
+        found = look(board)["import"]
+        assert found.required
+        assert found.cure == f"{HOME}/bin/python -m pip install 'numpy<2'"
+
+    def test_without_any_of_the_systems_it_is_said_how_to_install_it(self, board: Board) -> None:
+        board.remove(f"{board.system}/cv2/__init__.py")
+        board.forget("libopencv-python")
+        assert look(board)["GStreamer"].cure == "sudo apt update && sudo apt install libopencv-python (JetPack's own)"
+
+
+HOSTILE = [path for path in read("jetpack-6.2") if not path.startswith("$ ")]
+TOOLS = [path[2:] for path in read("jetpack-6.2") if path.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    """One board for many examples, each of which puts back what it changed."""
+    return Board(tmp_path_factory.mktemp("hostile"), "jetpack-6.2")
+
+
+class TestHostile:
+    @settings(max_examples=100)
+    @given(st.sampled_from(HOSTILE), st.binary(max_size=300), st.integers(0, 4000))
+    def test_no_bytes_in_any_file_end_the_look(self, lasting: Board, path: str, junk: bytes, cut: int) -> None:
+        file = lasting.root / path
+        good = file.read_bytes()
+        try:
+            for bad in (junk, good[:cut], good[:cut] + junk, junk + good):
+                file.write_bytes(bad)
+                if jetson.board(lasting.host()) is not None:
+                    assert all(line.cure for line in look(lasting).values() if not line.present)
+        finally:
+            file.write_bytes(good)
+
+    @settings(max_examples=60)
+    @given(st.sampled_from(TOOLS), st.text(max_size=200), st.integers(0, 1500))
+    def test_nothing_that_a_tool_prints_ends_the_look(self, lasting: Board, tool: str, junk: str, cut: int) -> None:
+        good = lasting.tools[tool]
+        try:
+            lasting.tools[tool] = Done(0, good.text[:cut] + junk)
+            assert look(lasting)["board"].present
+        finally:
+            lasting.tools[tool] = good
+
+    def test_escapes_of_the_terminal_are_not_handed_on(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-6.2")
+        board.write("proc/device-tree/model", "Orin\x1b]0;pwned\x07\x1b[2J\u202egnp\0")
+        shown = look(board)["board"].value
+        assert shown.replace("\ufffd", "").isprintable()
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+
+    def test_pipes_folders_loops_and_locked_files_are_as_good_as_missing(self, make: Callable[[str], Board]) -> None:
+        board = make("jetpack-6.2")
+        for path in HOSTILE[3:]:
+            board.remove(path)
+        os.mkfifo(board.root / "proc/meminfo")
+        (board.root / "etc/nvpmodel.conf").mkdir()
+        (board.root / "var/lib/dpkg/status").symlink_to("status")
+        (board.root / "usr/local/cuda/version.json").symlink_to("/dev/zero")
+        assert look(board)["JetPack"].value == "6.2 (L4T 36.4.3), nvidia-jetpack is not installed"
+        assert look(board)["memory"].value.startswith("unknown")
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cuda": 1}', '{"cuda": {"version": 12}}', "[" * 100_000, "{"])
+    def test_a_toolkit_without_a_version_has_none(self, text: str) -> None:
+        assert gpu.toolkit_version(text) == ""
+
+    def test_an_endless_file_is_read_to_its_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(probe, "_LIMIT", 1000)
+        (tmp_path / "big").write_bytes(b"a" * 5000)
+        assert len(Host(tmp_path).text("big")) == 1000
+
+
+class TestTools:
+    def test_a_tool_that_is_missing_or_fails_is_a_fact(self) -> None:
+        assert probe.run_tool("medtex-edge-has-no-such-tool") == Done(-1, "")
+        done = probe.run_tool(sys.executable, "-c", "import sys; print('out'); sys.exit('no \\x1b[31mluck')")
+        assert (done.code, done.last_line) == (1, "no \ufffd[31mluck")
+
+    def test_a_tool_that_hangs_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(probe, "_PATIENCE_S", 0.2)
+        assert probe.run_tool("sleep", "60").text.startswith("no answer")
+
+
+def test_a_machine_that_is_no_jetson_has_no_such_section(tmp_path: Path) -> None:
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
+    (tmp_path / "proc/device-tree/compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
+    found = machine.look(dataclasses.replace(Host(), root=tmp_path))
+    assert "jetson" not in {line.section for line in found}
+    assert "Raspberry Pi 5 Model B Rev 1.0" in {line.value for line in found}
+
+
+def test_the_command_prints_cures_and_advice_behind_an_arrow(
+    make: Callable[[str], Board], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = make("jetpack-6.2")
+    board.install(board.venv, "cv2")
+    board.wheel(board.venv, "opencv_python-4.11.0.86")
+    board.probes["cv2"] = WITHOUT_GSTREAMER
+    monkeypatch.setattr(machine, "Host", board.host)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    power = next(index for index, line in enumerate(lines) if "power mode" in line)
+    assert lines[power] == "  ok      power mode        25W of 15W, 25W, MAXN_SUPER, 7W"
+    assert lines[power + 1].startswith("          -> sudo nvpmodel -m 2")
+    hidden = next(index for index, line in enumerate(lines) if " hides JetPack's own" in line)
+    assert lines[hidden].startswith("  missing folder")
+    assert lines[hidden + 1] == f"          -> {HOME}/bin/python -m pip uninstall -y opencv-python"
+    assert main(["doctor", "--json"]) == 0
+    told = {line["name"]: line for line in json.loads(capsys.readouterr().out)["findings"]}
+    assert told["JetPack"]["value"] == "6.2 (L4T 36.4.3)"
+    assert told["power mode"]["advice"].startswith("sudo nvpmodel")

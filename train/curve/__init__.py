@@ -1,0 +1,1 @@
+"""The less-data curve: quality against the fraction of labelled photographs."""

@@ -1,0 +1,195 @@
+"""The less-data curve: what each method is worth with a fraction of the labels, over several seeds.
+
+Every point is one training in a process of its own and a folder of its own; a point that is finished is never trained
+again, and a training that was killed goes on from its checkpoint. A point takes the same number of steps whatever its
+fraction. Of one seed the labels of a small fraction lie in every larger one, and all methods get the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtex_edge.errors import SettingsError
+from medtex_edge.train.config import METHODS, TrainConfig, config_from
+from medtex_edge.train.curve.jobs import Job, run_jobs
+from medtex_edge.train.data.dataset import Cohort
+from medtex_edge.train.data.split import NO_VAL_SPLIT
+from medtex_edge.train.data.subset import Subset, labelled
+from medtex_edge.train.models.teacher import FileOptions
+from medtex_edge.train.prepare import Source
+
+OTHERS = "+unlabelled"  # a line's name where the photographs outside the fraction serve too, without their labels
+TITLES = {
+    "supervised": "supervised", "hinton": "Hinton", "vid": "VID", "paper": "MED-TEX as in the paper",
+    "medtex": "ours", "masked": "ours, masked student alone",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured. `settings` are of every training; `teacher` may hold `{seed}`."""
+
+    source: Source
+    teacher: str
+    teacher_options: FileOptions
+    methods: tuple[str, ...]
+    fractions: tuple[float, ...]
+    seeds: tuple[int, ...]
+    settings: dict[str, Any]
+    steps: int = 0  # of every point; 0: what the epochs of `settings` come to with all photographs
+
+    def __post_init__(self) -> None:
+        for name in self.methods:
+            if name not in METHODS:
+                raise SettingsError(f"methods: expected some of {', '.join(METHODS)}, got {name!r}")
+        if not self.methods or not self.seeds or not self.fractions:
+            raise SettingsError("methods, seeds, fractions: at least one of each is needed")
+        if not all(0 < f <= 1 for f in self.fractions):
+            raise SettingsError(f"fractions: expected more than 0 up to 1, got {', '.join(map(str, self.fractions))}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One dot of the picture."""
+
+    line: str
+    config: TrainConfig
+    subset: Subset
+
+
+def measure(
+    plan: Plan, cohort: Cohort, out: Path, *, jobs: int, threads: int, told: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Train what is not trained yet and return the curve, as `curve.json` holds it.
+
+    told(done, all): after each training. Raises `DataError` with the words of a training that failed.
+    """
+    if "{seed}" not in plan.teacher and any(note.startswith(NO_VAL_SPLIT) for note in cohort.notes):
+        # Every seed draws its own validation photographs; one teacher would have learnt from some of them.
+        raise SettingsError(
+            "the photographs come without a val split: each seed draws its own, and one teacher has seen the others'",
+            hint="give a split column, or a teacher per seed: --teacher runs/teacher-{seed}",
+        )
+    labels = np.array([sample.label for sample in cohort.of("train")], np.int64)
+    points = plan_points(plan, labels)
+    work = {point: _job(point, plan, cohort, out) for point in points}
+    run_jobs(list(dict.fromkeys(work.values())), jobs=jobs, threads=threads, told=told)
+    found = {point: job.result() for point, job in work.items()}
+    methods: dict[str, Any] = {}
+    for point, metrics in found.items():
+        line = methods.setdefault(point.line, {"title": title(point.line), "points": []})
+        kept = len(labelled(labels, point.subset.fraction, point.subset.seed))
+        line["points"].append(
+            {
+                "fraction": point.subset.fraction,
+                "seed": point.subset.seed,
+                "n_labelled": kept,
+                "n_unlabelled": len(labels) - kept if point.subset.others else 0,
+                "auc_referable": metrics["student"]["auc_referable"],
+                "accuracy": metrics["student"]["accuracy"],
+            }
+        )
+    teacher = {str(p.subset.seed): metrics["teacher"]["auc_referable"] for p, metrics in found.items()}
+    return {
+        "kind": "curve",
+        "fractions": list(plan.fractions),
+        "seeds": list(plan.seeds),
+        "methods": methods,
+        "teacher": {"auc_referable": teacher},
+        "selected_on": "val",
+        "steps": total_epochs(points[0].config) * math.ceil(len(labels) / points[0].config.batch),
+        "trainings": len(set(work.values())),
+        "data_fingerprint": cohort.fingerprint,
+        "note": "the teacher may know all labels; the students' epochs were chosen on the photographs measured here",
+    }
+
+
+def plan_points(plan: Plan, labels: Any) -> list[Point]:
+    """Every dot, in the order of lines, fractions, seeds."""
+    config = config_from(TrainConfig, dict(plan.settings))
+    if plan.steps:
+        config = with_steps(config, plan.steps, len(labels))
+    lines = []
+    for method in dict.fromkeys(plan.methods):
+        # Labels are all that the supervised student has; the others learn from the teacher's answers as well.
+        lines += [(method, False)] if method == "supervised" else [(method, False), (method, True)]
+    return [
+        Point(
+            method + OTHERS * others,
+            _of_method(config, method, seed),
+            Subset(fraction, seed, others),
+        )
+        for method, others in lines
+        for fraction in sorted(set(plan.fractions))
+        for seed in plan.seeds
+    ]
+
+
+def _of_method(config: TrainConfig, method: str, seed: int) -> TrainConfig:
+    values = {k: v for k, v in asdict(config).items() if k not in ("weights", "baseline")}
+    made = TrainConfig(**{**values, "method": method, "seed": seed})
+    if method == "masked":
+        return replace(made, epochs=total_epochs(made), joint_epochs=0)
+    return made
+
+
+def total_epochs(config: TrainConfig) -> int:
+    """Passes over the photographs, all phases together."""
+    return config.epochs + config.joint_epochs
+
+
+def with_steps(config: TrainConfig, steps: int, photographs: int) -> TrainConfig:
+    """The phases in their proportions, with as many whole epochs as come nearest to `steps`."""
+    wanted = max(round(steps / math.ceil(photographs / config.batch)), 1)
+    apart = round(wanted * config.epochs / total_epochs(config))
+    return replace(config, epochs=apart, joint_epochs=wanted - apart)
+
+
+def _job(point: Point, plan: Plan, cohort: Cohort, out: Path) -> Job:
+    """The training that a dot needs; dots that come to the same thing share one."""
+    subset, unlabelled = point.subset, any(sample.label < 0 for sample in cohort.of("train"))
+    if subset.others and not point.config.weights.label:
+        subset = replace(subset, fraction=1.0)  # no label is looked at: every fraction is the same training
+    if subset.fraction == 1 and not unlabelled:
+        subset = replace(subset, others=False)
+    name = f"{point.config.method}{OTHERS * subset.others}-{subset.fraction:g}-seed{subset.seed}"
+    return Job(
+        out / "points" / name,
+        {
+            "config": asdict(point.config),
+            "subset": asdict(subset),
+            "data": str(plan.source.path.resolve()),
+            "options": asdict(plan.source.options) | {"accept": sorted(plan.source.options.accept)},
+            "referable": plan.source.referable,
+            "fingerprint": cohort.fingerprint,
+            "teacher": plan.teacher.replace("{seed}", str(subset.seed)),
+            "teacher_options": asdict(plan.teacher_options),
+        },
+    )
+
+
+def title(line: str) -> str:
+    """A line's name in words."""
+    method = line.removesuffix(OTHERS)
+    return TITLES[method] + (", all photographs" if line.endswith(OTHERS) else "")
+
+
+def differences(
+    curve: dict[str, Any], ours: str, rival: str, measure: str = "auc_referable"
+) -> dict[float, list[float]]:
+    """fraction -> ours minus the rival, one number per seed that both have."""
+    mine, theirs = (
+        {(p["fraction"], p["seed"]): p[measure] for p in curve["methods"][name]["points"]} for name in (ours, rival)
+    )
+    found: dict[float, list[float]] = {}
+    for key, value in mine.items():
+        other = theirs.get(key)
+        if value is not None and other is not None:
+            found.setdefault(key[0], []).append(value - other)
+    return found

@@ -1,0 +1,79 @@
+"""Augmentation per photograph, on the device that trains, with the geometry that a fundus allows.
+
+Left and right eyes are mirror images, so flips are; small rotations, shifts and zooms happen at the camera, and so
+do exposure and colour. No shear, no crop: a lesion at the rim is still a lesion.
+"""
+
+from __future__ import annotations
+
+import kornia.augmentation as K
+import torch
+from torch import Tensor, nn
+
+from medtex_edge.train.compute import draws
+
+
+class Augment(nn.Module):
+    """(N, 3, S, S) float in 0..1 -> the same, each photograph differently, from PyTorch's global generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(
+            K.RandomHorizontalFlip(p=0.5),
+            K.RandomVerticalFlip(p=0.5),
+            K.RandomAffine(degrees=20.0, translate=(0.04, 0.04), scale=(0.92, 1.12), p=0.9),
+            K.ColorJiggle(brightness=0.15, contrast=0.2, saturation=0.2, hue=0.02, p=0.9),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.both(x, x)[0]
+
+    def both(self, x: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """The same changes to the same photographs at two sizes: x (N, 3, S, S), asked (N, 3, T, T), or x itself."""
+        same = asked is x
+        with draws.common(x.device) as share:
+            for step in self.steps:
+                drawn = _drawn(step, x, share)
+                size = x.shape[-1]
+                x = step(x, params=drawn)
+                asked = x if same else step(asked, params=_at_size(drawn, size, asked))
+        return x.clamp(0, 1), asked.clamp(0, 1)
+
+
+def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
+    assert isinstance(step, K.AugmentationBase2D)
+    return step
+
+
+def _drawn(step: nn.Module, x: Tensor, share: draws.Share | None) -> dict[str, Tensor]:
+    """What kornia draws for the photographs of all processes, cut to this one's."""
+    total = len(x) * (share.count if share else 1)
+    drawn: dict[str, Tensor] = _augmentation(step).forward_parameters(torch.Size((total, *x.shape[1:])))
+    if share is None:
+        return drawn
+    mine = share.of(torch.arange(total))
+    chosen = drawn["batch_prob"] > 0.5
+    # Before version 0.9 kornia draws only for the photographs that it is going to change.
+    among_chosen = (chosen.cumsum(0) - 1)[mine][chosen[mine]]
+    cut = {}
+    for name, value in drawn.items():
+        if name == "order":  # of the colour changes, one for all
+            cut[name] = value
+        elif name == "forward_input_shape":
+            cut[name] = torch.tensor(x.shape)
+        elif len(value) == total:
+            cut[name] = value[mine.to(value.device)]
+        else:
+            cut[name] = value[among_chosen.to(value.device)]
+    return cut
+
+
+def _at_size(drawn: dict[str, Tensor], size: int, x: Tensor) -> dict[str, Tensor]:
+    """What was drawn for photographs of `size` pixels, for the same ones as `x` (N, 3, T, T) has them."""
+    ratio = x.shape[-1] / size
+    changed = {"forward_input_shape": torch.tensor(x.shape)}
+    if "translations" in drawn:
+        # Both in pixels, and pixels are counted from their centres.
+        changed["translations"] = drawn["translations"] * ratio
+        changed["center"] = (drawn["center"] + 0.5) * ratio - 0.5
+    return drawn | changed

@@ -1,0 +1,76 @@
+"""Photographs in batches, read ahead: the next are copied out of the memory map while this one is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from medtex_edge.train.compute.device import Compute
+from medtex_edge.train.compute.processes import ALONE, Group
+from medtex_edge.train.compute.threads import in_order
+from medtex_edge.train.data.cache import Photos
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1: none; progress of the phase, 0..1.
+
+    asked: the same photographs at the size of the teacher, (N, 3, T, T); None: as `images`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    progress: float = 1.0
+    asked: Tensor | None = None
+
+    @property
+    def for_teacher(self) -> Tensor:
+        """What a teacher is asked about: its own crop of the photographs, where there is one."""
+        return self.images if self.asked is None else self.asked
+
+
+def batches(
+    photos: Photos, size: int, compute: Compute, *, order: np.random.Generator | None = None, among: Group = ALONE
+) -> Iterator[Batch]:
+    """Photographs in batches, the next ones read while this one is used.
+
+    `order` shuffles, and drops a last batch of one (batch norm needs two). Of several processes each gets every
+    count-th photograph of a batch; what a last batch has over a multiple of their number is dropped.
+    """
+    count = len(photos.images)
+    index = np.arange(count) if order is None else order.permutation(count)
+    chosen = [index[start : start + size] for start in range(0, count, size)]
+    if order is not None and count:
+        last = chosen[-1][: len(chosen[-1]) // among.count * among.count]
+        chosen[-1:] = [last] if len(last) > 1 or count == 1 else []
+    pinned = compute.device.type == "cuda"
+    mine = (part[among.index :: among.count] for part in chosen)
+    for images, asked, labels in in_order(partial(_read, photos, pinned), mine, threads=2, ahead=4):
+        larger = None if asked is None else _floats(asked, compute.device)
+        yield Batch(_floats(images, compute.device), labels.to(compute.device, non_blocking=True), asked=larger)
+
+
+def _floats(images: Tensor, device: torch.device) -> Tensor:
+    """(N, S, S, 3) uint8 -> (N, 3, S, S) float in 0..1 on the device."""
+    x = images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _read(photos: Photos, pinned: bool, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Rows of the memory-mapped photographs, copied; into memory that a GPU can fetch by itself where one trains."""
+    labels = torch.from_numpy(photos.labels[chosen])
+    asked = None if photos.asked is None else _rows(photos.asked, pinned, chosen)
+    return _rows(photos.images, pinned, chosen), asked, labels.pin_memory() if pinned else labels
+
+
+def _rows(source: npt.NDArray[np.uint8], pinned: bool, chosen: npt.NDArray[np.int64]) -> Tensor:
+    images = torch.empty((len(chosen), *source.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
+    # Unlike indexing, `take` lets other threads run meanwhile; it may only do without a buffer in this mode.
+    np.take(source, chosen, axis=0, out=images.numpy(), mode="clip")
+    return images

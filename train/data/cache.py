@@ -1,0 +1,101 @@
+"""Photographs decoded and cropped once, kept as one uint8 array per split and size, and mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medtex_edge.contract import GEOMETRY
+from medtex_edge.errors import StorageError
+from medtex_edge.files import atomic_write, sha256, storage, write_json
+from medtex_edge.image.geometry import crop_resize
+from medtex_edge.image.photo import Image
+from medtex_edge.progress import Progress, counting
+from medtex_edge.train.compute.threads import in_order
+from medtex_edge.train.data.dataset import Cohort, Sample
+
+
+@dataclass(frozen=True)
+class Photos:
+    """What a model is shown: images (N, S, S, 3) uint8 RGB, labels (N,) int64 (-1: unlabelled), N keys.
+
+    asked: the same photographs as a teacher of another size is asked about them, (N, T, T, 3); None: as `images`.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    keys: tuple[str, ...]
+    asked: npt.NDArray[np.uint8] | None = None
+
+
+def load_photos(cohort: Cohort, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:
+    """A split's photographs at `size` pixels a side, read-only; decoded only where `cache` does not hold them.
+
+    The cache is keyed by the cohort's fingerprint, the split, the size and the geometry's version, and checked by
+    its sum; a damaged one is built anew. Raises `StorageError` where it cannot be written (no part of it stays),
+    and `DataError` where a photograph changed since the cohort was checked.
+    """
+    samples = cohort.of(split)
+    labels = np.array([sample.label for sample in samples], np.int64)
+    keys = tuple(sample.key for sample in samples)
+    shape = (len(samples), size, size, 3)
+    if not samples:
+        return Photos(np.empty(shape, np.uint8), labels, keys)
+    told = f"{cohort.fingerprint} {split} {size} {GEOMETRY}"
+    path = Path(cache) / f"{split}-{size}-{hashlib.sha256(told.encode()).hexdigest()[:20]}.npy"
+    images = _open(path, shape)
+    if images is None:
+        _build(path, cohort, samples, size, progress)
+        images = _open(path, shape)
+    if images is None:
+        raise StorageError(f"{path}: does not hold what was written", hint="look at the disk")
+    return Photos(images, labels, keys)
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
+    """Map a cache file, or None where it is absent, of another shape, or damaged."""
+    try:
+        told = json.loads(_sum_path(path).read_text("utf-8"))
+        if told != {"sha256": sha256(path)}:
+            return None
+        images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return images if images.shape == shape and images.dtype == np.uint8 else None
+
+
+def _build(path: Path, cohort: Cohort, samples: tuple[Sample, ...], size: int, progress: Progress) -> None:
+    with suppress(OSError):
+        _sum_path(path).unlink(missing_ok=True)
+    with storage(path.parent, "make"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Written in order rather than through a memory map: on a full disk a map ends in SIGBUS, a write in an error.
+    with counting(progress, "cropping photographs", len(samples)) as advance, atomic_write(path) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), size, size, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for image in crop_all(cohort, samples, size):
+            file.write(image.data)
+            advance()
+    write_json(_sum_path(path), {"sha256": sha256(path)})
+
+
+def crop_all(cohort: Cohort, samples: tuple[Sample, ...], size: int) -> Iterator[Image]:
+    """(S, S, 3) uint8 RGB of each sample, in order."""
+
+    def crop(sample: Sample) -> Image:
+        image = cohort.read(sample)
+        return crop_resize(image, cohort.box(image), size, size)
+
+    return in_order(crop, samples)
+
+
+def _sum_path(path: Path) -> Path:
+    return path.with_suffix(".json")

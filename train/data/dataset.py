@@ -1,0 +1,137 @@
+"""Photographs and their labels, as one `Cohort`, whatever form they came in.
+
+Three forms, told apart by looking (see `data_forms`): a CSV with an image folder, a folder per class, and
+MedMNIST's `.npz`. Everything that is wrong with a cohort is collected and told in ONE error (see `data_checks`),
+because mending photographs one error at a time costs a user an afternoon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medtex_edge.errors import SettingsError
+from medtex_edge.image.geometry import FieldOfView
+from medtex_edge.image.photo import Image
+from medtex_edge.progress import Progress
+from medtex_edge.train.data.checks import (
+    check_classes,
+    check_contents,
+    check_copies,
+    check_enough,
+    check_files,
+    check_labels,
+    check_listing,
+    check_patients,
+)
+from medtex_edge.train.data.formats import read_table
+from medtex_edge.train.data.problems import ACCEPTABLE, Problems
+from medtex_edge.train.data.split import decide_splits
+from medtex_edge.train.data.table import frame_of
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How to read a cohort; every column name is a CSV's, every default what most tables call it."""
+
+    image_column: str = "image"
+    label_column: str = "label"
+    split_column: str = "split"  # may be absent from the table, as long as it has this default name
+    patient_column: str = "patient"  # may be absent likewise
+    mask_column: str = ""  # one lesion mask per photograph; none unless named
+    image_folder: str = ""  # found by looking: the CSV's folder, or images/ in it
+    val_fraction: float = 0.2  # of the train split, where no val split is given
+    accept: frozenset[str] = frozenset()  # names of ACCEPTABLE problems to live with
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise SettingsError(f"val_fraction: expected more than 0 and less than 1, got {self.val_fraction:g}")
+        if unknown := sorted(self.accept - set(ACCEPTABLE)):
+            raise SettingsError(
+                f"accept: there is no {', '.join(map(repr, unknown))}", hint=f"choose from {', '.join(ACCEPTABLE)}"
+            )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photograph. `key` is its path relative to the cohort's root, or "train/12" in an npz."""
+
+    key: str
+    label: int  # index of its class; -1: unlabelled, which serves distillation only
+    split: str  # one of SPLITS
+    patient: str | None = None
+    mask: str | None = None  # path relative to the root
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Checked photographs with decided splits. `notes` says what was decided or accepted, to be printed."""
+
+    root: Path
+    form: str  # "csv" | "folders" | "npz"
+    classes: tuple[str, ...]
+    ordered: bool  # the labels are grades 0 < 1 < ...
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+    contents: tuple[str, ...] = field(repr=False)  # SHA-256 of each sample's file or pixels, in order
+    _read: Callable[[str], Image] = field(repr=False, compare=False)
+
+    def of(self, split: str) -> tuple[Sample, ...]:
+        """The samples of "train", "val" or "test", in the cohort's order."""
+        if split not in SPLITS:
+            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        return tuple(sample for sample in self.samples if sample.split == split)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over keys, labels, splits and contents: equal cohorts, equal fingerprints."""
+        digest = hashlib.sha256()
+        for sample, content in zip(self.samples, self.contents, strict=True):
+            digest.update(f"{sample.key}\0{sample.label}\0{sample.split}\0{content}\n".encode())
+        return digest.hexdigest()
+
+    def read(self, sample: Sample) -> Image:
+        """(H, W, 3) uint8 RGB as photographed, not cropped. Raises `ImageError`."""
+        return self._read(sample.key)
+
+    def box(self, image: Image) -> FieldOfView:
+        """The square that a model sees of `image`. Raises `NoFieldOfView`."""
+        return frame_of(self.form, image)
+
+
+def load_cohort(
+    data: Path, *, options: DataOptions, seed: int = 0, progress: Progress = None, to_train: bool = True
+) -> Cohort:
+    """Find the form, read, check, and split where no split is given. Equal data, options and seed: equal cohort.
+
+    Without `to_train` a cohort may lack the classes and splits that only training needs. Raises `DataError` that names
+    the problems one by one, and what accepts those that can be accepted.
+    """
+    table = read_table(Path(data), options)
+    problems = Problems(str(data), options.accept)
+    problems.extend(table.problems)
+    classes, ordered, told = check_labels(check_listing(table, problems), table, problems)
+    labelled = check_files(told, table, problems)
+    contents = check_contents(labelled, table, problems, progress)
+    labelled = [(row, label) for row, label in labelled if row.key in contents]
+    splits, notes = decide_splits(labelled, contents, options.val_fraction, seed)
+    labelled = [(row, label) for row, label in labelled if row.key in splits]
+    check_patients(labelled, splits, problems)
+    labelled = check_copies(labelled, splits, contents, problems)
+    if to_train:
+        # While photographs have problems of their own, a class must not seem rare for lack of them.
+        check_classes(told if problems.blocking else labelled, splits, classes, problems)
+    if to_train and not problems.blocking:
+        check_enough(labelled, splits, problems)
+    problems.raise_if_any()
+    samples = tuple(
+        Sample(row.key, label, splits[row.key], row.patient or None, row.mask or None) for row, label in labelled
+    )
+    return Cohort(
+        table.root, table.form, classes, ordered, samples, (*table.notes, *notes, *problems.notes),
+        tuple(contents[sample.key] for sample in samples), table.read,
+    )  # fmt: skip

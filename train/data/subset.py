@@ -1,0 +1,45 @@
+"""Fewer labels, for the less-data curve: a fraction of the training photographs, drawn once per seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from medtex_edge.train.data.cache import Photos
+
+
+@dataclass(frozen=True)
+class Subset:
+    """`fraction` of each class's labelled photographs keep their label; of one seed, the smaller lie in the larger.
+
+    others: the rest stay as photographs without labels, as does what had none before; else they are gone.
+    """
+
+    fraction: float
+    seed: int
+    others: bool = False
+
+    def of(self, photos: Photos) -> Photos:
+        """As many photographs as before, so that an epoch keeps its number of steps: those that stay are repeated."""
+        kept = labelled(photos.labels, self.fraction, self.seed)
+        labels = np.full_like(photos.labels, -1)
+        labels[kept] = photos.labels[kept]
+        if self.others or len(kept) == len(labels):
+            return replace(photos, labels=labels)
+        count = len(photos.labels)
+        index = np.sort(np.tile(kept, -(-count // len(kept)))[:count])
+        asked = np.asarray(photos.asked)[index] if photos.asked is not None else None
+        keys = tuple(photos.keys[i] for i in index)
+        return Photos(np.asarray(photos.images)[index], labels[index], keys, asked)
+
+
+def labelled(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.int64]:
+    """Indices, sorted, of `fraction` of each class (at least one photograph): nested in `fraction`, drawn by `seed`."""
+    kept = []
+    for label in np.unique(labels[labels >= 0]):
+        # A generator per class: a class that grows must not reshuffle the others.
+        members = np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))
+        kept.append(members[: max(1, round(fraction * len(members)))])
+    return np.sort(np.concatenate(kept))

@@ -1,0 +1,1 @@
+"""Measures of answers and of saliency, each with its confidence interval."""

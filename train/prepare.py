@@ -1,0 +1,190 @@
+"""What every training does first: photographs, referable classes, a folder to write to, numbers to repeat it by."""
+
+from __future__ import annotations
+
+import platform
+import random
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medtex_edge.errors import DataError, SettingsError
+from medtex_edge.files import storage
+from medtex_edge.progress import Progress
+from medtex_edge.train.compute.processes import main_first, on_main
+from medtex_edge.train.data.cache import Photos, load_photos
+from medtex_edge.train.data.dataset import Cohort, DataOptions, load_cohort
+from medtex_edge.train.loop.progress import Reporter
+
+MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the photographs come from and which classes count as referable."""
+
+    path: Path
+    options: DataOptions
+    referable: str = ""  # class names or indices, comma-separated; "": see `referable_classes`
+
+
+@dataclass(frozen=True)
+class Material:
+    """Photographs ready to train on."""
+
+    source: Source
+    cohort: Cohort
+    referable: tuple[int, ...]
+    train: Photos
+    val: Photos
+
+
+def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
+    """Find and check the photographs. Raises `DataError` with every problem named."""
+    reporter.say(f"reading photographs from {source.path}")
+    opened: list[Cohort] = []
+
+    def check() -> str:
+        opened.append(load_cohort(source.path, options=source.options, seed=seed, progress=reporter.counter))
+        return opened[0].fingerprint
+
+    # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
+    fingerprint = on_main(check)
+    cohort = opened[0] if opened else load_cohort(source.path, options=source.options, seed=seed)
+    if cohort.fingerprint != fingerprint:
+        raise DataError(
+            f"{source.path} holds other photographs on {platform.node()} than on the main machine",
+            hint="every machine of a training needs the same photographs under the same path",
+        )
+    for note in cohort.notes:
+        reporter.say(f"  {note}")
+    return cohort
+
+
+def prepare(
+    source: Source, cohort: Cohort, size: int, out: Path, reporter: Reporter, *, asked: int | None = None
+) -> Material:
+    """Crop the photographs to `size` pixels, once, and to `asked` pixels for a teacher of another size.
+
+    Raises `DataError` where there are too few.
+    """
+    referable = referable_classes(cohort.classes, cohort.ordered, source.referable)
+    with main_first():
+        train, val = (photographs(cohort, split, size, asked, out, reporter.counter) for split in ("train", "val"))
+    labelled = int((val.labels >= 0).sum())
+    if len(train.images) < 2 or labelled < MIN_VAL:
+        raise DataError(
+            f"{source.path}: {len(train.images)} photographs to train on and {labelled} labelled ones to validate on; "
+            f"at least 2 and {MIN_VAL} are needed",
+            hint="more photographs, or a larger --val-fraction",
+        )
+    names = ", ".join(cohort.classes[i] for i in referable)
+    reporter.say(
+        f"  {len(train.images)} to train on, {len(val.images)} to validate on; "
+        f"classes {', '.join(cohort.classes)}; referable: {names}"
+    )
+    return Material(source, cohort, referable, train, val)
+
+
+def photographs(
+    cohort: Cohort, split: str, size: int, asked: int | None, run: Path, progress: Progress = None
+) -> Photos:
+    """A split at `size` pixels, and at `asked` where that is another size; cached beside `run`."""
+    photos = load_photos(cohort, split, size, cache=cache_folder(run), progress=progress)
+    if asked is None or asked == size:
+        return photos
+    others = load_photos(cohort, split, asked, cache=cache_folder(run), progress=progress)
+    return replace(photos, asked=others.images)
+
+
+def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> tuple[int, ...]:
+    """Indices of the referable classes.
+
+    Grades: from the second on where there are more than two (grade >= 2, as for diabetic retinopathy), else the last;
+    unordered classes: all but the first. `wanted` overrides: names or indices, comma-separated, or `N+` for grades.
+    """
+    count = len(classes)
+    if not wanted:
+        first = (2 if count > 2 else 1) if ordered else 1
+        return tuple(range(first, count))
+    if wanted.endswith("+") and wanted[:-1].isdigit():
+        chosen = tuple(range(int(wanted[:-1]), count))
+    else:
+        indices = []
+        for item in (part.strip() for part in wanted.split(",")):
+            if item in classes:
+                indices.append(classes.index(item))
+            elif item.isdigit() and int(item) < count:
+                indices.append(int(item))
+            else:
+                raise SettingsError(
+                    f"referable: there is no class {item!r}", hint=f"the classes are {', '.join(classes)}"
+                )
+        chosen = tuple(sorted(set(indices)))
+    if not 0 < len(chosen) < count:
+        raise SettingsError(
+            f"referable: expected some, not all, of {', '.join(classes)}; {wanted!r} names {len(chosen)} of {count}"
+        )
+    return chosen
+
+
+def open_folder(out: Path) -> None:
+    """Make the run folder; a finished run is never overwritten."""
+    on_main(lambda: _open_folder(out))
+
+
+def _open_folder(out: Path) -> None:
+    if (out / "model.json").exists():
+        raise SettingsError(f"{out} holds a finished run", hint="choose another --out, or delete that folder")
+    with storage(out, "make"):
+        out.mkdir(parents=True, exist_ok=True)
+
+
+def next_folder(kind: str, root: Path = Path("runs")) -> Path:
+    """runs/KIND-001, or the next number that is free; the same for every process."""
+    return on_main(lambda: _next_folder(kind, root))
+
+
+def _next_folder(kind: str, root: Path) -> Path:
+    taken = {path.name for path in root.glob(f"{kind}-*")}
+    number = 1
+    while f"{kind}-{number:03d}" in taken:
+        number += 1
+    return root / f"{kind}-{number:03d}"
+
+
+def cache_folder(out: Path) -> Path:
+    """Cropped photographs lie beside the runs, so that every run of the same photographs shares them."""
+    return out.resolve().parent / ".photographs"
+
+
+def seed_everything(seed: int) -> None:
+    """Python, numpy and PyTorch: the models' random parts are the same for the same seed."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  kornia and timm draw from the global generator in places
+    torch.manual_seed(seed)
+
+
+def provenance(device: str) -> dict[str, str]:
+    """Versions, machine and time, for the card of a model."""
+    packages = ("medtex-edge", "torch", "timm", "kornia", "numpy")
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": device,
+        **{name: _version(name) for name in packages},
+    }
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

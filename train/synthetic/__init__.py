@@ -1,0 +1,1 @@
+"""Synthetic fundus photographs and videos with exact lesion masks: for tests and demonstration, never for a claim."""
