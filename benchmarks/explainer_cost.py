@@ -1,6 +1,6 @@
 """What an explanation costs beside the answer: multiply-adds, and time in one interleaved run on this CPU.
 
-    python benchmarks/explainer_cost.py runs/medtex --teacher runs/teacher
+python benchmarks/explainer_cost.py runs/medtex --teacher runs/teacher
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from medtex_edge.errors import MedtexError
-from medtex_edge.evaluate.measures.speed import REPEATS, explanation_times
+from medtex_edge.evaluate.measures.speed import explanation_times
+from medtex_edge.export.timing import REPEATS
 from medtex_edge.train.compute.device import choose
 from medtex_edge.train.models.cost import costs
 from medtex_edge.train.models.teacher import load_teacher

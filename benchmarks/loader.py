@@ -3,7 +3,7 @@
     python benchmarks/loader.py                           # what the machine has: a GPU, or the CPU
     python benchmarks/loader.py --batch 128 --compile     # larger batches, compiled networks
 
-Photographs are noise in a memory-mapped file as large as a cohort's; models have random weights, since time does not
+Photographs are noise in a memory-mapped file as large as a dataset's; models have random weights, since time does not
 depend on them. `fed` is the speed of reading and training together over that of training alone: 1 is a loader that
 costs nothing.
 """
@@ -35,7 +35,7 @@ from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.batches import Batch, batches
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.loop.distillation import Distillation, Steps
+from medtex_edge.train.loop.distillation import Distillation, TrainingSteps
 from medtex_edge.train.loop.fit import Phase
 from medtex_edge.train.losses.labels import label_loss
 from medtex_edge.train.losses.objective import LLocal
@@ -102,7 +102,7 @@ def prepared(
     asked = photos.asked[:8] if photos.asked is not None else None
     few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8], asked)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
-    return module, Steps(config, teacher, Augment().to(compute.device), few, compute, REFERABLE, label).phases()
+    return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, REFERABLE, label).phases()
 
 
 def per_second(work: Callable[[Iterator[Batch]], int], source: Iterator[Batch], compute: Compute) -> float:

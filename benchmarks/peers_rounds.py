@@ -161,8 +161,8 @@ class _Single:
                         out=self._input)  # fmt: skip
 
         def facts() -> None:
-            self._inspector.glance(frame, "bgr")
-            self._inspector.facts(frame, box, self._input, "bgr")
+            self._inspector.precheck_frame(frame, "bgr")
+            self._inspector.metrics(frame, box, self._input, "bgr")
 
         work: dict[str, dict[str, Callable[[], object]]] = {
             "field of view + crop + resize": {OURS: ours, "a": lambda: p.prepare(frame, self._side)}

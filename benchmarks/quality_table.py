@@ -1,6 +1,6 @@
 """The tables of docs/readings.md: what the quality gate says of real photographs and of spoiled copies of them.
 
-    python benchmarks/quality_table.py ../shared/data/idrid ../shared/data/idrid_lesions
+python benchmarks/quality_table.py ../shared/data/idrid ../shared/data/idrid_lesions
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from medtex_edge.image.photo import SUFFIXES, read_photo
 from medtex_edge.runtime.quality import gate
 
 Photo = npt.NDArray[np.uint8]
-FACTS = ("brightness", "grey", "clipped", "sharpness", "coverage")
+METRICS = ("brightness", "grey", "clipped", "sharpness", "coverage")
 
 
 def _blurred(sigma: float) -> Callable[[Photo], Photo]:
@@ -80,8 +80,8 @@ def main(folders: tuple[Path, ...], side: int) -> None:
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     photos = [read_photo(path) for path in paths if "mask" not in str(path.parent).lower()]
     inspector = gate.Inspector()
-    print(f"| {len(photos)} photographs | gradable | refused | " + " | ".join(FACTS) + " |")
-    print("|---" * (3 + len(FACTS)) + "|")
+    print(f"| {len(photos)} photographs | gradable | refused | " + " | ".join(METRICS) + " |")
+    print("|---" * (3 + len(METRICS)) + "|")
     for name, spoil in SPOILED.items():
         rows, refused = [], 0
         for photo in photos:
@@ -91,11 +91,11 @@ def main(folders: tuple[Path, ...], side: int) -> None:
             except MedtexError:
                 refused += 1
                 continue
-            facts = inspector.facts(spoiled, box, prepared, layout="rgb")
-            refused += gate.judge(facts) is not None
-            rows.append([getattr(facts, fact) for fact in FACTS])
+            metrics = inspector.metrics(spoiled, box, prepared, layout="rgb")
+            refused += gate.assess(metrics) is not None
+            rows.append([getattr(metrics, name) for name in METRICS])
         table = np.array(rows)
-        shown = " | ".join(_range(table[:, k]) for k in range(len(FACTS)))
+        shown = " | ".join(_range(table[:, k]) for k in range(len(METRICS)))
         print(f"| {name} | {len(photos) - refused} | {refused} | {shown} |", flush=True)
 
 

@@ -167,9 +167,7 @@ def _curve(curve: Any) -> list[Claim]:
     return [_at_every_fraction(asked, ours, values["supervised"])]
 
 
-def _at_every_fraction(
-    asked: str, ours: dict[float, dict[int, float]], theirs: dict[float, dict[int, float]]
-) -> Claim:
+def _at_every_fraction(asked: str, ours: dict[float, dict[int, float]], theirs: dict[float, dict[int, float]]) -> Claim:
     apart = {f: [of[s] - theirs[f][s] for s in of if s in theirs.get(f, {})] for f, of in ours.items()}
     said = "; ".join(f"{f:.0%}: {paired(differences)}" for f, differences in apart.items())
     return Claim(asked, said, all(differences and np.mean(differences) > 0 for differences in apart.values()))

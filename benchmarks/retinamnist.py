@@ -31,7 +31,7 @@ from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.loop.progress import Reporter
 from medtex_edge.train.models.cost import count
 from medtex_edge.train.models.teacher import load_teacher
-from medtex_edge.train.prepare import Source, provenance
+from medtex_edge.train.prepare import DataSource, provenance
 from medtex_edge.train.run_folder import load_run
 from medtex_edge.train.student_run import train
 from medtex_edge.train.teacher_run import train_teacher
@@ -65,7 +65,7 @@ class Plan:
 
 def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool = True) -> dict[str, Any]:
     """Train what is not trained yet, then measure; returns what `retinamnist.json` holds."""
-    source = Source(data, DataOptions())
+    source = DataSource(data, DataOptions())
     teachers = [_trained(c, source, out / f"teacher-{number}", console) for number, c in enumerate(plan.teachers)]
     spec = str(teachers[0]) if len(teachers) == 1 else "ensemble:" + ",".join(map(str, teachers))
     runs = [
@@ -98,7 +98,9 @@ def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool =
     return result
 
 
-def _trained(config: TeachConfig | TrainConfig, source: Source, out: Path, console: Console, teacher: str = "") -> Path:
+def _trained(
+    config: TeachConfig | TrainConfig, source: DataSource, out: Path, console: Console, teacher: str = ""
+) -> Path:
     if (out / "model.json").exists():
         tables = read_config(out / "config.toml")
         written: TeachConfig | TrainConfig

@@ -11,9 +11,7 @@ PUBLISHED = {
     "best tuned ResNet-18 found": {"auc": 0.759, "accuracy": 0.545},
 }
 # Ours when the test split was opened before, with shorter trainings: whoever opens it again has seen this.
-EARLIER = (
-    "The split had been opened before, for shorter trainings: AUC 0.738, accuracy 0.539 as deployed, in the mean."
-)
+EARLIER = "The split had been opened before, for shorter trainings: AUC 0.738, accuracy 0.539 as deployed, in the mean."
 
 
 def table(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Seen:
+class PredictionSet:
     """One set of photographs with everything that was said of them."""
 
     own: Images  # (N, size, size, 3), as the subject takes them
@@ -34,9 +34,9 @@ def write_cases(
     out: Path,
     subject: Subject,
     pictures: Pictures,
-    seen: Seen,
+    seen: PredictionSet,
     marked: Lesions | None,
-    on_lesions: Seen | None,
+    on_lesions: PredictionSet | None,
     lesions: dict[str, Any] | None,
 ) -> list[dict[str, Any]]:
     """Draw cases among the photographs, then among those with lesion masks, the latter with their score."""
@@ -67,7 +67,7 @@ def _facts(subject: Subject, answers: Answers, index: int, key: str) -> dict[str
     return fact
 
 
-def _shown_layer(lesions: dict[str, Any] | None, seen: Seen) -> tuple[str, str]:
+def _shown_layer(lesions: dict[str, Any] | None, seen: PredictionSet) -> tuple[str, str]:
     """(of, layer) of the Grad-CAM that is drawn: the one that finds lesions best, else the student's deepest."""
     if lesions is not None:
         rows = [row for row in lesions["rows"] if row["name"] == "gradcam" and "pixel_auc" in row["measures"]]
@@ -79,7 +79,7 @@ def _shown_layer(lesions: dict[str, Any] | None, seen: Seen) -> tuple[str, str]:
     return (last.of, last.layer) if last else ("", "")
 
 
-def _drawn(seen: Seen, layer: tuple[str, str]) -> dict[str, Floats]:
+def _drawn(seen: PredictionSet, layer: tuple[str, str]) -> dict[str, Floats]:
     assert seen.maps is not None
     cam = next((c.maps for c in seen.every if c.name == "gradcam" and (c.of, c.layer) == layer), None)
     return {"ours": seen.maps} | ({} if cam is None else {"gradcam": cam})

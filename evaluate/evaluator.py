@@ -37,7 +37,7 @@ OTHERWISE = "tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True)
-class Asked:
+class MaskedPredictor:
     """A model that can be asked about photographs with parts hidden; call it, or `whole` for whole ones.
 
     answer: (N, 3, S, S) in 0..1 and masks (N, 1, h, w), None: nothing hidden -> probabilities (N, C).
@@ -69,7 +69,7 @@ class Asked:
         return result
 
 
-def ask_student(model: MedTex, compute: Compute) -> Asked:
+def ask_student(model: MedTex, compute: Compute) -> MaskedPredictor:
     """A student: what is hidden is what it was taught to do without (`MedTex.masked`)."""
     model = model.to(compute.device).eval()
 
@@ -80,10 +80,10 @@ def ask_student(model: MedTex, compute: Compute) -> Asked:
             logits = model.student(x.contiguous(memory_format=torch.channels_last))
         return torch.softmax(logits.float() / model.temperature, dim=1)
 
-    return Asked(answer, compute)
+    return MaskedPredictor(answer, compute)
 
 
-def ask_teacher(teacher: Teacher, compute: Compute, *, grid: int = 14) -> Asked:
+def ask_teacher(teacher: Teacher, compute: Compute, *, grid: int = 14) -> MaskedPredictor:
     """A teacher: what is hidden is the photograph blurred to `grid` cells, as for students. It never saw such."""
 
     def answer(x: Tensor, m: Tensor | None) -> Tensor:
@@ -94,10 +94,10 @@ def ask_teacher(teacher: Teacher, compute: Compute, *, grid: int = 14) -> Asked:
             x = blurred + F.interpolate(m, side, mode="bilinear", align_corners=False) * (x - blurred)
         return teacher.answer(x).probabilities
 
-    return Asked(answer, compute)
+    return MaskedPredictor(answer, compute)
 
 
-def remembering(asked: Asked) -> Asked:
+def remembering(asked: MaskedPredictor) -> MaskedPredictor:
     """The same, asked only once about a batch that is wholly hidden or wholly shown: the ends of every curve."""
     known: dict[tuple[float, bytes], Tensor] = {}
 
@@ -109,7 +109,7 @@ def remembering(asked: Asked) -> Asked:
             known[key] = asked.answer(x, m)
         return known[key]
 
-    return Asked(answer, asked.compute)
+    return MaskedPredictor(answer, asked.compute)
 
 
 def load_evaluator(path: Path, classes: tuple[str, ...]) -> tuple[Run, MedTex]:

@@ -15,7 +15,7 @@ from typing import Any
 from medtex_edge import __version__
 from medtex_edge.errors import DataError
 from medtex_edge.evaluate.report.checks import shown
-from medtex_edge.evaluate.report.figures import Figure, beside, figure, is_number, listed, table
+from medtex_edge.evaluate.report.figures import Figure, figure, is_number, listed, table, with_interval
 from medtex_edge.evaluate.report.summary import summary
 from medtex_edge.evaluate.report.warnings import warnings
 from medtex_edge.files import atomic_write, storage, without_folders
@@ -167,7 +167,12 @@ def _use(subject: Facts) -> str:
 
 def _factors(groups: Facts) -> str:
     rows = [
-        [code(column), code(value), _shown(beside(table(found), "auc_referable")), str(table(found).get("n", "-"))]
+        [
+            code(column),
+            code(value),
+            _shown(with_interval(table(found), "auc_referable")),
+            str(table(found).get("n", "-")),
+        ]
         for column, values in groups.items()
         for value, found in table(values).items()
     ]
@@ -181,7 +186,7 @@ def _factors(groups: Facts) -> str:
 
 def _operation(student: Facts) -> str:
     point = table(student.get("operating_point"))
-    sensitivity, specificity = beside(point, "sensitivity"), beside(point, "specificity")
+    sensitivity, specificity = with_interval(point, "sensitivity"), with_interval(point, "specificity")
     if not sensitivity or not specificity:
         return NOT_MEASURED
     target = figure(point.get("target_sensitivity"))
@@ -192,7 +197,7 @@ def _operation(student: Facts) -> str:
         ["sensitivity (95 % interval)", shown(sensitivity, 3)],
         ["specificity (95 % interval)", shown(specificity, 3)],
     ]
-    error = beside(table(student.get("calibration")), "ece")
+    error = with_interval(table(student.get("calibration")), "ece")
     rows += [["expected calibration error", shown(error, 3)]] if error else []
     return f"One threshold{wanted}:\n\n{_table(['', ''], rows)}"
 
@@ -205,18 +210,18 @@ def _data(data: Facts) -> str:
 
 def _training(subject: Facts, data: Facts) -> str:
     mark = subject.get("data_fingerprint") or data.get("fingerprint")
-    known = f" Fingerprint of the cohort: {code(mark)}." if mark else ""
+    known = f" Fingerprint of the dataset: {code(mark)}." if mark else ""
     return (
-        "The training split of the run's cohort; no photograph of the other splits was trained on. Labels reach the "
+        "The training split of the run's dataset; no photograph of the other splits was trained on. Labels reach the "
         f"student through its teacher's answers.{known}"
     )
 
 
 def _answers(models: Facts) -> str:
     found = {str(name): table(values) for name, values in models.items() if table(values)}
-    keys = [key for key in _MEASURES if any(beside(values, key) for values in found.values())]
+    keys = [key for key in _MEASURES if any(with_interval(values, key) for values in found.values())]
     rows = [
-        [MODEL_NAMES.get(name, code(name)), *(_shown(beside(values, key)) for key in keys)]
+        [MODEL_NAMES.get(name, code(name)), *(_shown(with_interval(values, key)) for key in keys)]
         for name, values in found.items()
     ]
     return _table(["", *(_MEASURES[key] for key in keys)], rows) if keys else NOT_MEASURED

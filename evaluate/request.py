@@ -13,7 +13,7 @@ from medtex_edge.errors import DataError, TeacherError
 from medtex_edge.evaluate.compare import other_runs, read_curve
 from medtex_edge.evaluate.evaluator import EPOCHS, ask_student, evaluator_config, load_evaluator
 from medtex_edge.evaluate.maps.attribution import check_names
-from medtex_edge.evaluate.maps.candidates import Plan
+from medtex_edge.evaluate.maps.candidates import MapPlan
 from medtex_edge.evaluate.run import Judge, Request
 from medtex_edge.evaluate.subject import Pictures, Subject, group_values, open_pictures, trained_on
 from medtex_edge.files import storage
@@ -22,12 +22,12 @@ from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.data.lesions import load_lesions
 from medtex_edge.train.loop.progress import Reporter
 from medtex_edge.train.models.teacher import Teacher, load_teacher
-from medtex_edge.train.prepare import Source
+from medtex_edge.train.prepare import DataSource
 from medtex_edge.train.student_run import train
 
 
 @dataclass(frozen=True)
-class Asking:
+class EvaluateOptions:
     """The command's options as given."""
 
     out: Path
@@ -49,7 +49,7 @@ class Asking:
     curve: Path | None = None
 
 
-def prepare(asking: Asking, subject: Subject, compute: Compute, console: Console) -> Request:
+def prepare(asking: EvaluateOptions, subject: Subject, compute: Compute, console: Console) -> Request:
     """Find, check and open everything; trains an evaluator where none is at hand. Raises `MedtexError`s."""
     names = check_names(asking.against.split(","))
     _need_extra(names)
@@ -69,12 +69,12 @@ def prepare(asking: Asking, subject: Subject, compute: Compute, console: Console
         lesions(subject.size)  # what is wrong with them is said now, not after minutes
     judge = _judge(asking, subject, spec if teacher else "", compute, console)
     return Request(
-        subject, pictures, compute, Plan(names, asking.quick), teacher, spec, judge, lesions,
+        subject, pictures, compute, MapPlan(names, asking.quick), teacher, spec, judge, lesions,
         asking.masks.name if asking.masks else "", groups, (*_trained_on(subject, pictures), *words), others,
     )  # fmt: skip
 
 
-def _others(asking: Asking, subject: Subject) -> dict[str, Any]:
+def _others(asking: EvaluateOptions, subject: Subject) -> dict[str, Any]:
     """What was measured before and stands in the same report."""
     found: dict[str, Any] = {}
     if asking.others:
@@ -88,7 +88,7 @@ def _others(asking: Asking, subject: Subject) -> dict[str, Any]:
     return found
 
 
-def _options(asking: Asking, subject: Subject) -> DataOptions:
+def _options(asking: EvaluateOptions, subject: Subject) -> DataOptions:
     given = {
         name: value
         for name in ("image_column", "label_column", "split_column", "image_folder")
@@ -100,7 +100,7 @@ def _options(asking: Asking, subject: Subject) -> DataOptions:
 
 
 def _trained_on(subject: Subject, pictures: Pictures) -> list[str]:
-    own = bool(subject.fingerprint) and subject.fingerprint == pictures.cohort.fingerprint
+    own = bool(subject.fingerprint) and subject.fingerprint == pictures.dataset.fingerprint
     shared = len(subject.trained_on & set(pictures.keys))
     words = []
     if own and "train" in pictures.splits:
@@ -118,7 +118,7 @@ def _trained_on(subject: Subject, pictures: Pictures) -> list[str]:
     return words
 
 
-def _teacher(asking: Asking, subject: Subject, compute: Compute) -> tuple[Teacher | None, str, list[str]]:
+def _teacher(asking: EvaluateOptions, subject: Subject, compute: Compute) -> tuple[Teacher | None, str, list[str]]:
     """The teacher that was named, or else the one that the run names, or the one trained beside it."""
     if asking.teacher:
         return load_teacher(asking.teacher, subject.classes, compute), asking.teacher, []
@@ -133,7 +133,7 @@ def _teacher(asking: Asking, subject: Subject, compute: Compute) -> tuple[Teache
     return None, "", ["The teacher was not at hand: name it by --teacher to have it compared."]
 
 
-def _judge(asking: Asking, subject: Subject, teacher: str, compute: Compute, console: Console) -> Judge | None:
+def _judge(asking: EvaluateOptions, subject: Subject, teacher: str, compute: Compute, console: Console) -> Judge | None:
     """The evaluator that was named, or one trained beside the report, which is used again where it is finished."""
     path, epochs = asking.evaluator, EPOCHS if asking.evaluator_epochs is None else asking.evaluator_epochs
     if path is None:
@@ -151,7 +151,7 @@ def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs:
     referable = ",".join(str(index) for index in subject.referable)
     with Reporter(console, path) as reporter:
         reporter.say(f"no --evaluator was given: training one into {path}")
-        train(config, Source(data, subject.options, referable), teacher, path, reporter)
+        train(config, DataSource(data, subject.options, referable), teacher, path, reporter)
 
 
 def _need_extra(names: tuple[str, ...]) -> None:

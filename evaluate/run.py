@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.evaluate.answers import Answers, answer_part, point_of_teacher
-from medtex_edge.evaluate.cases import Seen, write_cases
-from medtex_edge.evaluate.evaluator import Asked, ask_teacher, evaluator_facts
-from medtex_edge.evaluate.maps.candidates import Candidate, Plan, Source, candidates, screened, sources
-from medtex_edge.evaluate.measures.faithfulness import Told, told
+from medtex_edge.evaluate.cases import PredictionSet, write_cases
+from medtex_edge.evaluate.evaluator import MaskedPredictor, ask_teacher, evaluator_facts
+from medtex_edge.evaluate.maps.candidates import Candidate, MapPlan, MapSource, candidates, screened, sources
+from medtex_edge.evaluate.measures.faithfulness import TeacherLabels, teacher_labels
 from medtex_edge.evaluate.measures.rows import Shown, fidelity_row, judge_rows, lesion_part, meanings, teacher_rows
 from medtex_edge.evaluate.measures.sanity_rows import leakage_part, sanity_rows
 from medtex_edge.evaluate.subject import Images, Pictures, Subject
@@ -55,7 +55,7 @@ class Judge:
     """The independent evaluator: its run, how it is asked, and which photographs it was taught on."""
 
     run: Run
-    asked: Asked
+    asked: MaskedPredictor
     trained_on: frozenset[str] = frozenset()
 
 
@@ -66,7 +66,7 @@ class Request:
     subject: Subject
     pictures: Pictures
     compute: Compute
-    plan: Plan
+    plan: MapPlan
     teacher: Teacher | None = None
     teacher_spec: str = ""
     judge: Judge | None = None
@@ -124,8 +124,8 @@ def _largest(request: Request) -> int:
 
 
 def _look(
-    request: Request, own: Images, images: Images, found: list[Source], steps: Steps, name: str
-) -> Seen:
+    request: Request, own: Images, images: Images, found: list[MapSource], steps: Steps, name: str
+) -> PredictionSet:
     """Answers and maps of the photographs, once at the subject's own size and once at the largest one."""
     subject = request.subject
     with steps.step(f"reading {len(own)} {name}") as step:
@@ -139,11 +139,11 @@ def _look(
     with steps.step(f"maps after the fact, {name}", max(len(request.plan.methods) * len(found), 1)) as step:
         every = candidates(maps, seconds if maps is not None else None, found, images, request.plan, step.tick)
         step.note = f"{len(every)} kinds of map"
-    return Seen(own, images, answers, maps, every)
+    return PredictionSet(own, images, answers, maps, every)
 
 
 def _explanation(
-    request: Request, seen: Seen, found: list[Source], steps: Steps
+    request: Request, seen: PredictionSet, found: list[MapSource], steps: Steps
 ) -> tuple[dict[str, Any], list[Candidate]]:
     subject, plan, judge = request.subject, request.plan, request.judge
     answers, warnings = seen.answers, []
@@ -152,13 +152,13 @@ def _explanation(
     if reference is None:
         reference, threshold = answers.student, subject.point.threshold
         warnings.append("No teacher was given: what is to be kept is the student's own answer.")
-    said = told(reference, subject.referable, threshold)
-    shown = Shown(seen.images, said)
+    labels = teacher_labels(reference, subject.referable, threshold)
+    shown = Shown(seen.images, labels)
     every = seen.every
     asked = judge.asked if judge else None
     if asked is not None:
         with steps.step("the best layers of the rivals") as step:
-            every = screened(every, asked, seen.images, said)
+            every = screened(every, asked, seen.images, labels)
             step.note = f"{len(every)} of {len(seen.every)} maps go on"
     else:
         warnings.append("No independent evaluator was at hand: deletion, insertion and ROAD were not measured.")
@@ -171,23 +171,23 @@ def _explanation(
         warnings.append(TEACHER_BLIND)
         with steps.step("the same by the teacher", len(rows)) as step:
             teacher_rows(rows, every, ask_teacher(request.teacher, request.compute), shown, plan, step.tick)
-    part: dict[str, Any] = {"n": len(seen.images), "n_referable": int(said.referable.sum()), "leakage": None}
+    part: dict[str, Any] = {"n": len(seen.images), "n_referable": int(labels.referable.sum()), "leakage": None}
     if seen.maps is not None:
-        fidelity_row(rows[0], answers.student, seen.maps, said, subject.point.threshold)
+        fidelity_row(rows[0], answers.student, seen.maps, labels, subject.point.threshold)
         with steps.step("leakage"):
-            part["leakage"] = leakage_part(seen.maps, said, seen.every, subject, seen.own)
+            part["leakage"] = leakage_part(seen.maps, labels, seen.every, subject, seen.own)
     with steps.step("sanity", len(rows)) as step:
         sanity_rows(rows, every, subject, found, seen.own, seen.images, request.compute, step.tick)
     if judge is not None:
         warnings += _judge_warnings(judge, request)
-        part["evaluator"] = _judge_facts(judge, request, seen, said)
+        part["evaluator"] = _judge_facts(judge, request, seen, labels)
     return part | {"measures": meanings(rows), "rows": rows, "warnings": warnings}, every
 
 
-def _judge_facts(judge: Judge, request: Request, seen: Seen, said: Told) -> dict[str, Any]:
+def _judge_facts(judge: Judge, request: Request, seen: PredictionSet, labels: TeacherLabels) -> dict[str, Any]:
     own = Answers(judge.asked.whole(seen.images))
     table = answer_part(request.subject, own, request.pictures.labels, {})["models"]["student"]
-    agreement = float((own.student.argmax(1) == said.labels).mean())
+    agreement = float((own.student.argmax(1) == labels.labels).mean())
     return evaluator_facts(judge.run, table, agreement, request.subject.student)
 
 

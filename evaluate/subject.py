@@ -14,12 +14,12 @@ import torch
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import DataError
-from medtex_edge.evaluate.evaluator import BATCH, Asked, ask_student, masked_model
+from medtex_edge.evaluate.evaluator import BATCH, MaskedPredictor, ask_student, masked_model
 from medtex_edge.progress import Progress
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import EXPLAINED
 from medtex_edge.train.data.cache import load_photos
-from medtex_edge.train.data.dataset import SPLITS, Cohort, DataOptions, load_cohort
+from medtex_edge.train.data.dataset import SPLITS, DataOptions, Dataset, load_dataset
 from medtex_edge.train.data.formats import read_table
 from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.run_folder import Run
@@ -51,12 +51,12 @@ class Subject:
     size: int
     seed: int
     point: OperatingPoint
-    fingerprint: str  # of the cohort that it was trained on; "" where it does not say
+    fingerprint: str  # of the dataset that it was trained on; "" where it does not say
     data: Path | None
     options: DataOptions
     read: Callable[[Images], tuple[Floats, Floats | None]]
     model: MedTex | None = None
-    asked: Asked | None = None  # under any mask, in the fast precision
+    asked: MaskedPredictor | None = None  # under any mask, in the fast precision
     whole: Callable[[Images], Floats] | None = None  # on whole photographs, in fp32
     trained_on: frozenset[str] = frozenset()  # keys of photographs, as far as known
     cost: dict[str, Any] | None = None  # as counted at its export
@@ -112,7 +112,7 @@ def deployed(model: MedTex, compute: Compute) -> Callable[[Images], tuple[Floats
 class Pictures:
     """The photographs of an evaluation, at whatever size a model wants: `labels` (N,) are the subject's, -1: none."""
 
-    cohort: Cohort
+    dataset: Dataset
     splits: tuple[str, ...]
     labels: Ints
     keys: tuple[str, ...]
@@ -121,17 +121,17 @@ class Pictures:
 
     def at(self, size: int) -> Images:
         """(N, size, size, 3) uint8 RGB, cropped."""
-        parts = [load_photos(self.cohort, s, size, cache=self.cache, progress=self.progress) for s in self.splits]
+        parts = [load_photos(self.dataset, s, size, cache=self.cache, progress=self.progress) for s in self.splits]
         return parts[0].images if len(parts) == 1 else np.concatenate([part.images for part in parts])
 
     def facts(self) -> dict[str, Any]:
         """The table `data` of evaluation.json."""
         return {
-            "path": self.cohort.root.name,
+            "path": self.dataset.root.name,
             "split": self.splits[0] if len(self.splits) == 1 else EVERY,
             "n": len(self.keys),
-            "fingerprint": self.cohort.fingerprint,
-            "synthetic": (self.cohort.root / MARK).is_file(),
+            "fingerprint": self.dataset.fingerprint,
+            "synthetic": (self.dataset.root / MARK).is_file(),
         }
 
 
@@ -152,21 +152,21 @@ def open_pictures(
         )
     whole = split == EVERY
     # Otherwise split as for the training, so that what was trained on is not measured on by accident.
-    cohort = load_cohort(source, options=options, seed=subject.seed, progress=progress, to_train=not whole)
-    if unknown := [name for name in cohort.classes if name not in subject.classes]:
+    dataset = load_dataset(source, options=options, seed=subject.seed, progress=progress, to_train=not whole)
+    if unknown := [name for name in dataset.classes if name not in subject.classes]:
         raise DataError(
             f"{source} has the class {unknown[0]!r}; {subject.path} answers {', '.join(subject.classes)}",
             hint="name the column of its own classes: --label-column",
         )
-    splits = tuple(s for s in (SPLITS if whole else (split,)) if cohort.of(s))
-    samples = [sample for s in splits for sample in cohort.of(s)]
-    place = [subject.classes.index(name) for name in cohort.classes]
+    splits = tuple(s for s in (SPLITS if whole else (split,)) if dataset.of(s))
+    samples = [sample for s in splits for sample in dataset.of(s)]
+    place = [subject.classes.index(name) for name in dataset.classes]
     labels = np.array([place[s.label] if s.label >= 0 else -1 for s in samples], np.int64)
     if not (labels >= 0).any():
         raise DataError(
             f"{source}: no labelled photographs in the split {split!r}", hint="take every photograph: --split all"
         )
-    return Pictures(cohort, splits, labels, tuple(s.key for s in samples), cache, progress)
+    return Pictures(dataset, splits, labels, tuple(s.key for s in samples), cache, progress)
 
 
 def group_values(source: Path, options: DataOptions, column: str, keys: tuple[str, ...]) -> list[str]:

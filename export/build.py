@@ -16,15 +16,15 @@ import numpy.typing as npt
 from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BundleError, DataError, ParityError
-from medtex_edge.evaluate.measures.speed import graph_times
 from medtex_edge.export.gate import parity
 from medtex_edge.export.gate.engine import prove_engine
-from medtex_edge.export.gate.proof import Case, prove_full, prove_half, prove_int8
+from medtex_edge.export.gate.proof import ProofCase, prove_full, prove_half, prove_int8
 from medtex_edge.export.golden_frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.progress import Steps
 from medtex_edge.export.report import report_of
+from medtex_edge.export.timing import graph_times
 from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.backend.golden_check import bounds
@@ -128,9 +128,7 @@ def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) ->
     return Golden(images[good], expected[0][good], expected[1][good])
 
 
-def _photographs(
-    run: Run, model: MedTex, contract: Contract, data: Path | None, int8: bool, steps: Steps
-) -> Case:
+def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None, int8: bool, steps: Steps) -> ProofCase:
     with steps.step("validation photographs") as step:
         photos = run.photographs("val", data=data)
         count = len(photos.images)
@@ -157,10 +155,10 @@ def _photographs(
             )
     with steps.step("answers of the trained model", len(images)) as step:
         expected = parity.reference(model, images, step.tick)
-    return Case(contract, images, tuple(keys), expected, validation=len(chosen), training=training)
+    return ProofCase(contract, images, tuple(keys), expected, validation=len(chosen), training=training)
 
 
-def _wider(case: Case, run: Run, model: MedTex, data: Path | None, steps: Steps) -> Case:
+def _wider(case: ProofCase, run: Run, model: MedTex, data: Path | None, steps: Steps) -> ProofCase:
     """The case with training photographs that nothing was calibrated on added to the validation ones.
 
     Layers are chosen by what the proof says of them, several times over: on few photographs, that would be luck.

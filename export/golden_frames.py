@@ -8,7 +8,7 @@ import numpy.typing as npt
 from medtex_edge.image.geometry import prepare
 from medtex_edge.train.synthetic.dataset import GRADES, render
 
-_SEED = 20080259  # apart from the seeds of any cohort, which count from 0
+_SEED = 20080259  # apart from the seeds of any dataset, which count from 0
 
 
 def golden_frames(size: int) -> npt.NDArray[np.uint8]:

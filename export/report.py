@@ -16,13 +16,13 @@ from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtex_edge.export.gate.proof import Case, Proof
+    from medtex_edge.export.gate.proof import Proof, ProofCase
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 
 
 def report_of(
-    run: Run, case: Case, proofs: Mapping[str, Proof], counted: Cost, command: str, times: Mapping[str, float]
+    run: Run, case: ProofCase, proofs: Mapping[str, Proof], counted: Cost, command: str, times: Mapping[str, float]
 ) -> dict[str, Any]:
     """Metrics of the run, parity, size, `times` (ms) and estimate by precision, cost, provenance.
 
@@ -58,7 +58,7 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
         result |= {
             "half_share": half_share(proof.model),
             "largest_value": proof.peak,
-            "kept_in_fp32": list(proof.lifted),
+            "kept_in_fp32": list(proof.fp32_fallback),
             "tries": [asdict(one) for one in proof.tries],
         }
     return result

@@ -50,15 +50,11 @@ COMMANDS = {
     "estimate": Lazy(
         "estimate", "estimate", "Estimate a bundle's time on a Jetson's GPU, by arithmetic.", "an estimate", "export"
     ),
-    "inspect": Lazy(
-        "bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"
-    ),
-    "verify": Lazy(
-        "bundle", "verify", "Check every sum of a bundle and recompute its answers.", "verifying a bundle"
-    ),
+    "inspect": Lazy("bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"),
+    "verify": Lazy("bundle", "verify", "Check every sum of a bundle and recompute its answers.", "verifying a bundle"),
     "doctor": Lazy("doctor", "doctor", "Say what this machine can do and what is missing.", "the doctor"),
     "synthetic": Lazy(
-        "synthetic", "synthetic", "Write a cohort of synthetic fundus photographs.", "drawing photographs"
+        "synthetic", "synthetic", "Write a dataset of synthetic fundus photographs.", "drawing photographs"
     ),
 }
 
@@ -124,9 +120,7 @@ class LazyGroup(click.Group):
         return name, command, rest
 
 
-@click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
-)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name=DISTRIBUTION, message="%(prog)s %(version)s")
 def cli() -> None:
     """Teach a small classifier and its explainer from a large one, seal them in one file, run it on a device.

@@ -42,9 +42,7 @@ def read_settings(folder: Path, commands: Iterable[str]) -> dict[str, dict[str, 
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"cannot read {path}: {error}", hint="it has to be a text file in UTF-8"
-        ) from error
+        raise SettingsError(f"cannot read {path}: {error}", hint="it has to be a text file in UTF-8") from error
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -100,9 +98,7 @@ def _value(parameter: click.Parameter, value: Any, where: str) -> Any:
     many = parameter.nargs != 1 or getattr(parameter, "multiple", False)
     if isinstance(value, list):
         if not many:
-            raise SettingsError(
-                f"{where}: expected one value, got a list", hint="write the value without brackets"
-            )
+            raise SettingsError(f"{where}: expected one value, got a list", hint="write the value without brackets")
         return [_scalar(parameter, item, where) for item in value]
     scalar = _scalar(parameter, value, where)
     return [scalar] if many else scalar
@@ -117,13 +113,9 @@ def _scalar(parameter: click.Parameter, value: Any, where: str) -> Any:
             f"{where}: expected a value, got {str(value).lower()}", hint="true and false are for switches"
         )
     if is_flag:
-        raise SettingsError(
-            f"{where}: expected true or false, got {value!r}", hint=f"{parameter.opts[0]} is a switch"
-        )
+        raise SettingsError(f"{where}: expected true or false, got {value!r}", hint=f"{parameter.opts[0]} is a switch")
     if isinstance(value, dict):
-        raise SettingsError(
-            f"{where}: expected a value, got a table", hint="a command's options are plain keys"
-        )
+        raise SettingsError(f"{where}: expected a value, got a table", hint="a command's options are plain keys")
     # As text, so that click checks it as if it had been typed: its integers would swallow 2.7 as 2.
     return str(value)
 

@@ -14,8 +14,8 @@ from collections import deque
 
 from medtex_edge.errors import SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import Pace
-from medtex_edge.runtime.sources.source import Ended, Source
+from medtex_edge.runtime.sources.arrival import ArrivalMonitor
+from medtex_edge.runtime.sources.source import Ended, FrameSource
 
 SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, two between them
 RETRIES: int | None = None  # attempts to open a live source again: for ever, a device beside a patient waits
@@ -26,7 +26,7 @@ _LONGEST_PAUSE = 0.5  # RTSP itself takes one to be open: a stream that is back 
 class Capture:
     """Slots between a source and whoever reads them. `run` is the thread's body; the rest is for other threads."""
 
-    def __init__(self, source: Source, *, slots: int = SLOTS, retries: int | None = RETRIES) -> None:
+    def __init__(self, source: FrameSource, *, slots: int = SLOTS, retries: int | None = RETRIES) -> None:
         self._source = source
         self._retries = retries
         self._free = [Frame() for _ in range(slots)]
@@ -35,7 +35,7 @@ class Capture:
         self._stop = threading.Event()
         self._ended = False
         self.failed = False  # `run` raised
-        self._pace = Pace(source.rate, time.monotonic())
+        self._pace = ArrivalMonitor(source.rate, time.monotonic())
         self._lost = False
         self.read = 0
         self.dropped = 0
@@ -44,7 +44,7 @@ class Capture:
     def run(self) -> None:
         """Read until the source ends, stops for good (`SourceError`) or `stop` is called."""
         self.failed = True
-        self._pace = Pace(self._source.rate, time.monotonic())
+        self._pace = ArrivalMonitor(self._source.rate, time.monotonic())
         try:
             while not self._stop.is_set():
                 frame = self._slot()
@@ -155,6 +155,4 @@ class Capture:
             self._pace.lose()
             attempt += 1
         tried = f", and {attempt} attempts in {self.lost_s():.0f} s to open it again failed. {last.message}"
-        raise SourceError(
-            f"{self._source.name}: stopped giving frames{tried if attempt else ''}", hint=last.hint
-        )
+        raise SourceError(f"{self._source.name}: stopped giving frames{tried if attempt else ''}", hint=last.hint)

@@ -15,7 +15,7 @@ from rich.table import Table
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
-from medtex_edge.runtime.sources.source import Source
+from medtex_edge.runtime.sources.source import FrameSource
 from medtex_edge.runtime.summary import Summary
 
 _STATUS_S = 0.2
@@ -60,7 +60,7 @@ class Lines:
 class Status:
     """The line that changes while a stream runs, and the news of a source that is lost or back."""
 
-    def __init__(self, console: Console, source: Source, say: Callable[[str], None]) -> None:
+    def __init__(self, console: Console, source: FrameSource, say: Callable[[str], None]) -> None:
         self._source = source
         self._say = say
         self._shown = 0.0

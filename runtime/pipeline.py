@@ -23,9 +23,9 @@ from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.queue import Guarded, Outlet
+from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
 from medtex_edge.runtime.sinks.sink import Sink
-from medtex_edge.runtime.sources.source import Source
+from medtex_edge.runtime.sources.source import FrameSource
 from medtex_edge.runtime.summary import Summary
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Pipeline:
 
     def __init__(
         self,
-        source: Source,
+        source: FrameSource,
         scorer: Scorer,
         contract: Contract,
         summary: Summary,
@@ -66,14 +66,14 @@ class Pipeline:
         def fail(error: StorageError) -> None:
             told(f"{error.message}; the run goes on without it")
 
-        self._reading_sinks = [Guarded(sink, fail) for sink in reading_sinks]
-        self._picture_sinks = [Guarded(sink, fail) for sink in picture_sinks]
+        self._reading_sinks = [FaultTolerantSink(sink, fail) for sink in reading_sinks]
+        self._picture_sinks = [FaultTolerantSink(sink, fail) for sink in picture_sinks]
         # Of a live source a picture that finds no room is lost and counted; in a file every frame counts.
         wait = not source.live
-        self._readings: Outlet[Reading] = Outlet(self._write, capacity=_READINGS_QUEUE, wait=wait)
-        self._pictures: Outlet[tuple[Frame, Reading]] = Outlet(self._paint, capacity=2, wait=wait)
+        self._readings: SinkQueue[Reading] = SinkQueue(self._write, capacity=_READINGS_QUEUE, wait=wait)
+        self._pictures: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._paint, capacity=2, wait=wait)
         # A thread before it, so that a disk that hangs does not freeze what is seen.
-        self._shown: Outlet[tuple[Frame, Reading]] = Outlet(self._show, capacity=2, wait=wait)
+        self._shown: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._show, capacity=2, wait=wait)
         self._overlay = Overlay(contract)
         # What is shown, and what is drawn into, where a camera does not deliver BGR: one for each thread.
         self._seen: Pixels | None = None

@@ -14,7 +14,7 @@ from medtex_edge.contract import Contract
 
 if TYPE_CHECKING:
     from medtex_edge.image.geometry import FieldOfView
-    from medtex_edge.runtime.quality.gate import Facts
+    from medtex_edge.runtime.quality.gate import QualityMetrics
 
 SCHEMA = "medtex-edge/reading/1"
 
@@ -60,7 +60,7 @@ class Reading:
     smoothed_frames: float | None = None  # of how many frames the answer speaks; 1: of this one alone
     saliency: npt.NDArray[np.float32] | None = None  # (h, w), 0..1 over the field of view's box
     field_of_view: FieldOfView | None = None
-    quality: Facts | None = None
+    quality: QualityMetrics | None = None
     latency_ms: dict[str, float] = field(default_factory=dict)
 
     def to_json(self, contract: Contract, bundle_sha256: str) -> dict[str, Any]:

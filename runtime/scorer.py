@@ -16,7 +16,7 @@ from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_v
 from medtex_edge.runtime.backend import Backend, Outputs
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.quality import gate
-from medtex_edge.runtime.quality.gate import Facts, Inspector
+from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics
 from medtex_edge.runtime.quality.motion import FASTEST, Motion, MotionMeter, SteadyBox
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 from medtex_edge.runtime.smoothing import Smoother
@@ -68,7 +68,7 @@ class Scorer:
         if self._live and age_ms > gate.STALE_MS:
             return self._refuse(frame, times, Reason.STALE, f"{age_ms:.0f} ms old, {gate.STALE_MS:.0f} ms allowed")
         with _Timed(times, "quality"):
-            refusal = self._inspector.glance(frame.pixels, frame.layout)
+            refusal = self._inspector.precheck_frame(frame.pixels, frame.layout)
         if refusal is Reason.BLACK:
             return self._refuse(frame, times, refusal, "no light in the frame")
         if refusal is Reason.DUPLICATE and self._stream:
@@ -86,14 +86,14 @@ class Scorer:
         except NoFieldOfView as error:
             return self._refuse(frame, times, Reason.NO_FIELD_OF_VIEW, error.message)
         with _Timed(times, "quality"):
-            facts = self._inspector.facts(pixels, box, image[0], frame.layout)
+            metrics = self._inspector.metrics(pixels, box, image[0], frame.layout)
             motion = self._moved(frame, box)
-        refusal = gate.judge(facts)
+        refusal = gate.assess(metrics)
         if refusal is None and motion.speed is not None and motion.speed > FASTEST:
             detail = f"{motion.speed:.1f} disc diameters per second, {FASTEST:.1f} allowed"
             refusal = Reason.MOVING, detail
         if refusal is not None:
-            return self._refuse(frame, times, *refusal, box=box, facts=facts)
+            return self._refuse(frame, times, *refusal, box=box, metrics=metrics)
         if not motion.same_scene:
             self._smoother.reset()
         with _Timed(times, "infer"):
@@ -105,8 +105,8 @@ class Scorer:
         age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, gate.STALE_MS + self._fastest_ms
         if self._live and age_ms > allowed_ms:
             detail = f"answered {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
-            return self._refuse(frame, times, Reason.STALE, detail, box=box, facts=facts)
-        return self._answer(frame, times, outputs, box, facts)
+            return self._refuse(frame, times, Reason.STALE, detail, box=box, metrics=metrics)
+        return self._answer(frame, times, outputs, box, metrics)
 
     def _image(self) -> npt.NDArray[np.uint8]:
         """Where to prepare the next image: in the backend's own memory where it has some, which saves a copy."""
@@ -115,7 +115,7 @@ class Scorer:
         return self._input if own is None else own
 
     def _answer(
-        self, frame: Frame, times: dict[str, float], outputs: Outputs, box: FieldOfView, facts: Facts
+        self, frame: Frame, times: dict[str, float], outputs: Outputs, box: FieldOfView, metrics: QualityMetrics
     ) -> Reading:
         c = self._contract
         now_s = self._time_s(frame)
@@ -126,7 +126,7 @@ class Scorer:
         referable = float(c.referable_probability(probabilities))
         verdict = Verdict.REFERABLE if referable >= c.operating_point.threshold else Verdict.NOT_REFERABLE
         return self._reading(
-            frame, times, box, facts, verdict=verdict, label=c.classes[int(probabilities.argmax())],
+            frame, times, box, metrics, verdict=verdict, label=c.classes[int(probabilities.argmax())],
             probabilities=probabilities, referable_probability=referable, saliency=saliency,
             smoothed_frames=frames, frame_referable_probability=alone,
         )  # fmt: skip
@@ -150,19 +150,19 @@ class Scorer:
         reason: Reason,
         detail: str,
         box: FieldOfView | None = None,
-        facts: Facts | None = None,
+        metrics: QualityMetrics | None = None,
     ) -> Reading:
         # A duplicate says nothing new, not even that the scene has changed.
         if reason is not Reason.DUPLICATE:
             self._smoother.reset()
-        return self._reading(frame, times, box, facts, reason=reason, detail=detail)
+        return self._reading(frame, times, box, metrics, reason=reason, detail=detail)
 
     def _reading(
         self,
         frame: Frame,
         times: dict[str, float],
         box: FieldOfView | None = None,
-        facts: Facts | None = None,
+        metrics: QualityMetrics | None = None,
         *,
         verdict: Verdict = Verdict.UNGRADABLE,
         **rest: Any,
@@ -171,7 +171,7 @@ class Scorer:
         captured = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=age_s)
         return Reading(
             source=frame.source, frame=frame.index, captured=captured, age_ms=age_s * 1e3, size=frame.size,
-            verdict=verdict, field_of_view=box, quality=facts, latency_ms=times, **rest,
+            verdict=verdict, field_of_view=box, quality=metrics, latency_ms=times, **rest,
         )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from medtex_edge.runtime.sinks.sink import VIDEO_CODES, PhotoFolder, ReadingsFil
 from medtex_edge.runtime.smoothing import LIVE_S
 from medtex_edge.runtime.sources.camera import open_camera
 from medtex_edge.runtime.sources.camera_settings import CameraSettings
-from medtex_edge.runtime.sources.source import Photos, Source, open_source
+from medtex_edge.runtime.sources.source import FrameSource, PhotoSource, open_source
 from medtex_edge.runtime.summary import Summary
 
 INTERRUPTED = 130
@@ -110,7 +110,7 @@ class Session:
             return self._go(pipeline, source, summary, screens, backend)
 
     def _go(
-        self, pipeline: Pipeline, source: Source, summary: Summary, screens: Screens, backend: Backend
+        self, pipeline: Pipeline, source: FrameSource, summary: Summary, screens: Screens, backend: Backend
     ) -> int:  # fmt: skip
         failure: MedtexError | None = None
         changing = backend if isinstance(backend, Switching) else None
@@ -150,7 +150,7 @@ class Session:
         whole = source.live or sum(summary.verdicts.values()) == source.count
         return INTERRUPTED if summary.ended == "interrupted" and not whole else 0
 
-    def _prepare(self, backend: Switching, source: Source) -> None:
+    def _prepare(self, backend: Switching, source: FrameSource) -> None:
         """Photographs and videos are read by one backend from end to end: so they can be read again, with the same."""
         if source.live:
             backend.begin()
@@ -158,7 +158,7 @@ class Session:
             again = f"medtex-edge engine build {self._options.bundle}"
             self._say(f"{backend.name} serves: TensorRT has no engine of this bundle here yet (`{again}`)")
 
-    def _open_source(self) -> Source:
+    def _open_source(self) -> FrameSource:
         o = self._options
         if o.camera is not None:
             if o.format is not None:
@@ -170,13 +170,13 @@ class Session:
         folder = o.save if o.save is not None and o.save.suffix.lower() not in VIDEO_CODES else None
         return open_source(o.source, leave_out=folder, kind=o.format, size=o.settings.size)
 
-    def _picture_sinks(self, source: Source) -> list[Sink]:
+    def _picture_sinks(self, source: FrameSource) -> list[Sink]:
         """A video for a stream, a folder for photographs."""
         path = self._options.save
         if path is None:
             return []
         folder = path.is_dir() or not path.suffix
-        if isinstance(source, Photos):
+        if isinstance(source, PhotoSource):
             if not folder:
                 raise SettingsError(
                     f"--save: expected a folder for the overlays of photographs, got {path}",
@@ -188,10 +188,10 @@ class Session:
         self._check_target(path, source)
         return [VideoSink(path, source.rate, live=source.live)]
 
-    def _check_target(self, path: Path, source: Source) -> None:
+    def _check_target(self, path: Path, source: FrameSource) -> None:
         """A file that is being read must not be replaced by what is written."""
         inputs = [self._options.bundle, Path(source.name)]
-        inputs += source.paths if isinstance(source, Photos) else ()
+        inputs += source.paths if isinstance(source, PhotoSource) else ()
         if any(path.resolve() == each.resolve() for each in inputs):
             raise SettingsError(f"{path} is read by this run and cannot be written too", hint="choose another name")
 
@@ -238,7 +238,7 @@ def _signals(pipeline: Pipeline) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _file_name(source: Source) -> str:
+def _file_name(source: FrameSource) -> str:
     """A name for a video of this source: a file's own, or the camera's with the time, so that none is replaced."""
     if not source.live:
         return Path(source.name).stem or "video"

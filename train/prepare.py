@@ -17,14 +17,14 @@ from medtex_edge.files import storage
 from medtex_edge.progress import Progress
 from medtex_edge.train.compute.processes import main_first, on_main
 from medtex_edge.train.data.cache import Photos, load_photos
-from medtex_edge.train.data.dataset import Cohort, DataOptions, load_cohort
+from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
 from medtex_edge.train.loop.progress import Reporter
 
 MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Where the photographs come from and which classes count as referable."""
 
     path: Path
@@ -33,48 +33,48 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Photographs ready to train on."""
 
-    source: Source
-    cohort: Cohort
+    source: DataSource
+    dataset: Dataset
     referable: tuple[int, ...]
     train: Photos
     val: Photos
 
 
-def open_cohort(source: Source, seed: int, reporter: Reporter) -> Cohort:
+def open_dataset(source: DataSource, seed: int, reporter: Reporter) -> Dataset:
     """Find and check the photographs. Raises `DataError` with every problem named."""
     reporter.say(f"reading photographs from {source.path}")
-    opened: list[Cohort] = []
+    opened: list[Dataset] = []
 
     def check() -> str:
-        opened.append(load_cohort(source.path, options=source.options, seed=seed, progress=reporter.counter))
+        opened.append(load_dataset(source.path, options=source.options, seed=seed, progress=reporter.counter))
         return opened[0].fingerprint
 
     # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
     fingerprint = on_main(check)
-    cohort = opened[0] if opened else load_cohort(source.path, options=source.options, seed=seed)
-    if cohort.fingerprint != fingerprint:
+    dataset = opened[0] if opened else load_dataset(source.path, options=source.options, seed=seed)
+    if dataset.fingerprint != fingerprint:
         raise DataError(
             f"{source.path} holds other photographs on {platform.node()} than on the main machine",
             hint="every machine of a training needs the same photographs under the same path",
         )
-    for note in cohort.notes:
+    for note in dataset.notes:
         reporter.say(f"  {note}")
-    return cohort
+    return dataset
 
 
 def prepare(
-    source: Source, cohort: Cohort, size: int, out: Path, reporter: Reporter, *, asked: int | None = None
-) -> Material:
+    source: DataSource, dataset: Dataset, size: int, out: Path, reporter: Reporter, *, asked: int | None = None
+) -> TrainingData:
     """Crop the photographs to `size` pixels, once, and to `asked` pixels for a teacher of another size.
 
     Raises `DataError` where there are too few.
     """
-    referable = referable_classes(cohort.classes, cohort.ordered, source.referable)
+    referable = referable_classes(dataset.classes, dataset.ordered, source.referable)
     with main_first():
-        train, val = (photographs(cohort, split, size, asked, out, reporter.counter) for split in ("train", "val"))
+        train, val = (photographs(dataset, split, size, asked, out, reporter.counter) for split in ("train", "val"))
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(
@@ -82,22 +82,22 @@ def prepare(
             f"at least 2 and {MIN_VAL} are needed",
             hint="more photographs, or a larger --val-fraction",
         )
-    names = ", ".join(cohort.classes[i] for i in referable)
+    names = ", ".join(dataset.classes[i] for i in referable)
     reporter.say(
         f"  {len(train.images)} to train on, {len(val.images)} to validate on; "
-        f"classes {', '.join(cohort.classes)}; referable: {names}"
+        f"classes {', '.join(dataset.classes)}; referable: {names}"
     )
-    return Material(source, cohort, referable, train, val)
+    return TrainingData(source, dataset, referable, train, val)
 
 
 def photographs(
-    cohort: Cohort, split: str, size: int, asked: int | None, run: Path, progress: Progress = None
+    dataset: Dataset, split: str, size: int, asked: int | None, run: Path, progress: Progress = None
 ) -> Photos:
     """A split at `size` pixels, and at `asked` where that is another size; cached beside `run`."""
-    photos = load_photos(cohort, split, size, cache=cache_folder(run), progress=progress)
+    photos = load_photos(dataset, split, size, cache=cache_folder(run), progress=progress)
     if asked is None or asked == size:
         return photos
-    others = load_photos(cohort, split, asked, cache=cache_folder(run), progress=progress)
+    others = load_photos(dataset, split, asked, cache=cache_folder(run), progress=progress)
     return replace(photos, asked=others.images)
 
 

@@ -13,7 +13,7 @@ from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
 from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_config
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.data.dataset import DataOptions, load_cohort
+from medtex_edge.train.data.dataset import DataOptions, load_dataset
 from medtex_edge.train.losses.objective import evidence_channels
 from medtex_edge.train.models.explainer import Explainer
 from medtex_edge.train.models.medtex import MedTex
@@ -85,12 +85,12 @@ class Run:
                 f"the photographs of {self.path} are no longer at {source}",
                 hint="say where such photographs are: --data DIR",
             )
-        cohort = load_cohort(source, options=self.data_options, seed=self.seed)
-        if cohort.classes != self.classes:
+        dataset = load_dataset(source, options=self.data_options, seed=self.seed)
+        if dataset.classes != self.classes:
             raise DataError(
-                f"{source} has the classes {', '.join(cohort.classes)}; the run has {', '.join(self.classes)}"
+                f"{source} has the classes {', '.join(dataset.classes)}; the run has {', '.join(self.classes)}"
             )
-        photos = photographs(cohort, split, self.size, asked, self.path)
+        photos = photographs(dataset, split, self.size, asked, self.path)
         if limit is None or limit >= len(photos.images):
             return photos
         asked_about = photos.asked[:limit] if photos.asked is not None else None

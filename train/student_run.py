@@ -20,10 +20,10 @@ from medtex_edge.train.compute.processes import on_main
 from medtex_edge.train.config import EXPLAINED, TrainConfig, write_config
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.data.dataset import Cohort
+from medtex_edge.train.data.dataset import Dataset
 from medtex_edge.train.data.lesions import load_column, load_lesions
 from medtex_edge.train.data.subset import Subset
-from medtex_edge.train.loop.distillation import Distillation, Steps
+from medtex_edge.train.loop.distillation import Distillation, TrainingSteps
 from medtex_edge.train.loop.fit import Fit, Recipe
 from medtex_edge.train.loop.predict import Floats, Predictions, area_report, predict, student_report, teacher_answers
 from medtex_edge.train.loop.progress import Reporter, write_history
@@ -36,7 +36,15 @@ from medtex_edge.train.models.explainer import Explainer
 from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.teacher import FileOptions, Teacher, load_teacher
-from medtex_edge.train.prepare import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from medtex_edge.train.prepare import (
+    DataSource,
+    TrainingData,
+    open_dataset,
+    open_folder,
+    prepare,
+    provenance,
+    seed_everything,
+)
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc, plot_sheet
 from medtex_edge.train.report.report import write_report
 from medtex_edge.train.run_folder import data_table
@@ -56,7 +64,7 @@ class Outcome:
 
 def train(
     config: TrainConfig,
-    source: Source,
+    source: DataSource,
     teacher_spec: str,
     out: Path,
     reporter: Reporter,
@@ -75,19 +83,19 @@ def train(
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
-    cohort = open_cohort(source, config.seed, reporter)
-    teacher = load_teacher(teacher_spec, cohort.classes, compute, teacher_options)
+    dataset = open_dataset(source, config.seed, reporter)
+    teacher = load_teacher(teacher_spec, dataset.classes, compute, teacher_options)
     # Each at its own size, cropped from the photograph itself: pictures shrunk a second time are softer than those
     # that a device will see, and a teacher asked about enlarged ones answers worse.
-    material = prepare(source, cohort, config.size, out, reporter, asked=teacher.size)
+    data = prepare(source, dataset, config.size, out, reporter, asked=teacher.size)
     seed_everything(config.seed)
     model = MedTex(
-        Classifier(config.student, len(cohort.classes), weights=config.student_weights),
+        Classifier(config.student, len(dataset.classes), weights=config.student_weights),
         Explainer(
             config.student,
             stages=config.stages,
             width=config.width,
-            channels=evidence_channels(len(cohort.classes), cohort.ordered),
+            channels=evidence_channels(len(dataset.classes), dataset.ordered),
             weights=config.student_weights,
         ),
         size=config.size,
@@ -98,7 +106,7 @@ def train(
     distillation = Distillation(
         model,
         teacher.feature_channels if config.weights.mid else (),
-        LLocal(len(cohort.classes), ordered=cohort.ordered) if config.weights.local else None,
+        LLocal(len(dataset.classes), ordered=dataset.ordered) if config.weights.local else None,
     )
     distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compiled:
@@ -118,30 +126,30 @@ def train(
         config.patience,
         config.seed,
     )
-    photos = subset.of(material.train) if subset else material.train
-    key = repr((config, cohort.fingerprint, teacher_spec, *([subset] if subset else [])))
+    photos = subset.of(data.train) if subset else data.train
+    key = repr((config, dataset.fingerprint, teacher_spec, *([subset] if subset else [])))
     fit = Fit(distillation, photos, recipe, compute, reporter, out / "checkpoint.pt", key)
     label = label_loss(
-        config.label_loss, config.class_weights, photos.labels, len(cohort.classes), ordered=cohort.ordered
+        config.label_loss, config.class_weights, photos.labels, len(dataset.classes), ordered=dataset.ordered
     )
-    steps = Steps(
+    steps = TrainingSteps(
         config,
         teacher,
         Augment().to(compute.device),
-        material.val,
+        data.val,
         compute,
-        material.referable,
+        data.referable,
         label.to(compute.device),
     )
     fit.run(steps.phases())
 
     def finish() -> dict[str, Any]:
-        outcome = _evaluate(config, model, teacher, material, compute, masks)
+        outcome = _evaluate(config, model, teacher, data, compute, masks)
         origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
         if whole:
-            _write(config, material, teacher, fit, model, outcome, out, origin)
+            _write(config, data, teacher, fit, model, outcome, out, origin)
         else:
-            _write_measures(config, material, fit, outcome, out)
+            _write_measures(config, data, fit, outcome, out)
         (out / "checkpoint.pt").unlink(missing_ok=True)
         return outcome.metrics
 
@@ -152,11 +160,11 @@ def _evaluate(
     config: TrainConfig,
     model: MedTex,
     teacher: Teacher,
-    material: Material,
+    data: TrainingData,
     compute: device.Compute,
     masks: Path | None,
 ) -> Outcome:
-    val, referable = material.val, material.referable
+    val, referable = data.val, data.referable
     known = val.labels >= 0
     answers = teacher_answers(teacher, val, compute)
     predictions = predict(model, val, compute, explained=config.method in EXPLAINED)
@@ -164,17 +172,17 @@ def _evaluate(
     probabilities = predictions.probabilities(temperature)
     scores, truth = _scores(probabilities, val, referable)
     point = operating_point(scores, truth, config.target_sensitivity)
-    metrics = student_report(predictions, temperature, answers, val.labels, referable, material.cohort.ordered)
+    metrics = student_report(predictions, temperature, answers, val.labels, referable, data.dataset.ordered)
     metrics["student"]["temperature"] = temperature
     metrics["student"]["operating_point"] = asdict(point)
     metrics["saliency"] = (
         area_report(predictions.maps, probabilities, referable, point) if config.method in EXPLAINED else {}
     )
-    lesions = load_lesions(masks, config.size) if masks else load_column(material.cohort, "val", config.size)
+    lesions = load_lesions(masks, config.size) if masks else load_column(data.dataset, "val", config.size)
     if lesions is not None and config.method in EXPLAINED:
         photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
         maps = predict(model, photos, compute).maps
-        found = str(masks or f"column {material.source.options.mask_column}")
+        found = str(masks or f"column {data.source.options.mask_column}")
         metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": found}
     metrics["selected_on"] = "val"
     metrics["method"] = config.method
@@ -188,7 +196,7 @@ def _scores(probabilities: Floats, val: Photos, referable: tuple[int, ...]) -> t
 
 def _write(
     config: TrainConfig,
-    material: Material,
+    data: TrainingData,
     teacher: Teacher,
     fit: Fit,
     model: MedTex,
@@ -196,10 +204,10 @@ def _write(
     out: Path,
     origin: dict[str, str],
 ) -> None:
-    cohort = material.cohort
-    _plots(config, material, fit, outcome, out / "plots")
-    _write_measures(config, material, fit, outcome, out)
-    write_json(out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
+    dataset = data.dataset
+    _plots(config, data, fit, outcome, out / "plots")
+    _write_measures(config, data, fit, outcome, out)
+    write_json(out / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")})
     parts = {"student": model.student.net}
     if config.method in EXPLAINED:
         parts["explainer"] = model.explainer
@@ -207,19 +215,19 @@ def _write(
         with atomic_path(out / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
     # Last: its presence says that the run is finished.
-    write_json(out / "model.json", _card(config, cohort, material.referable, teacher, outcome, out.name, origin))
+    write_json(out / "model.json", _card(config, dataset, data.referable, teacher, outcome, out.name, origin))
     write_report(out)
     write_model_card(run_facts(out), out / "model_card.md")
 
 
-def _write_measures(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, out: Path) -> None:
-    cohort = material.cohort
+def _write_measures(config: TrainConfig, data: TrainingData, fit: Fit, outcome: Outcome, out: Path) -> None:
+    dataset = data.dataset
     write_history(out / "history.csv", fit.history)
     write_config(
         out / "config.toml",
         {
             "train": asdict(config),
-            "data": data_table(material.source.path, material.source.options, config.seed, cohort.fingerprint),
+            "data": data_table(data.source.path, data.source.options, config.seed, dataset.fingerprint),
         },
     )
     write_json(out / "metrics.json", outcome.metrics)
@@ -227,7 +235,7 @@ def _write_measures(config: TrainConfig, material: Material, fit: Fit, outcome: 
 
 def _card(
     config: TrainConfig,
-    cohort: Cohort,
+    dataset: Dataset,
     referable: tuple[int, ...],
     teacher: Teacher,
     outcome: Outcome,
@@ -240,21 +248,21 @@ def _card(
         "student": config.student,
         "method": config.method,
         "teacher": teacher.name,
-        "classes": list(cohort.classes),
+        "classes": list(dataset.classes),
         "referable": list(referable),
-        "ordered": cohort.ordered,
+        "ordered": dataset.ordered,
         "size": config.size,
         "temperature": outcome.temperature,
         "operating_point": asdict(outcome.point),
-        "data_fingerprint": cohort.fingerprint,
+        "data_fingerprint": dataset.fingerprint,
         "seed": config.seed,
         "provenance": origin,
     }
 
 
-def _plots(config: TrainConfig, material: Material, fit: Fit, outcome: Outcome, folder: Path) -> None:
+def _plots(config: TrainConfig, data: TrainingData, fit: Fit, outcome: Outcome, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    val, classes, referable = material.val, material.cohort.classes, material.referable
+    val, classes, referable = data.val, data.dataset.classes, data.referable
     probabilities = outcome.predictions.probabilities(outcome.temperature)
     scores, truth = _scores(probabilities, val, referable)
     plot_history(fit.history, folder / "history.png")

@@ -25,23 +25,29 @@ from medtex_edge.train.metrics.classification import answer_metrics, fit_tempera
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.weights import normalisation
-from medtex_edge.train.prepare import Material, Source, open_cohort, open_folder, prepare, provenance, seed_everything
+from medtex_edge.train.prepare import (
+    DataSource,
+    TrainingData,
+    open_dataset,
+    open_folder,
+    prepare,
+    provenance,
+    seed_everything,
+)
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc
 from medtex_edge.train.run_folder import data_table
 
 
-def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Reporter) -> dict[str, Any]:
+def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Train, or resume, and write the run folder; returns its metrics."""
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
-    cohort = open_cohort(source, config.seed, reporter)
-    material = prepare(source, cohort, config.size, out, reporter)
+    dataset = open_dataset(source, config.seed, reporter)
+    data = prepare(source, dataset, config.size, out, reporter)
     seed_everything(config.seed)
     reporter.say(f"teacher {config.model} at {config.size} px on {compute.words}")
-    net = Classifier(
-        config.model, len(material.cohort.classes), weights=config.model_weights, drop_rate=config.drop_rate
-    )
+    net = Classifier(config.model, len(data.dataset.classes), weights=config.model_weights, drop_rate=config.drop_rate)
     speed_up_depthwise(net, compute.autocast_dtype)
     net.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compiled:
@@ -60,25 +66,25 @@ def train_teacher(config: TeachConfig, source: Source, out: Path, reporter: Repo
         config.patience,
         config.seed,
     )
-    key = repr((config, material.cohort.fingerprint))
-    fit = Fit(net, material.train, recipe, compute, reporter, out / "checkpoint.pt", key)
-    fit.run([_phase(config, material, compute, normalise)])
+    key = repr((config, data.dataset.fingerprint))
+    fit = Fit(net, data.train, recipe, compute, reporter, out / "checkpoint.pt", key)
+    fit.run([_phase(config, data, compute, normalise)])
 
     def finish() -> dict[str, Any]:
-        logits = classifier_logits(fit.module, normalise, material.val, compute)
+        logits = classifier_logits(fit.module, normalise, data.val, compute)
         origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}"}
-        return _write(config, material, fit, logits, out, origin)
+        return _write(config, data, fit, logits, out, origin)
 
     return on_main(finish)
 
 
-def _phase(config: TeachConfig, material: Material, compute: device.Compute, normalise: Any) -> Phase:
+def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, normalise: Any) -> Phase:
     augment = Augment().to(compute.device)
-    labels, classes, ordered = material.train.labels, len(material.cohort.classes), material.cohort.ordered
+    labels, classes, ordered = data.train.labels, len(data.dataset.classes), data.dataset.ordered
     learn, judge = (
-        label_loss(
-            config.label_loss, config.class_weights, labels, classes, ordered=ordered, smoothing=smoothing
-        ).to(compute.device)
+        label_loss(config.label_loss, config.class_weights, labels, classes, ordered=ordered, smoothing=smoothing).to(
+            compute.device
+        )
         for smoothing in (config.label_smoothing, 0.0)
     )
 
@@ -90,7 +96,7 @@ def _phase(config: TeachConfig, material: Material, compute: device.Compute, nor
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
         total, count, right = 0.0, 0, 0
-        for batch in batches(material.val, BATCH, compute):
+        for batch in batches(data.val, BATCH, compute):
             with compute.autocast():
                 logits = module(normalise(batch.images)).float()
             known = batch.labels >= 0
@@ -103,9 +109,9 @@ def _phase(config: TeachConfig, material: Material, compute: device.Compute, nor
 
 
 def _write(
-    config: TeachConfig, material: Material, fit: Fit, logits: Any, out: Path, origin: dict[str, str]
+    config: TeachConfig, data: TrainingData, fit: Fit, logits: Any, out: Path, origin: dict[str, str]
 ) -> dict[str, Any]:
-    cohort, referable, labels = material.cohort, material.referable, material.val.labels
+    dataset, referable, labels = data.dataset, data.referable, data.val.labels
     known = labels >= 0
     temperature = fit_temperature(logits[known], labels[known])
     p = softmax(logits / temperature)[known]
@@ -113,24 +119,24 @@ def _write(
     truth = (labels[known][:, None] == list(referable)).any(1)
     point = operating_point(scores, truth, config.target_sensitivity)
     metrics: dict[str, Any] = {
-        "teacher": answer_metrics(p, labels[known], referable, ordered=cohort.ordered),
+        "teacher": answer_metrics(p, labels[known], referable, ordered=dataset.ordered),
         "selected_on": "val",
     }
     plots = out / "plots"
     plots.mkdir(exist_ok=True)
     plot_history(fit.history, plots / "history.png")
     plot_roc(scores, truth, point, plots / "roc.png")
-    plot_confusion(metrics["teacher"]["confusion"], cohort.classes, plots / "confusion.png")
+    plot_confusion(metrics["teacher"]["confusion"], dataset.classes, plots / "confusion.png")
     write_history(out / "history.csv", fit.history)
     write_config(
         out / "config.toml",
         {
             "train-teacher": asdict(config),
-            "data": data_table(material.source.path, material.source.options, config.seed, cohort.fingerprint),
+            "data": data_table(data.source.path, data.source.options, config.seed, dataset.fingerprint),
         },
     )
     write_json(out / "metrics.json", metrics)
-    write_json(out / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
+    write_json(out / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")})
     assert isinstance(fit.module, Classifier)
     with atomic_path(out / "teacher.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)
@@ -140,8 +146,8 @@ def _write(
         {
             "kind": "teacher",
             "model": config.model,
-            "classes": list(cohort.classes),
-            "ordered": cohort.ordered,
+            "classes": list(dataset.classes),
+            "ordered": dataset.ordered,
             "size": config.size,
             "referable": list(referable),
             "temperature": temperature,

@@ -1,7 +1,7 @@
 """Maps made after the fact: CAMs at every stage of a classifier, integrated gradients, RISE.
 
 They explain a classifier that knows nothing of them, so they can be made of teacher and student alike. All of them
-explain the same number, `evidence`, and end as maps on one grid: values mean an order, not an amount.
+explain the same number, `referable_log_odds`, and end as maps on one grid: values mean an order, not an amount.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RISE_OPEN = 0.5
 
 
 @dataclass(frozen=True)
-class Explained:
+class AttributionTarget:
     """A classifier to be explained, and what it takes: pictures of `size` pixels in its own normalisation."""
 
     of: str  # "teacher" or "student"
@@ -65,14 +65,14 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Found:
+class AttributionMaps:
     """maps (N, h, w) float32, higher is more important; seconds per photograph, of all layers of a CAM together."""
 
     maps: Floats
     seconds: float
 
 
-def evidence(logits: Tensor, referable: Sequence[int]) -> Tensor:
+def referable_log_odds(logits: Tensor, referable: Sequence[int]) -> Tensor:
     """(..., C) -> (...): the log-odds of the referable classes against the others, which the verdict is made from."""
     chosen = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
     chosen[list(referable)] = True
@@ -87,21 +87,21 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def rivals(
+def attribution_methods(
     names: Sequence[str],
-    explained: Explained,
+    explained: AttributionTarget,
     images: Images,
     *,
     grid: int,
     answers: Answers | None = None,
     tick: Tick | None = None,
-) -> dict[tuple[str, str], Found]:
+) -> dict[tuple[str, str], AttributionMaps]:
     """(name, layer) -> maps of `images` (N, S, S, 3) at `grid` cells a side; the layer is "" where there is none.
 
     RISE needs `answers`, the same classifier asked about masked pictures, and is left out without. `tick` is called
     once per method.
     """
-    found: dict[tuple[str, str], Found] = {}
+    found: dict[tuple[str, str], AttributionMaps] = {}
     for name in names:
         start = time.perf_counter()
         if name in CAMS:
@@ -111,7 +111,7 @@ def rivals(
         else:
             maps = {"": rise(answers, images, explained.referable, grid=grid)} if answers else {}
         seconds = (time.perf_counter() - start) / max(len(images), 1)
-        found |= {(name, layer): Found(m, seconds) for layer, m in maps.items()}
+        found |= {(name, layer): AttributionMaps(m, seconds) for layer, m in maps.items()}
         if tick is not None:
             tick()
     return found
@@ -131,7 +131,7 @@ def layers(net: nn.Module) -> dict[str, nn.Module]:
     return {f"stage {number + 1}": named[module] for number, module in enumerate(modules)}
 
 
-def cams(name: str, explained: Explained, images: Images, *, grid: int, only: str = "") -> dict[str, Floats]:
+def cams(name: str, explained: AttributionTarget, images: Images, *, grid: int, only: str = "") -> dict[str, Floats]:
     """Grad-CAM (Selvaraju et al., ICCV 2017), Grad-CAM++ (Chattopadhay et al., WACV 2018) or LayerCAM (Jiang et al.,
     TIP 2021) by pytorch-grad-cam, of every stage in one pass or of `only` one: stage -> (N, grid, grid) in 0..1."""
     from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM
@@ -147,7 +147,7 @@ def cams(name: str, explained: Explained, images: Images, *, grid: int, only: st
         cam.aggregate_multi_layers = lambda by_layer: np.concatenate(by_layer, axis=1)
         for start in range(0, len(images), BATCH):
             x = explained.tensor(images[start : start + BATCH]).requires_grad_()
-            targets = [lambda logits: evidence(logits, explained.referable)] * len(x)
+            targets = [lambda logits: referable_log_odds(logits, explained.referable)] * len(x)
             parts.append(np.asarray(cam(x, targets), np.float32))  # (n, layers, S, S)
     every = np.concatenate(parts)
     return {stage: to_grid(every[:, index], grid) for index, stage in enumerate(stages)}
@@ -161,12 +161,12 @@ def _spatial(t: Tensor, prefix: int) -> Tensor:
     return t[:, t.shape[1] - side * side :].transpose(1, 2).reshape(len(t), -1, side, side)
 
 
-def integrated_gradients(explained: Explained, images: Images, *, grid: int) -> Floats:
+def integrated_gradients(explained: AttributionTarget, images: Images, *, grid: int) -> Floats:
     """Integrated gradients (Sundararajan et al., ICML 2017) by captum, from the blurred photograph; the absolute
     sum over the colours, averaged over each cell: (N, grid, grid)."""
     from captum.attr import IntegratedGradients
 
-    method = IntegratedGradients(lambda x: evidence(explained.net(x).float(), explained.referable))
+    method = IntegratedGradients(lambda x: referable_log_odds(explained.net(x).float(), explained.referable))
     parts = []
     for start in range(0, len(images), BATCH):
         x = explained.tensor(images[start : start + BATCH])

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.evaluate.evaluator import Asked
-from medtex_edge.evaluate.maps.attribution import SLOW, Answers, Explained, cams, rivals
-from medtex_edge.evaluate.measures.faithfulness import Told, deletion, insertion
+from medtex_edge.evaluate.evaluator import MaskedPredictor
+from medtex_edge.evaluate.maps.attribution import SLOW, Answers, AttributionTarget, attribution_methods, cams
+from medtex_edge.evaluate.measures.faithfulness import TeacherLabels, deletion, insertion
 from medtex_edge.evaluate.subject import Subject
 from medtex_edge.train.compute.depthwise import speed_up_depthwise
 from medtex_edge.train.compute.device import Compute
@@ -26,7 +26,7 @@ SCREEN_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class MapPlan:
     """What an evaluation does; `quick` leaves out what takes minutes (RISE, integrated gradients, ROAD)."""
 
     against: tuple[str, ...]
@@ -64,25 +64,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Source:
+class MapSource:
     """A classifier to be explained after the fact, and how it answers under masks, which RISE needs; None: it never
     saw masked photographs, and RISE of it would explain its nonsense."""
 
-    explained: Explained
+    explained: AttributionTarget
     answers: Answers | None
 
 
-def sources(subject: Subject, teacher: Teacher | None, compute: Compute) -> list[Source]:
+def sources(subject: Subject, teacher: Teacher | None, compute: Compute) -> list[MapSource]:
     """Student and teacher, as far as they show their layers."""
     found = []
     if subject.model is not None and subject.asked is not None:
         student = subject.model.student
         found.append(
-            Source(Explained("student", student, subject.size, subject.referable, compute), subject.asked)
+            MapSource(AttributionTarget("student", student, subject.size, subject.referable, compute), subject.asked)
         )
     if isinstance(teacher, TorchTeacher):
-        explained = Explained("teacher", teacher.classifier, teacher.size, subject.referable, compute)
-        found.append(Source(explained, None))
+        explained = AttributionTarget("teacher", teacher.classifier, teacher.size, subject.referable, compute)
+        found.append(MapSource(explained, None))
     for source in found:
         speed_up_depthwise(source.explained.net, compute.autocast_dtype)
     return found
@@ -91,16 +91,16 @@ def sources(subject: Subject, teacher: Teacher | None, compute: Compute) -> list
 def candidates(
     ours: Floats | None,
     seconds: float | None,
-    found: Sequence[Source],
+    found: Sequence[MapSource],
     images: Images,
-    plan: Plan,
+    plan: MapPlan,
     tick: Callable[[int], None],
 ) -> list[Candidate]:
     """All that is compared on `images` (N, S, S, 3); `tick` is called once per method and classifier."""
     grid = ours.shape[1] if ours is not None else images.shape[1] // STRIDE
     result = [Candidate("ours", "ours", ours, "student", "", seconds)] if ours is not None else []
     for source in found:
-        made = rivals(
+        made = attribution_methods(
             plan.methods, source.explained, images, grid=grid, answers=source.answers, tick=lambda: tick(1)
         )
         result += [
@@ -114,11 +114,13 @@ def candidates(
     return result
 
 
-def screened(every: Sequence[Candidate], judge: Asked, images: Images, said: Told) -> list[Candidate]:
+def screened(
+    every: Sequence[Candidate], judge: MaskedPredictor, images: Images, labels: TeacherLabels
+) -> list[Candidate]:
     """Of each rival the layers with the best deletion and the best insertion on some of the photographs; and the
     rest. To measure dozens of layers on all photographs would take most of an hour."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SCREENED, len(images))).round().astype(int))
-    some = Told(said.labels[chosen], said.referable[chosen], said.classes)
+    some = TeacherLabels(labels.labels[chosen], labels.referable[chosen], labels.classes)
     kept: list[Candidate] = []
     for group in _by_method(every):
         if len(group) == 1:
@@ -147,7 +149,7 @@ def _by_method(every: Sequence[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def maker(candidate: Candidate, source: Source) -> Callable[[Images], Floats] | None:
+def maker(candidate: Candidate, source: MapSource) -> Callable[[Images], Floats] | None:
     """A function that makes a rival's maps of other photographs; None for what would take minutes."""
     if candidate.kind != "rival" or candidate.name in SLOW:
         return None

@@ -1,7 +1,7 @@
 """Is the place that a map points at the place that decides the answer: deletion, insertion, ROAD, fidelity.
 
 All are asked of a model that may see masked pictures, `Answers`; an ordinary classifier never saw any and answers
-nonsense there. What has to be explained is always the teacher's answer to the whole photograph, `Told`.
+nonsense there. What has to be explained is always the teacher's answer to the whole photograph, `TeacherLabels`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Told:
+class TeacherLabels:
     """What the teacher said of N whole photographs: its class (N,), whether it calls them referable (N,), and which
     classes are referable."""
 
@@ -38,10 +38,12 @@ class Told:
     classes: tuple[int, ...]
 
 
-def told(probabilities: npt.NDArray[np.floating[Any]], classes: tuple[int, ...], threshold: float = 0.5) -> Told:
+def teacher_labels(
+    probabilities: npt.NDArray[np.floating[Any]], classes: tuple[int, ...], threshold: float = 0.5
+) -> TeacherLabels:
     """From the teacher's probabilities (N, C) of the whole photographs and its threshold of the referable classes."""
     positive = probabilities[:, list(classes)].sum(axis=1) >= threshold
-    return Told(probabilities.argmax(axis=1).astype(np.int64), positive, classes)
+    return TeacherLabels(probabilities.argmax(axis=1).astype(np.int64), positive, classes)
 
 
 @dataclass(frozen=True)
@@ -92,21 +94,23 @@ def cut(maps: Floats, areas: npt.NDArray[np.floating[Any]] | float, *, seed: int
     return masks
 
 
-def deletion(answers: Answers, images: Images, maps: Floats, said: Told, *, steps: int = STEPS) -> Curves:
+def deletion(answers: Answers, images: Images, maps: Floats, labels: TeacherLabels, *, steps: int = STEPS) -> Curves:
     """Detail goes, the most salient first (RISE, Petsiuk et al., BMVC 2018): the lower the area, the better.
 
     images (N, S, S, 3), maps (N, h, w) in any range. What goes is replaced by the photograph's own blur, through
     `answers`, where RISE had grey: grey is itself a sign to a network.
     """
-    return _curves(answers, images, maps, said, steps, opening=False)
+    return _curves(answers, images, maps, labels, steps, opening=False)
 
 
-def insertion(answers: Answers, images: Images, maps: Floats, said: Told, *, steps: int = STEPS) -> Curves:
+def insertion(answers: Answers, images: Images, maps: Floats, labels: TeacherLabels, *, steps: int = STEPS) -> Curves:
     """Detail comes back into the blurred photograph, the most salient first: the higher, the better."""
-    return _curves(answers, images, maps, said, steps, opening=True)
+    return _curves(answers, images, maps, labels, steps, opening=True)
 
 
-def _curves(answers: Answers, images: Images, maps: Floats, said: Told, steps: int, *, opening: bool) -> Curves:
+def _curves(
+    answers: Answers, images: Images, maps: Floats, labels: TeacherLabels, steps: int, *, opening: bool
+) -> Curves:
     maps = to_stride(maps, images.shape[1])
     ranks = order(maps)
     fractions = np.linspace(0, 1, steps + 1)
@@ -114,9 +118,9 @@ def _curves(answers: Answers, images: Images, maps: Floats, said: Told, steps: i
     for step, fraction in enumerate(fractions):
         chosen = ranks < round(fraction * maps[0].size)
         p = ask(answers, images, (chosen if opening else ~chosen).astype(np.float32))
-        label[:, step] = p[np.arange(len(p)), said.labels]
-        verdict[:, step] = p[:, list(said.classes)].sum(axis=1)
-    return Curves(fractions, label, verdict, said.referable)
+        label[:, step] = p[np.arange(len(p)), labels.labels]
+        verdict[:, step] = p[:, list(labels.classes)].sum(axis=1)
+    return Curves(fractions, label, verdict, labels.referable)
 
 
 def ask(answers: Answers, images: Images, masks: Floats) -> Scores:
@@ -149,17 +153,17 @@ class Fidelity:
 
 
 def fidelity(
-    probabilities: npt.NDArray[np.floating[Any]], masks: Floats, said: Told, threshold: float = 0.5
+    probabilities: npt.NDArray[np.floating[Any]], masks: Floats, labels: TeacherLabels, threshold: float = 0.5
 ) -> Fidelity:
     """Whether the answer to the masked photograph, probabilities (N, C), is the teacher's to the whole one.
 
     Post-hoc fidelity of Chen et al. (L2X, ICML 2018). `masks` (N, h, w) in 0..1 as deployed, not cut; `threshold` is
     that of the model which gave the probabilities, for the referable classes together.
     """
-    positive = probabilities[:, list(said.classes)].sum(axis=1) >= threshold
+    positive = probabilities[:, list(labels.classes)].sum(axis=1) >= threshold
     return Fidelity(
-        label=(probabilities.argmax(axis=1) == said.labels).astype(np.float64),
-        verdict=(positive == said.referable).astype(np.float64),
+        label=(probabilities.argmax(axis=1) == labels.labels).astype(np.float64),
+        verdict=(positive == labels.referable).astype(np.float64),
         area=masks.mean(axis=(1, 2), dtype=np.float64),
-        referable=said.referable,
+        referable=labels.referable,
     )

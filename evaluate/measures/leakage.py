@@ -202,9 +202,7 @@ def _difference_interval(
 def _resampled(measure: Any, truth: Bools, rng: np.random.Generator) -> tuple[float, float]:
     """95 % percentile bootstrap interval of `measure(indices)`, positives and negatives resampled apart."""
     yes, no = np.flatnonzero(truth), np.flatnonzero(~truth)
-    values = [
-        measure(np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])) for _ in range(RESAMPLES)
-    ]
+    values = [measure(np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])) for _ in range(RESAMPLES)]
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 

@@ -17,7 +17,16 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from medtex_edge.evaluate.measures.faithfulness import BATCH, Bools, Floats, Images, Scores, Told, order, to_stride
+from medtex_edge.evaluate.measures.faithfulness import (
+    BATCH,
+    Bools,
+    Floats,
+    Images,
+    Scores,
+    TeacherLabels,
+    order,
+    to_stride,
+)
 
 Whole = Callable[[Images], npt.NDArray[np.floating[Any]]]  # images (N, S, S, 3) -> probabilities (N, C)
 
@@ -28,7 +37,13 @@ NEIGHBOURS = {(y, x): (1 / 6 if 0 in (y, x) else 1 / 12) for y in (-1, 0, 1) for
 
 
 def road(
-    whole: Whole, images: Images, maps: Floats, said: Told, *, fractions: Sequence[float] = FRACTIONS, seed: int = 0
+    whole: Whole,
+    images: Images,
+    maps: Floats,
+    labels: TeacherLabels,
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
 ) -> Scores:
     """(N,) in -0.5..0.5, higher is better: half the gap between the probabilities of the teacher's class when the
     least and when the most salient part is imputed, averaged over `fractions` (ROADCombined of pytorch-grad-cam).
@@ -46,7 +61,7 @@ def road(
             k = round(fraction * cells)
             for sign, removed in ((-1, ranks[chosen] < k), (1, ranks[chosen] >= cells - k)):
                 filled = [impute(image, hole, rng) for image, hole in zip(images[chosen], removed, strict=True)]
-                gaps[chosen] += sign * whole(np.stack(filled))[rows, said.labels[chosen]]
+                gaps[chosen] += sign * whole(np.stack(filled))[rows, labels.labels[chosen]]
     return gaps / (2 * len(fractions))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.evaluate.evaluator import Asked, remembering
-from medtex_edge.evaluate.maps.candidates import Candidate, Plan, best_layers
-from medtex_edge.evaluate.measures.faithfulness import Told, deletion, fidelity, insertion
+from medtex_edge.evaluate.evaluator import MaskedPredictor, remembering
+from medtex_edge.evaluate.maps.candidates import Candidate, MapPlan, best_layers
+from medtex_edge.evaluate.measures.faithfulness import TeacherLabels, deletion, fidelity, insertion
 from medtex_edge.evaluate.measures.road import road
 from medtex_edge.train.data.lesions import LESIONS, Lesions
 from medtex_edge.train.metrics.intervals import measured
@@ -68,14 +68,14 @@ class Shown:
     """The photographs that maps are judged on, (N, S, S, 3), and what the teacher says of the whole ones."""
 
     images: Images
-    said: Told
+    labels: TeacherLabels
 
     def some(self, most: int) -> tuple[Shown, Ints]:
-        """At most so many of them, evenly over all, and which: cohorts are often sorted by class."""
+        """At most so many of them, evenly over all, and which: datasets are often sorted by class."""
         count = len(self.images)
         chosen: Ints = np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
-        said = Told(self.said.labels[chosen], self.said.referable[chosen], self.said.classes)
-        return Shown(self.images[chosen], said), chosen
+        labels = TeacherLabels(self.labels.labels[chosen], self.labels.referable[chosen], self.labels.classes)
+        return Shown(self.images[chosen], labels), chosen
 
 
 def meanings(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
@@ -89,41 +89,53 @@ def meanings(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def judge_rows(
-    rows: Sequence[dict[str, Any]], every: Sequence[Candidate], judge: Asked, shown: Shown, plan: Plan, tick: Tick
+    rows: Sequence[dict[str, Any]],
+    every: Sequence[Candidate],
+    judge: MaskedPredictor,
+    shown: Shown,
+    plan: MapPlan,
+    tick: Tick,
 ) -> None:
     """Deletion, insertion and ROAD by the independent judge into `rows`, one per candidate."""
     few, chosen = shown.some(MOST_QUICK if plan.quick else len(shown.images))
     fewer, picked = shown.some(MOST_ROAD)
     judge = remembering(judge)
     for row, candidate in zip(rows, every, strict=True):
-        out = deletion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
-        into = insertion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
+        out = deletion(judge, few.images, candidate.maps[chosen], few.labels, steps=plan.steps)
+        into = insertion(judge, few.images, candidate.maps[chosen], few.labels, steps=plan.steps)
         values = {
             "deletion": out.areas, "insertion": into.areas,
             "deletion_referable": out.referable_areas, "insertion_referable": into.referable_areas,
         }  # fmt: skip
         if not plan.quick:
-            values["road"] = road(judge.whole, fewer.images, candidate.maps[picked], fewer.said)
+            values["road"] = road(judge.whole, fewer.images, candidate.maps[picked], fewer.labels)
         add(row, values)
         tick(1)
 
 
 def teacher_rows(
-    rows: Sequence[dict[str, Any]], every: Sequence[Candidate], judge: Asked, shown: Shown, plan: Plan, tick: Tick
+    rows: Sequence[dict[str, Any]],
+    every: Sequence[Candidate],
+    judge: MaskedPredictor,
+    shown: Shown,
+    plan: MapPlan,
+    tick: Tick,
 ) -> None:
     """Deletion and insertion by the teacher itself: beside the judge's, never instead of them."""
     few, chosen = shown.some(MOST_TEACHER)
     judge = remembering(judge)
     for row, candidate in zip(rows, every, strict=True):
-        out = deletion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
-        into = insertion(judge, few.images, candidate.maps[chosen], few.said, steps=plan.steps)
+        out = deletion(judge, few.images, candidate.maps[chosen], few.labels, steps=plan.steps)
+        into = insertion(judge, few.images, candidate.maps[chosen], few.labels, steps=plan.steps)
         add(row, {"deletion_teacher": out.areas, "insertion_teacher": into.areas})
         tick(1)
 
 
-def fidelity_row(row: dict[str, Any], probabilities: Floats, masks: Floats, said: Told, threshold: float) -> None:
+def fidelity_row(
+    row: dict[str, Any], probabilities: Floats, masks: Floats, labels: TeacherLabels, threshold: float
+) -> None:
     """Whether the answer under the mask as deployed is the teacher's to the whole photograph; only ours is a mask."""
-    found = fidelity(probabilities, masks, said, threshold)
+    found = fidelity(probabilities, masks, labels, threshold)
     add(
         row,
         {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.evaluate.maps.candidates import Candidate, Source, maker
-from medtex_edge.evaluate.measures.faithfulness import Told
+from medtex_edge.evaluate.maps.candidates import Candidate, MapSource, maker
+from medtex_edge.evaluate.measures.faithfulness import TeacherLabels
 from medtex_edge.evaluate.measures.leakage import leakage, obeys_mask
 from medtex_edge.evaluate.measures.rows import add
 from medtex_edge.evaluate.measures.sanity import max_sensitivity, randomisation, sparsity
@@ -26,7 +26,7 @@ def sanity_rows(
     rows: Sequence[dict[str, Any]],
     every: Sequence[Candidate],
     subject: Subject,
-    found: Sequence[Source],
+    found: Sequence[MapSource],
     own: Images,
     images: Images,
     compute: Compute,
@@ -52,7 +52,7 @@ def sanity_rows(
 
 
 def _explained(
-    candidate: Candidate, subject: Subject, found: Sequence[Source], compute: Compute
+    candidate: Candidate, subject: Subject, found: Sequence[MapSource], compute: Compute
 ) -> tuple[Callable[[Any, Images], Floats] | None, Any]:
     """A function of (model, images) that makes such maps, and the model; (None, None) where there is none."""
     if candidate.kind == "ours":
@@ -72,17 +72,17 @@ def _explained(
 
 
 def leakage_part(
-    maps: Floats, said: Told, every: Sequence[Candidate], subject: Subject, own: Images
+    maps: Floats, labels: TeacherLabels, every: Sequence[Candidate], subject: Subject, own: Images
 ) -> dict[str, Any] | None:
     """The table `leakage` of evaluation.json: what of the teacher's verdict can be read from the mask alone, and
     whether the student reads it there. `every` are the candidates, layers in their order, of which Grad-CAM of the
     teacher shows how much place tells honestly. None with too few photographs of either kind."""
     # The deepest layer: the first ones see edges, not disease.
     places = next((c.maps for c in reversed(every) if c.of == "teacher" and c.name == "gradcam"), None)
-    found = leakage(maps, said.referable, places=places)
+    found = leakage(maps, labels.referable, places=places)
     if found is None:
         return None
     table = asdict(found) | {"interval_difference": list(found.interval_difference)}
     if subject.asked is not None:
-        table["obeys_mask"] = obeys_mask(subject.asked, own, maps, said.referable, subject.referable)
+        table["obeys_mask"] = obeys_mask(subject.asked, own, maps, labels.referable, subject.referable)
     return table

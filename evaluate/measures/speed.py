@@ -1,16 +1,11 @@
-"""What an explanation costs in time: ours in ONNX Runtime, and Grad-CAM in PyTorch, each over the class alone; and what
-each precision of a graph does.
+"""What an explanation costs in time: ours in ONNX Runtime, and Grad-CAM in PyTorch, each over the class alone.
 
 Milliseconds belong to one machine on one day; the ratios, from one interleaved run, are what can be compared.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,15 +13,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES, Contract
+from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 from medtex_edge.evaluate.maps.attribution import layers
 from medtex_edge.export.graph import Deployed
 from medtex_edge.export.onnx import to_onnx
-from medtex_edge.runtime.backend import onnxruntime as backends
+from medtex_edge.export.timing import REPEATS, interleaved
 from medtex_edge.train.models.medtex import MedTex
 
-REPEATS = 30
-WARM_UP = 3
 PAUSE_S = 0.03  # where there are several threads, those of the one before go on spinning on the cores for a while
 
 
@@ -56,24 +49,10 @@ def explanation_times(model: MedTex, *, repeats: int = REPEATS, threads: int = 1
     torch.set_num_threads(threads)
     try:
         with _GradCam(model, image) as gradcam:
-            found = _interleaved(runs | gradcam.runs(), repeats, PAUSE_S if threads > 1 else 0.0)
+            found = interleaved(runs | gradcam.runs(), repeats, PAUSE_S if threads > 1 else 0.0)
     finally:
         torch.set_num_threads(before)
     return {name: _table(found, name) for name in ("onnxruntime", "gradcam_torch")}
-
-
-def graph_times(graphs: Mapping[str, bytes], contract: Contract, *, repeats: int = REPEATS) -> dict[str, float]:
-    """Name -> median milliseconds of one photograph through that graph in ONNX Runtime, on one thread of this CPU.
-
-    A CPU computes half precision in single, and eight bits with every rounding on top: both are for GPUs.
-    """
-    image = np.random.default_rng(0).integers(0, 256, (1, contract.height, contract.width, 3)).astype(np.uint8)
-    with ExitStack() as stack:
-        runs: dict[str, Callable[[], object]] = {}
-        for name, content in graphs.items():
-            backend = stack.enter_context(backends.open_graph(content, contract, threads=1, label=name))
-            runs[name] = partial(backend.infer, image)
-        return {name: 1000 * seconds for name, seconds in _interleaved(runs, repeats).items()}
 
 
 def _by_onnxruntime(model: MedTex, image: Any, threads: int) -> dict[str, Callable[[], object]]:
@@ -126,19 +105,6 @@ class _GradCam:
                 return self._student(self._x)
 
         return {"gradcam_torch student": alone, "gradcam_torch both": lambda: cam(self._x, None)}
-
-
-def _interleaved(runs: dict[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, float]:
-    """Median seconds of each, in turns, `pause` seconds apart."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(WARM_UP + repeats):
-        for name, run in runs.items():
-            time.sleep(pause)
-            start = time.perf_counter()
-            run()
-            if turn >= WARM_UP:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 def _table(found: dict[str, float], name: str) -> dict[str, float] | None:

@@ -95,7 +95,7 @@ ROW_NAMES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasureRow:
     """One explanation as measured; `layer` is empty where a method has none."""
 
     title: str
@@ -142,7 +142,7 @@ def figure(value: Any) -> Figure | None:
     return Figure(float(entry["value"]), low, high, count if isinstance(count, int) else None)
 
 
-def beside(values: Mapping[str, Any], key: str) -> Figure | None:
+def with_interval(values: Mapping[str, Any], key: str) -> Figure | None:
     """A figure whose interval stands beside it as KEY_interval, as in metrics.json."""
     if not is_number(values.get(key)):
         return None
@@ -166,7 +166,7 @@ def measures_of(part: Mapping[str, Any]) -> dict[str, Measure]:
     return found
 
 
-def rows_of(part: Mapping[str, Any]) -> list[Row]:
+def rows_of(part: Mapping[str, Any]) -> list[MeasureRow]:
     """The rows of a part (explanation or lesions), ours first, then rivals, then controls."""
     rows = []
     for entry in listed(part.get("rows")):
@@ -178,7 +178,7 @@ def rows_of(part: Mapping[str, Any]) -> list[Row]:
         if found:
             layer = str(values.get("layer") or "")
             title = ROW_NAMES.get(name, name.replace("_", " ")) + of
-            rows.append(Row(title, kind, layer, found, float(seconds) if is_number(seconds) else None))
+            rows.append(MeasureRow(title, kind, layer, found, float(seconds) if is_number(seconds) else None))
     order = {"ours": 0, "rival": 1, "control": 2}
     return sorted(rows, key=lambda row: order.get(row.kind, 1))
 
@@ -191,9 +191,9 @@ def row_title(key: str) -> str:
     return f"{title}, {layer}" if layer else title
 
 
-def contenders(rows: Sequence[Row], measures: Mapping[str, Measure]) -> list[Contender]:
+def contenders(rows: Sequence[MeasureRow], measures: Mapping[str, Measure]) -> list[Contender]:
     """One per method, its layers gone into one row that has the best of them for each measure."""
-    gathered: dict[tuple[str, str], list[Row]] = {}
+    gathered: dict[tuple[str, str], list[MeasureRow]] = {}
     for row in rows:
         gathered.setdefault((row.kind, row.title), []).append(row)
     result = []

@@ -15,7 +15,7 @@ from medtex_edge import __version__
 from medtex_edge.errors import DataError
 from medtex_edge.evaluate.report import checks, tables
 from medtex_edge.evaluate.report import summary as words
-from medtex_edge.evaluate.report.figures import beside, is_number, listed, read_facts, table
+from medtex_edge.evaluate.report.figures import is_number, listed, read_facts, table, with_interval
 from medtex_edge.evaluate.report.pictures import draw
 from medtex_edge.evaluate.report.warnings import not_measured, warnings
 from medtex_edge.files import atomic_write, storage
@@ -139,7 +139,7 @@ def _answers(answer: Facts, pictures: Mapping[str, bytes]) -> list[str]:
     bars = [
         html.Interval(MODEL_NAMES.get(name, name), found.value, found.low, found.high)
         for name, values in models.items()
-        if (found := beside(table(values), "auc_referable")) and found.low is not None and found.high is not None
+        if (found := with_interval(table(values), "auc_referable")) and found.low is not None and found.high is not None
     ]
     captions = {
         "roc": "ROC of the referable probability; the operating point with its 95 % intervals",

@@ -21,7 +21,6 @@ from medtex_edge.evaluate.report.figures import (
     Contender,
     Figure,
     Measure,
-    beside,
     better_than,
     contenders,
     figure,
@@ -30,6 +29,7 @@ from medtex_edge.evaluate.report.figures import (
     measures_of,
     rows_of,
     table,
+    with_interval,
 )
 
 Facts = Mapping[str, Any]
@@ -60,7 +60,7 @@ def summary(evaluation: Facts) -> list[str]:
 def _answer(answer: Facts) -> list[str]:
     models = table(answer.get("models"))
     student, teacher = table(models.get("student")), table(models.get("teacher"))
-    mine, other = beside(student, "auc_referable"), beside(teacher, "auc_referable")
+    mine, other = with_interval(student, "auc_referable"), with_interval(teacher, "auc_referable")
     sentences = []
     if mine:
         sentence = f"The student tells referable photographs from others with AUC {shown(mine)}"
@@ -68,13 +68,13 @@ def _answer(answer: Facts) -> list[str]:
             sentence += f"; its teacher with {shown(other)}: {_verdict(mine, other, HIGHER, 'the student')}"
         sentences.append(sentence + ".")
     point = table(student.get("operating_point"))
-    sensitivity, specificity = beside(point, "sensitivity"), beside(point, "specificity")
+    sensitivity, specificity = with_interval(point, "sensitivity"), with_interval(point, "specificity")
     if sensitivity and specificity:
         sentences.append(
             f"At its sealed threshold it finds {percents(sensitivity)} of the referable photographs and leaves "
             f"{percents(specificity)} of the others alone."
         )
-    if error := beside(table(student.get("calibration")), "ece"):
+    if error := with_interval(table(student.get("calibration")), "ece"):
         sentences.append(f"The probabilities that it states are off by {shown(error)} on average.")
     agreement = {kind: figure(table(answer.get("agreement")).get(kind)) for kind in ("label", "verdict")}
     said = [f"the same {'class' if k == 'label' else k} in {percents(f)}" for k, f in agreement.items() if f]
@@ -157,7 +157,7 @@ def failures(evaluation: Facts) -> list[str]:
     total, wrong = sum(map(sum, matrix)), sum(v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j)
     said = [f"{wrong:.0f} of {total:.0f} photographs were given another class than their label."]
     point = table(student.get("operating_point"))
-    sensitivity, specificity = beside(point, "sensitivity"), beside(point, "specificity")
+    sensitivity, specificity = with_interval(point, "sensitivity"), with_interval(point, "specificity")
     positives = student.get("positives")
     if sensitivity and specificity and is_number(positives):
         missed = round((1 - sensitivity.value) * positives)

@@ -10,7 +10,6 @@ from medtex_edge.evaluate.report.figures import (
     Contender,
     Figure,
     Measure,
-    beside,
     better_than,
     contenders,
     figure,
@@ -20,6 +19,7 @@ from medtex_edge.evaluate.report.figures import (
     row_title,
     rows_of,
     table,
+    with_interval,
 )
 from medtex_edge.train.report import page as html
 from medtex_edge.train.report.wording import MODEL_NAMES, number
@@ -157,7 +157,7 @@ def ablation_table(rows: Sequence[Facts]) -> str:
 def _answer_figures(values: Facts) -> dict[str, Figure]:
     places = {"sensitivity": "operating_point", "specificity": "operating_point"}
     places |= {"ece": "calibration", "brier": "calibration"}
-    found = {key: beside(table(values.get(places[key])) if key in places else values, key) for key in ANSWER}
+    found = {key: with_interval(table(values.get(places[key])) if key in places else values, key) for key in ANSWER}
     return {key: value for key, value in found.items() if value is not None}
 
 

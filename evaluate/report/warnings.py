@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medtex_edge.evaluate.report.figures import beside, figure, is_number, listed, rows_of, table
+from medtex_edge.evaluate.report.figures import figure, is_number, listed, rows_of, table, with_interval
 from medtex_edge.evaluate.report.summary import losses
 from medtex_edge.train.report.wording import percent
 
@@ -67,7 +67,7 @@ def not_measured(evaluation: Facts) -> list[str]:
 def _of_answer(answer: Facts) -> list[str]:
     student = table(table(answer.get("models")).get("student"))
     point = table(student.get("operating_point"))
-    found, wanted = beside(point, "sensitivity"), point.get("target_sensitivity")
+    found, wanted = with_interval(point, "sensitivity"), point.get("target_sensitivity")
     lines = []
     if found and is_number(wanted) and found.value < wanted:
         reached = f", with an interval up to {percent(found.high)}" if found.high is not None else ""
@@ -75,7 +75,7 @@ def _of_answer(answer: Facts) -> list[str]:
             f"The threshold was set for a sensitivity of {percent(wanted)}; here it finds "
             f"{percent(found.value)} of the referable photographs{reached}."
         )
-    error = beside(table(student.get("calibration")), "ece")
+    error = with_interval(table(student.get("calibration")), "ece")
     if error and error.value > 0.1:
         lines.append(f"The stated probabilities are off by {error.value:.2f} on average: do not read them as risks.")
     agreement = figure(table(answer.get("agreement")).get("verdict"))
@@ -87,7 +87,7 @@ def _of_answer(answer: Facts) -> list[str]:
 def _of_groups(groups: Facts) -> list[str]:
     lines = []
     for column, values in groups.items():
-        known = {str(name): f for name, of in table(values).items() if (f := beside(table(of), "auc_referable"))}
+        known = {str(name): f for name, of in table(values).items() if (f := with_interval(table(of), "auc_referable"))}
         if len(known) > 1:
             low, high = min(known, key=lambda k: known[k].value), max(known, key=lambda k: known[k].value)
             if known[high].value - known[low].value > 0.05:

@@ -22,7 +22,7 @@ NOTE = "an estimate from arithmetic, not a measurement: `medtex-edge bench --bac
 
 
 @dataclass(frozen=True)
-class Board:
+class BoardModel:
     """One board in one power mode.
 
     SOURCE: NVIDIA's data sheets of the Jetson Orin Nano, Orin NX and AGX Orin series (multiprocessors, clock and
@@ -41,11 +41,11 @@ class Board:
 
 
 BOARDS = {
-    "orin-nano": Board("Jetson Orin Nano 8 GB, MAXN SUPER", 8, 1020, 102.4),
-    "orin-nano-25w": Board("Jetson Orin Nano 8 GB, 25 W", 8, 918, 102.4),
-    "orin-nano-15w": Board("Jetson Orin Nano 8 GB, 15 W", 8, 625, 68.3),
-    "orin-nx": Board("Jetson Orin NX 16 GB, MAXN", 8, 918, 102.4),
-    "agx-orin": Board("Jetson AGX Orin 64 GB, MAXN", 16, 1300, 204.8),
+    "orin-nano": BoardModel("Jetson Orin Nano 8 GB, MAXN SUPER", 8, 1020, 102.4),
+    "orin-nano-25w": BoardModel("Jetson Orin Nano 8 GB, 25 W", 8, 918, 102.4),
+    "orin-nano-15w": BoardModel("Jetson Orin Nano 8 GB, 15 W", 8, 625, 68.3),
+    "orin-nx": BoardModel("Jetson Orin NX 16 GB, MAXN", 8, 918, 102.4),
+    "agx-orin": BoardModel("Jetson AGX Orin 64 GB, MAXN", 16, 1300, 204.8),
 }
 DEFAULT = "orin-nano"
 
@@ -90,7 +90,7 @@ class Timed:
         return max(costs, key=lambda name: costs[name])
 
 
-def timed(kernel: Kernel, board: Board, reached: Reached = REACHED, batch: int = 1) -> Timed:
+def timed(kernel: Kernel, board: BoardModel, reached: Reached = REACHED, batch: int = 1) -> Timed:
     """The time of one kernel, for `batch` photographs at once."""
     depthwise = kernel.kind == "depthwise"
     per_clock = _CUDA_CORES if depthwise else _TENSOR_CORES.get(kernel.precision, _CUDA_CORES)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from medtex_edge.errors import BackendError
 from medtex_edge.export.gate import parity
 from medtex_edge.export.gate import proof as prove
-from medtex_edge.export.gate.proof import Case, Proof
+from medtex_edge.export.gate.proof import Proof, ProofCase
 from medtex_edge.export.progress import Steps
 from medtex_edge.export.tensorrt import builder
 from medtex_edge.runtime.backend import NonsenseError
@@ -17,7 +17,7 @@ from medtex_edge.runtime.engines import key
 ENGINE = "tensorrt"
 
 
-def prove_engine(name: str, proof: Proof, case: Case, steps: Steps) -> Proof:
+def prove_engine(name: str, proof: Proof, case: ProofCase, steps: Steps) -> Proof:
     """`proof` with the parity of the engine that TensorRT builds of its graph for the GPU at hand.
 
     The engine is not kept: it would serve no other device. Where none can be built or run here, that is said and

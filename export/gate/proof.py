@@ -12,7 +12,7 @@ from medtex_edge.errors import BackendError, BundleError, MedtexError, ParityErr
 from medtex_edge.export.gate import parity, refusal
 from medtex_edge.export.gate.parity import Answers, Images, Parity
 from medtex_edge.export.int8 import calibration, quantize, search
-from medtex_edge.export.int8.search import Eight
+from medtex_edge.export.int8.search import Int8Result
 from medtex_edge.export.precision import half as precision
 from medtex_edge.export.precision import rounding
 from medtex_edge.export.progress import Steps
@@ -23,7 +23,7 @@ _MEASURED = 16  # photographs that each layer's damage is measured on; more of t
 
 
 @dataclass(frozen=True)
-class Try:
+class Attempt:
     """One rung of the ladder of `precision.rungs`, and what came of it."""
 
     half_share: float  # fraction of convolutions and matrices in fp16
@@ -40,15 +40,15 @@ class Proof:
     model: bytes
     # "onnxruntime"; for fp16 also "rounded": every result rounded to fp16; "tensorrt" where this machine can run it.
     parities: dict[str, Parity]
-    lifted: tuple[str, ...] = ()  # nodes of the float part that are kept in fp32
+    fp32_fallback: tuple[str, ...] = ()  # nodes of the float part that are kept in fp32
     peak: float | None = None  # the largest |value| of any half-precision node
-    tries: tuple[Try, ...] = ()  # for fp16: what was tried, the last of them being this
-    eight: Eight | None = None  # for int8: how it came to be
+    tries: tuple[Attempt, ...] = ()  # for fp16: what was tried, the last of them being this
+    eight: Int8Result | None = None  # for int8: how it came to be
     came: dict[str, Answers] = field(default_factory=dict)  # the answers that `parities` are of
 
 
 @dataclass(frozen=True)
-class Case:
+class ProofCase:
     """The photographs and the trained model's own answers."""
 
     contract: Contract
@@ -60,7 +60,7 @@ class Case:
     picture: Path | None = None  # where to show the worst photographs of a refusal
 
 
-def prove_full(content: bytes, case: Case, steps: Steps) -> Proof:
+def prove_full(content: bytes, case: ProofCase, steps: Steps) -> Proof:
     """Prove the fp32 graph. Raises `ParityError`."""
     with steps.step("fp32 against the trained model", len(case.images)) as step:
         came = _by_onnxruntime(content, case, "fp32", step.tick)
@@ -71,7 +71,7 @@ def prove_full(content: bytes, case: Case, steps: Steps) -> Proof:
     return proof
 
 
-def prove_half(full: bytes, case: Case, steps: Steps) -> Proof:
+def prove_half(full: bytes, case: ProofCase, steps: Steps) -> Proof:
     """Make the fp16 graph with as much in fp16 as the bounds allow, and prove it. Raises `ParityError`.
 
     Where labels flip, the first layers of student and explainer are given back to fp32, more of them rung by rung: on
@@ -79,13 +79,13 @@ def prove_half(full: bytes, case: Case, steps: Steps) -> Proof:
     where all of the student is fp32 comes from the explainer.
     """
     bounds = precision.BOUNDS["fp16"]
-    tries: list[Try] = []
+    tries: list[Attempt] = []
     for keep in precision.rungs(full):
         with steps.step(f"fp16 graph{', less of it' * bool(tries)}", 2 * len(case.images)) as step:
             proof = _half(full, keep, case, "fp16", step.tick)
             worst = _worst(proof)
             share = precision.half_share(proof.model)
-            tries.append(Try(share, worst.label_flips, worst.verdict_flips, worst.probability, worst.saliency))
+            tries.append(Attempt(share, worst.label_flips, worst.verdict_flips, worst.probability, worst.saliency))
             step.note = f"{share:.0%} of its layers in fp16, {len(proof.model) / 1e6:.1f} MB; {words(worst)}"
         if all(parity.holds(found, bounds) for found in proof.parities.values()):
             return replace(proof, tries=tuple(tries))
@@ -93,7 +93,7 @@ def prove_half(full: bytes, case: Case, steps: Steps) -> Proof:
     raise AssertionError("a rung was refused that no check refuses")
 
 
-def prove_int8(full: bytes, half: Proof, case: Case, steps: Steps) -> Proof:
+def prove_int8(full: bytes, half: Proof, case: ProofCase, steps: Steps) -> Proof:
     """Make the int8 graph with as many multiply-adds in eight bits as the bounds allow, and prove it.
 
     What is not in eight bits is as in the fp16 graph that `half` proves. Calibrated and measured on `case.training`,
@@ -109,18 +109,20 @@ def prove_int8(full: bytes, half: Proof, case: Case, steps: Steps) -> Proof:
         damages = search.measure(full, scales, layers, case.training[chosen], step.tick)
         worst = max(damages, key=lambda d: d.squared())
         step.note = f"{len(layers)} layers, most by {worst.layer.name}"
-    tries: list[search.Try] = []
+    tries: list[search.Attempt] = []
     proof = None
     for nodes in search.candidates(damages):
         with steps.step(f"int8 graph{', less of it' * bool(tries)}", 2 * len(case.images)) as step:
-            proof = _half(quantize.quantise(full, scales, nodes), frozenset(half.lifted), case, "int8", step.tick)
+            proof = _half(
+                quantize.quantise(full, scales, nodes), frozenset(half.fp32_fallback), case, "int8", step.tick
+            )
             found, share = _worst(proof), quantize.share(proof.model)
-            tries.append(search.Try(share, found.label_flips, found.verdict_flips, found.probability,
+            tries.append(search.Attempt(share, found.label_flips, found.verdict_flips, found.probability,
                                          found.saliency, found.rank_correlation))  # fmt: skip
             step.note = f"{share:.0%} of multiply-adds in int8, {len(proof.model) / 1e6:.1f} MB; {words(found)}"
         if all(parity.holds(one, precision.BOUNDS["int8"]) for one in proof.parities.values()):
             precisions = quantize.precisions(proof.model, layers)
-            eight = Eight(share, len(case.training), len(chosen), tuple(damages), precisions, tuple(tries))
+            eight = Int8Result(share, len(case.training), len(chosen), tuple(damages), precisions, tuple(tries))
             return replace(proof, eight=eight)
     if proof is None:
         raise ParityError(
@@ -132,7 +134,7 @@ def prove_int8(full: bytes, half: Proof, case: Case, steps: Steps) -> Proof:
     raise AssertionError("an int8 graph was refused that no check refuses")
 
 
-def check(name: str, proof: Proof, case: Case) -> None:
+def check(name: str, proof: Proof, case: ProofCase) -> None:
     """Raise `ParityError` where a number is beyond its bound, with a picture of the worst photographs."""
     for engine, found in proof.parities.items():
         try:
@@ -149,7 +151,7 @@ def _worst(proof: Proof) -> Parity:
     return max(proof.parities.values(), key=lambda p: (p.label_flips + p.verdict_flips, p.probability))
 
 
-def _half(full: bytes, keep: frozenset[str], case: Case, name: str, tick: parity.Tick) -> Proof:
+def _half(full: bytes, keep: frozenset[str], case: ProofCase, name: str, tick: parity.Tick) -> Proof:
     """The fp16 graph with `keep` and whatever comes near the end of fp16's range on these photographs in fp32."""
     while True:
         content = precision.to_half(full, keep)
@@ -165,19 +167,19 @@ def _half(full: bytes, keep: frozenset[str], case: Case, name: str, tick: parity
             hint=parity.HINTS[name],
         )
     rounded = parity.compare(case.expected, came, case.contract)
-    lifted, peak = tuple(sorted(keep)), session.peak()
+    fp32_fallback, peak = tuple(sorted(keep)), session.peak()
     if not parity.holds(rounded, precision.BOUNDS[name]):
         tick(len(case.images))
-        return Proof(content, {"rounded": rounded}, lifted, peak, came={"rounded": came})
+        return Proof(content, {"rounded": rounded}, fp32_fallback, peak, came={"rounded": came})
     others = _by_onnxruntime(content, case, name, tick)
     found = parity.compare(case.expected, others, case.contract)
     return Proof(
-        content, {"onnxruntime": found, "rounded": rounded}, lifted, peak,
+        content, {"onnxruntime": found, "rounded": rounded}, fp32_fallback, peak,
         came={"onnxruntime": others, "rounded": came},
     )  # fmt: skip
 
 
-def _by_onnxruntime(content: bytes, case: Case, name: str, tick: parity.Tick) -> Answers:
+def _by_onnxruntime(content: bytes, case: ProofCase, name: str, tick: parity.Tick) -> Answers:
     try:
         with onnxruntime.open_graph(content, case.contract, label=name) as backend:
             return parity.of_backend(backend, case.images, tick)

@@ -21,9 +21,7 @@ _TITLES = ("photograph", "map, trained model", "map, graph", "difference")
 Picture = npt.NDArray[np.uint8]
 
 
-def show(
-    path: Path, images: Images, keys: Sequence[str], expected: Answers, came: Answers, contract: Contract
-) -> None:
+def show(path: Path, images: Images, keys: Sequence[str], expected: Answers, came: Answers, contract: Contract) -> None:
     """Write a PNG of the `ROWS` photographs with the largest differences. Raises `StorageError`.
 
     Maps and differences go from 0 (dark) to 1 on one scale, so that rows can be compared.

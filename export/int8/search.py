@@ -39,7 +39,7 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Try:
+class Attempt:
     """One set of layers in eight bits, and what came of it."""
 
     int8_share: float  # of the multiply-adds
@@ -51,7 +51,7 @@ class Try:
 
 
 @dataclass(frozen=True)
-class Eight:
+class Int8Result:
     """How an int8 graph came to be."""
 
     share: float  # of the multiply-adds of convolutions and matrices
@@ -59,7 +59,7 @@ class Eight:
     measured_on: int  # of them, for the damage of single layers
     damages: tuple[Damage, ...]  # in the order of the graph
     precisions: Mapping[str, str]  # node -> "int8", "fp16" or "fp32"
-    tries: tuple[Try, ...]  # the last of them being this
+    tries: tuple[Attempt, ...]  # the last of them being this
 
     def to_json(self) -> dict[str, Any]:
         """For the report."""

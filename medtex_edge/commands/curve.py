@@ -18,7 +18,7 @@ from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
     from medtex_edge.train.loop.progress import Reporter
-    from medtex_edge.train.prepare import Source
+    from medtex_edge.train.prepare import DataSource
 
 
 @click.command("curve")
@@ -65,9 +65,9 @@ def curve(
       medtex-edge curve --data photos/ --label-column grade --teacher runs/teacher --seeds 3 --jobs 2 --out curve/
     """
     from medtex_edge.files import write_json
-    from medtex_edge.train.curve.plan import Plan, measure
+    from medtex_edge.train.curve.plan import CurvePlan, measure
     from medtex_edge.train.curve.plot import plot_curve
-    from medtex_edge.train.prepare import open_cohort
+    from medtex_edge.train.prepare import open_dataset
 
     started = time.monotonic()
     file_options = options.file_options(values)
@@ -78,7 +78,7 @@ def curve(
         source, synthetic = options.source(shared, reporter)
         first = int(shared["seed"])
         chosen = tuple(range(first, first + seeds))
-        plan = Plan(
+        plan = CurvePlan(
             source=source,
             teacher=teacher or _own_teachers(chosen, shared["precision"], source, synthetic, out, reporter),
             teacher_options=file_options,
@@ -88,8 +88,8 @@ def curve(
             settings=options.preset(synthetic, slim) | given,
             steps=steps or 0,
         )
-        cohort = open_cohort(source, first, reporter)
-        found = measure(plan, cohort, out, jobs=jobs, threads=threads, told=_teller(reporter))
+        dataset = open_dataset(source, first, reporter)
+        found = measure(plan, dataset, out, jobs=jobs, threads=threads, told=_teller(reporter))
         found["light"] = light
         found["command"] = "medtex-edge " + shlex.join(sys.argv[1:])
         found["seconds"] = round(time.monotonic() - started)
@@ -102,7 +102,7 @@ def curve(
 
 
 def _own_teachers(
-    seeds: tuple[int, ...], precision: str, source: Source, synthetic: bool, out: Path, reporter: Reporter
+    seeds: tuple[int, ...], precision: str, source: DataSource, synthetic: bool, out: Path, reporter: Reporter
 ) -> str:
     for seed in seeds:
         options.own_teacher(seed, precision, source, synthetic, out / f"{seed}", reporter)

@@ -110,10 +110,10 @@ def demo(out: Path) -> None:
 
 
 def _draw(console: Console, out: Path) -> None:
-    from medtex_edge.train.synthetic.dataset import write_cohort, write_video
+    from medtex_edge.train.synthetic.dataset import write_dataset, write_video
 
     if not (out / "photographs" / "labels.csv").exists():
-        write_cohort(out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=console)
+        write_dataset(out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=console)
     if not (out / "video.mp4").exists():
         write_video(out / "video.mp4", SEED, FRAMES, FRAME_SIDE, FRAMES_PER_SECOND, grade=3, progress=console)
 

@@ -18,27 +18,27 @@ def doctor(as_json: bool) -> int:
     from rich.text import Text
 
     from medtex_edge import __version__
-    from medtex_edge.runtime.doctor.machine import can_run, look
+    from medtex_edge.runtime.doctor.machine import can_run, run_checks
 
-    findings = look()
+    findings = run_checks()
     able = can_run(findings)
     if as_json:
         value = {
             "version": __version__,
             "can_run": able,
-            "findings": [finding.to_json() for finding in findings],
+            "findings": [check.to_json() for check in findings],
         }
         click.echo(json.dumps(value, indent=2))
         return 0 if able else 1
     console = Console(highlight=False, soft_wrap=True)
     section = ""
-    for finding in findings:
-        if finding.section != section:
-            section = finding.section
+    for check in findings:
+        if check.section != section:
+            section = check.section
             console.print(Text(f"\n{section}", style="bold"))
-        mark, style = ("ok", "green") if finding.present else ("missing", "red" if finding.required else "yellow")
-        line = Text.assemble((f"  {mark:<8}", style), f"{finding.name:<17} {finding.value}")
-        next_step = finding.advice if finding.present else finding.cure
+        mark, style = ("ok", "green") if check.present else ("missing", "red" if check.required else "yellow")
+        line = Text.assemble((f"  {mark:<8}", style), f"{check.name:<17} {check.value}")
+        next_step = check.advice if check.present else check.cure
         if next_step:
             line.append(f"\n{'':10}-> {next_step}", style="dim")
         console.print(line)

@@ -80,7 +80,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
 
     from medtex_edge.evaluate.model_card import write_model_card
     from medtex_edge.evaluate.report.report import write_evaluation_report
-    from medtex_edge.evaluate.request import Asking, prepare
+    from medtex_edge.evaluate.request import EvaluateOptions, prepare
     from medtex_edge.evaluate.run import evaluate as measure
     from medtex_edge.export.progress import Steps
     from medtex_edge.files import without_folders
@@ -91,7 +91,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
         torch.set_num_threads(threads)
     compute = device.choose("auto")
     opened = open_subject(folder, compute)
-    asking = Asking(out=out, **options)
+    asking = EvaluateOptions(out=out, **options)
     request = prepare(asking, opened, compute, console)
     command = without_folders("medtex-edge " + shlex.join(sys.argv[1:]))
     made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.words)}

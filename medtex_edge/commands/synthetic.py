@@ -1,4 +1,4 @@
-"""`medtex-edge synthetic`: write a cohort of synthetic fundus photographs, and a video to run a bundle on."""
+"""`medtex-edge synthetic`: write a dataset of synthetic fundus photographs, and a video to run a bundle on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import click
 
 
 @click.command(
-    epilog="Example: medtex-edge synthetic --out cohort --count 240 --video cohort.mp4, "
-    "then medtex-edge train --data cohort --label-column grade."
+    epilog="Example: medtex-edge synthetic --out dataset --count 240 --video dataset.mp4, "
+    "then medtex-edge train --data dataset --label-column grade."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or empty folder.")
 @click.option("--count", type=int, default=240, show_default=True, help="Number of photographs.")
@@ -30,14 +30,14 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
     from rich.console import Console
 
     from medtex_edge.errors import SettingsError
-    from medtex_edge.train.synthetic.dataset import PURPOSE, plan, write_cohort, write_video
+    from medtex_edge.train.synthetic.dataset import PURPOSE, plan, write_dataset, write_video
     from medtex_edge.train.synthetic.video import CODECS
 
     if video is not None and video.suffix.lower() not in CODECS:
         # Before minutes are spent on the photographs.
         raise SettingsError(f"--video {video}: expected a name that ends in {' or '.join(CODECS)}")
     console = Console(stderr=True)
-    write_cohort(out, count=count, size=size, seed=seed, progress=console)
+    write_dataset(out, count=count, size=size, seed=seed, progress=console)
     eyes = plan(count, seed)
     grades = Counter(eye.grade for eye in eyes)
     splits = Counter(eye.split for eye in eyes)

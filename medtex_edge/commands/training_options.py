@@ -14,11 +14,11 @@ from medtex_edge.errors import SettingsError
 if TYPE_CHECKING:
     from medtex_edge.train.loop.progress import Reporter
     from medtex_edge.train.models.teacher import FileOptions
-    from medtex_edge.train.prepare import Source
+    from medtex_edge.train.prepare import DataSource
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SYNTHETIC = Path("runs") / "synthetic"
-# For the synthetic cohort a small picture is enough, and someone who tries the command is waiting.
+# For the synthetic dataset a small picture is enough, and someone who tries the command is waiting.
 QUICK_TEACHER = {"size": 128, "epochs": 8, "model": "tf_efficientnet_lite0"}
 QUICK = {"size": 128, "epochs": 10, "joint_epochs": 5}
 # 84 million multiply-adds: 11 % of the default teacher's 751, and 15 % of it at 224 pixels.
@@ -166,11 +166,13 @@ def file_options(values: dict[str, Any]) -> FileOptions:
 
 
 def preset(synthetic: bool, slim: bool) -> dict[str, Any]:
-    """What is set before the given options are: for the built-in cohort, and for a slim student."""
+    """What is set before the given options are: for the built-in dataset, and for a slim student."""
     return (QUICK if synthetic else {}) | (SLIM if slim else {})
 
 
-def own_teacher(seed: int, precision: str, source: Source, synthetic: bool, folder: Path, reporter: Reporter) -> Path:
+def own_teacher(
+    seed: int, precision: str, source: DataSource, synthetic: bool, folder: Path, reporter: Reporter
+) -> Path:
     """Without --teacher one is trained first, beside the run; it is used again where it is finished."""
     from medtex_edge.train.config import TeachConfig
 
@@ -182,30 +184,30 @@ def own_teacher(seed: int, precision: str, source: Source, synthetic: bool, fold
     return out
 
 
-def teach(settings: Any, source: Source, out: Path, reporter: Reporter) -> dict[str, Any]:
+def teach(settings: Any, source: DataSource, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Train a teacher; heavy modules are imported no earlier."""
     from medtex_edge.train.teacher_run import train_teacher
 
     return train_teacher(settings, source, out, reporter)
 
 
-def source(shared: dict[str, Any], reporter: Reporter) -> tuple[Source, bool]:
+def source(shared: dict[str, Any], reporter: Reporter) -> tuple[DataSource, bool]:
     """Where the photographs are, and whether they are the built-in ones, drawn for want of --data."""
     from medtex_edge.train.data.dataset import DataOptions
-    from medtex_edge.train.prepare import Source
+    from medtex_edge.train.prepare import DataSource
 
     data: Path | None = shared["data"]
     synthetic = data is None
     if data is None:
         from medtex_edge.train.compute.processes import on_main
-        from medtex_edge.train.synthetic.dataset import write_cohort
+        from medtex_edge.train.synthetic.dataset import write_dataset
 
         reporter.say(
-            "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC cohort.[/]\n"
+            "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC dataset.[/]\n"
             "[yellow]It shows how the commands work. Nothing measured on it says anything about patients.[/]"
         )
         data = SYNTHETIC
-        on_main(lambda: None if (SYNTHETIC / "labels.csv").exists() else write_cohort(SYNTHETIC))
+        on_main(lambda: None if (SYNTHETIC / "labels.csv").exists() else write_dataset(SYNTHETIC))
     columns = {
         name: shared[name]
         for name in ("image_column", "label_column", "split_column", "patient_column", "mask_column", "image_folder")
@@ -213,7 +215,7 @@ def source(shared: dict[str, Any], reporter: Reporter) -> tuple[Source, bool]:
     if synthetic:
         columns["label_column"] = "grade"
     options = DataOptions(**columns, val_fraction=shared["val_fraction"], accept=frozenset(shared["accept"]))
-    return Source(data, options, shared["referable"]), synthetic
+    return DataSource(data, options, shared["referable"]), synthetic
 
 
 def training(shared: dict[str, Any]) -> dict[str, Any]:
@@ -255,19 +257,19 @@ def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tu
     import torch
     from rich.console import Console
 
-    from medtex_edge.train.compute.processes import group, leave, one_voice
+    from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
     from medtex_edge.train.loop.progress import Reporter
 
     console = Console(stderr=as_json, quiet=not group().main)
     if shared["threads"]:
         torch.set_num_threads(shared["threads"])
-    with one_voice(), Reporter(console, folder) as opened:
+    with rank0_errors(), Reporter(console, folder) as opened:
         try:
             yield opened, folder
         except KeyboardInterrupt:
             opened.say(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
             raise
-    leave()
+    shutdown()
 
 
 def data_words(shared: dict[str, Any]) -> str:

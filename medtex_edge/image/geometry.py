@@ -59,13 +59,13 @@ def native_or(reference: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-_look: Callable[[U8, int], tuple[int, ...]] = native_or(image_numpy.look)
+_detect_fov: Callable[[U8, int], tuple[int, ...]] = native_or(image_numpy.detect_fov)
 _crop_resize: Callable[[U8, int, int, int, int, U8], None] = native_or(image_numpy.crop_resize)
 
 
 def native_available() -> bool:
     """Whether the native module does the work; else it is the numpy reference, for lack of it or by request."""
-    return _look is not image_numpy.look
+    return _detect_fov is not image_numpy.detect_fov
 
 
 def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
@@ -77,7 +77,7 @@ def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
     Raises `NoFieldOfView` that says what was seen instead, `TypeError` or `ValueError` for what is no image.
     """
     height, width = _check_image(image, layout)
-    seen = image_numpy.Look(*_look(image, LAYOUTS[layout]))
+    seen = image_numpy.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
     if seen.status != image_numpy.FOUND:
         raise NoFieldOfView(f"no field of view in a frame of {width} x {height} pixels: {_seen(seen)}", hint=_HINT)
     return FieldOfView(seen.left, seen.top, seen.side, seen.lit / seen.total)
@@ -157,7 +157,7 @@ def _check_out(out: U8, image: U8, height: int, width: int) -> None:
         raise ValueError("out: expected memory of its own, got a part of the image's")
 
 
-def _seen(seen: image_numpy.Look) -> str:
+def _seen(seen: image_numpy.FovDetection) -> str:
     figure = seen.figure
     messages = {
         image_numpy.TINY: f"expected at least {image_numpy.MIN_SIDE} pixels a side, got {figure}",

@@ -1,6 +1,6 @@
 """The image geometry in numpy: the reference that the native module is held to, and its stand-in where it is missing.
 
-`look` finds the field of view in a sparse sample of the frame, `crop_resize` cuts the box and resizes it. Both
+`detect_fov` finds the field of view in a sparse sample of the frame, `crop_resize` cuts the box and resizes it. Both
 work in exact integers up to one rounding; the circle fit uses doubles in a fixed order of operations, so that
 the native module (runtime/native, the same steps under the same names) finds the same box to the pixel.
 """
@@ -20,7 +20,7 @@ U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# What `look` saw. The numbers are shared with runtime/native/geometry.hpp.
+# What `detect_fov` saw. The numbers are shared with runtime/native/geometry.hpp.
 FOUND, TINY, STRIP, BLACK, WHITE, EVEN, NOISE, FAINT, SCATTERED, HOLLOW = range(10)
 
 GRID = 256  # at most this many samples along the longer side: 1080p is looked at every 8 pixels, 12 MP every 16
@@ -30,7 +30,7 @@ RAYS = 128
 BORDER_MAX = 80  # a corner brighter than this is fundus, not border
 
 
-class Look(NamedTuple):
+class FovDetection(NamedTuple):
     """`status` FOUND with the box (pixels) and its disc's lit and total samples, or why not, with one `figure`."""
 
     status: int
@@ -42,14 +42,14 @@ class Look(NamedTuple):
     figure: int = 0
 
 
-def look(image: U8, layout: int = RGB) -> Look:
+def detect_fov(image: U8, layout: int = RGB) -> FovDetection:
     """Find the field of view of `image` uint8 of any strides, in any layout. Never raises."""
     image = colours(image, layout)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        return Look(TINY, figure=min(height, width))
+        return FovDetection(TINY, figure=min(height, width))
     if max(height, width) > MAX_ASPECT * min(height, width):
-        return Look(STRIP, figure=max(height, width) // min(height, width))
+        return FovDetection(STRIP, figure=max(height, width) // min(height, width))
     step = -(-max(height, width) // GRID)
     samples = np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
     refusal, median = _refuse(samples.max(axis=2))
@@ -59,13 +59,13 @@ def look(image: U8, layout: int = RGB) -> Look:
     if contrast < 20:
         # Nothing stands out of the border: a photograph cropped to the retina, or nearly nothing at all.
         if median < 40:
-            return Look(FAINT, figure=contrast)
+            return FovDetection(FAINT, figure=contrast)
         border, threshold = np.zeros(3, np.int16), 1
     lit = _majority(_level(samples, border) >= threshold)
     body = _largest_component(lit)
     area = int(body.sum())
     if area * 40 < body.size:
-        return Look(SCATTERED, figure=100 * area // body.size)
+        return FovDetection(SCATTERED, figure=100 * area // body.size)
     points, box = _edges(image, body, step, border, threshold)
     circle = fit_circle(points, height, width)
     if circle is not None:
@@ -76,31 +76,31 @@ def look(image: U8, layout: int = RGB) -> Look:
     else:
         x0, y0, x1, y1 = box
         if area * step * step * 2 < (x1 - x0) * (y1 - y0):
-            return Look(SCATTERED, figure=100 * area // body.size)
+            return FovDetection(SCATTERED, figure=100 * area // body.size)
         side = max(x1 - x0, y1 - y0)
         left, top = (x0 + x1 - side) >> 1, (y0 + y1 - side) >> 1
     lit_count, inside, total = _coverage(lit, step, left, top, side)
     if lit_count * 3 < inside:
-        return Look(HOLLOW, figure=100 * lit_count // max(inside, 1))
-    return Look(FOUND, left, top, side, lit_count, total)
+        return FovDetection(HOLLOW, figure=100 * lit_count // max(inside, 1))
+    return FovDetection(FOUND, left, top, side, lit_count, total)
 
 
-def _refuse(level: U8) -> tuple[Look | None, int]:
+def _refuse(level: U8) -> tuple[FovDetection | None, int]:
     """Refuse what holds no picture at all, by the brightest channel of each sample (h, w); also give its median."""
     low, median, high = (_percentile(level, percent) for percent in (3, 50, 97))
     if high < 24:
-        return Look(BLACK, figure=high), median
+        return FovDetection(BLACK, figure=high), median
     if _percentile(level, 10) >= 245:
-        return Look(WHITE, figure=median), median
+        return FovDetection(WHITE, figure=median), median
     if high - low < 10:
-        return Look(EVEN, figure=median), median
+        return FovDetection(EVEN, figure=median), median
     # A photograph is smooth from sample to sample: noise differs as much between neighbours as over the frame.
     wide = level.astype(np.int64)
     steps = np.abs(np.diff(wide, axis=0)).sum() + np.abs(np.diff(wide, axis=1)).sum()
     pairs = (level.shape[0] - 1) * level.shape[1] + level.shape[0] * (level.shape[1] - 1)
     spread = int(np.abs(wide - int(wide.sum()) // level.size).sum())
     if int(steps) * level.size * 100 > spread * pairs * 80:
-        return Look(NOISE, figure=100 * int(steps) * level.size // max(spread * pairs, 1)), median
+        return FovDetection(NOISE, figure=100 * int(steps) * level.size // max(spread * pairs, 1)), median
     return None, median
 
 

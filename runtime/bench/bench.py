@@ -19,7 +19,7 @@ from medtex_edge.runtime.backend import Backend, open_backend
 from medtex_edge.runtime.backend.golden_check import check_golden
 from medtex_edge.runtime.bench import machine as bench_machine
 from medtex_edge.runtime.bench.frames import SIZE, Ring, Size, golden_stills, source_stills
-from medtex_edge.runtime.bench.timings import WARM_UP, InTurn, Way, check_scored, counts
+from medtex_edge.runtime.bench.timings import WARM_UP, SequentialRun, StageTimings, check_scored, counts
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
@@ -96,8 +96,10 @@ def described(options: Options, bundle: Bundle, ring: Ring) -> dict[str, Any]:
     }
 
 
-def _in_turn(ring: Ring, backend: Backend, bundle: Bundle, frames: int) -> tuple[Way, dict[str, float | int] | None]:
-    turn, looks = InTurn(ring, backend, bundle.contract), []
+def _in_turn(
+    ring: Ring, backend: Backend, bundle: Bundle, frames: int
+) -> tuple[StageTimings, dict[str, float | int] | None]:
+    turn, looks = SequentialRun(ring, backend, bundle.contract), []
     for index in range(WARM_UP + frames):
         turn.frame(counted=index >= WARM_UP)
         if index >= WARM_UP and index % _LOOK_EVERY == 0:
@@ -112,7 +114,7 @@ class _Finish:
     name = "bench"
 
     def __init__(self) -> None:
-        self.way = Way()
+        self.way = StageTimings()
         self._seen = 0
         self._began = self._cpu = 0.0
 
@@ -133,7 +135,7 @@ class _Finish:
         """Nothing can be taken back."""
 
 
-def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) -> Way:
+def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) -> StageTimings:
     """The same through the threads of `Pipeline`, where copying a frame into its slot is the capture thread's work."""
     ring.reopen()
     finish = _Finish()

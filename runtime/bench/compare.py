@@ -19,7 +19,7 @@ from medtex_edge.runtime.backend.golden_check import Drift, check_golden
 from medtex_edge.runtime.bench import machine as bench_machine
 from medtex_edge.runtime.bench.bench import Options, described, ring_of
 from medtex_edge.runtime.bench.frames import Ring
-from medtex_edge.runtime.bench.timings import WARM_UP, InTurn, check_scored
+from medtex_edge.runtime.bench.timings import WARM_UP, SequentialRun, check_scored
 from medtex_edge.runtime.engines import key
 
 SCHEMA = "medtex-edge/bench-all/1"
@@ -37,7 +37,7 @@ class Contender:
     megabytes: float = 0.0  # of the graph
     name: str = ""  # as the opened backend calls itself
     drift: Drift | None = None
-    turn: InTurn | None = None
+    turn: SequentialRun | None = None
     error: MedtexError | None = None
     opened: Backend | None = None
 
@@ -54,7 +54,7 @@ class Contender:
             self.opened = open_backend(self.backend, bundle, precision=self.precision, threads=threads)
             self.name = self.opened.name
             self.drift = check_golden(self.opened, bundle, self.precision)
-            self.turn = InTurn(ring.again(), self.opened, bundle.contract)
+            self.turn = SequentialRun(ring.again(), self.opened, bundle.contract)
         except MedtexError as error:
             self.leave(error)
 
@@ -76,7 +76,7 @@ class Contender:
         if opened is not None:
             opened.close()
 
-    def to_json(self, first: InTurn | None) -> dict[str, Any]:
+    def to_json(self, first: SequentialRun | None) -> dict[str, Any]:
         """A value for `json.dumps`; how long it takes as a multiple of `first`."""
         way = self.turn.way.to_json() if self.turn else None
         base = first.way.to_json()["latency_ms"] if first else {}

@@ -83,7 +83,7 @@ def source_stills(spec: str) -> tuple[list[Pixels], Size]:
 
 
 class Ring:
-    """Frames in one layout, given in an order that never repeats the one before: a `Source` that never ends."""
+    """Frames in one layout, given in an order that never repeats the one before: a `FrameSource` that never ends."""
 
     live = False  # every frame counts
     stream = True

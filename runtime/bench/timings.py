@@ -25,7 +25,7 @@ WARM_UP = 10  # frames that are measured by nobody
 
 
 @dataclass
-class Way:
+class StageTimings:
     """One way through the frames, one at a time or in threads. Times are of scored frames alone."""
 
     scored: int = 0
@@ -49,11 +49,11 @@ class Way:
         }
 
 
-class InTurn:
+class SequentialRun:
     """One frame after the other on one backend; filling the slot, the camera's work, is outside of the clock."""
 
     def __init__(self, ring: Ring, backend: Backend, contract: Contract) -> None:
-        self.way = Way()
+        self.way = StageTimings()
         self._ring = ring
         self._scorer = Scorer(backend, contract, stream=True, rate=ring.rate, smooth_s=LIVE_S)
         self._overlay = Overlay(contract)
@@ -90,7 +90,7 @@ class InTurn:
             self.way.time(stage, milliseconds)
 
 
-def counts(way: Way, reading: Reading) -> bool:
+def counts(way: StageTimings, reading: Reading) -> bool:
     """Whether the reading is a scored one; it is counted either way."""
     if reading.verdict is Verdict.UNGRADABLE:
         way.refused[reading.reason.value if reading.reason else "unknown"] += 1
@@ -99,7 +99,7 @@ def counts(way: Way, reading: Reading) -> bool:
     return True
 
 
-def check_scored(way: Way, frames: int) -> None:
+def check_scored(way: StageTimings, frames: int) -> None:
     """Raise `DataError` where there is nothing to measure."""
     if not way.scored:
         reasons = ", ".join(f"{count} {reason}" for reason, count in way.refused.most_common())

@@ -23,7 +23,7 @@ class Picture:
     serial: int  # counts what was offered, from 1
 
 
-class Newest:
+class LatestFrame:
     """Between the drawing thread, which offers every frame, and one other thread, which takes what it has time for.
 
     Two buffers change hands, so that neither waits for the other for longer than a copy, and no frame allocates.
@@ -63,6 +63,4 @@ def scaled(reading: Reading, scale: float) -> Reading:
     if box is None or scale == 1.0:
         return reading
     left, top = round(box.left * scale), round(box.top * scale)
-    return replace(
-        reading, field_of_view=FieldOfView(left, top, max(1, round(box.side * scale)), box.coverage)
-    )
+    return replace(reading, field_of_view=FieldOfView(left, top, max(1, round(box.side * scale)), box.coverage))

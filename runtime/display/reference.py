@@ -15,9 +15,7 @@ _STEPS = 4  # at least, of saliency from a row of cells to the next
 _MOST_SHARED = 4
 
 
-def draw_saliency(
-    frame: U8, saliency: npt.NDArray[np.float32], left: int, top: int, side: int, table: U8
-) -> None:
+def draw_saliency(frame: U8, saliency: npt.NDArray[np.float32], left: int, top: int, side: int, table: U8) -> None:
     """Draw `saliency` (h, w) in 0..1 over the box of `side` pixels at (left, top) of `frame` (H, W, 3), in place.
 
     The cells tile the box; between their centres saliency is interpolated, the same for pixels that are less than a

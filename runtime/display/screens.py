@@ -13,7 +13,7 @@ from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import Probe, Window
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sources.source import Source
+from medtex_edge.runtime.sources.source import FrameSource
 
 if TYPE_CHECKING:
     from medtex_edge.runtime.web.server import Page
@@ -54,7 +54,7 @@ class Screens:
         self._probe = Probe() if window else None  # looks while the bundle is read
         self._serve = None if serve is None else _door(serve, token_file, self._stack)
 
-    def open(self, contract: Contract, sha256: str, source: Source) -> None:
+    def open(self, contract: Contract, sha256: str, source: FrameSource) -> None:
         """Show from now on what is offered."""
         self._name = source.name
         if self._serve is not None:
@@ -97,20 +97,20 @@ class Screens:
 
 def _door(
     serve: str, token_file: Path | None, stack: ExitStack
-) -> Callable[[Contract, str, Source, Callable[[str], None]], Page]:
+) -> Callable[[Contract, str, FrameSource, Callable[[str], None]], Page]:
     """Listen there already, and return what makes the page once there is something to show."""
     # Imported here, and not above, since only a page needs the extra.
     from medtex_edge.runtime.web import address
-    from medtex_edge.runtime.web.access import Doors
+    from medtex_edge.runtime.web.access import AccessPolicy
     from medtex_edge.runtime.web.feed import Feed
     from medtex_edge.runtime.web.server import Page
 
     where, token = address.parse(serve), address.read_token(token_file)
     listener = address.listen(where, token)
     stack.callback(listener.close)
-    doors = Doors(address.names(where), token, loopback=address.is_loopback(listener))
+    doors = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
 
-    def page(contract: Contract, sha256: str, source: Source, told: Callable[[str], None]) -> Page:
+    def page(contract: Contract, sha256: str, source: FrameSource, told: Callable[[str], None]) -> Page:
         return Page(listener, Feed(contract, sha256, source), doors, told)
 
     return page

@@ -14,7 +14,7 @@ import numpy as np
 
 from medtex_edge.contract import Contract
 from medtex_edge.runtime.display import annotations as marks
-from medtex_edge.runtime.display.latest_frame import Newest, Picture, scaled
+from medtex_edge.runtime.display.latest_frame import LatestFrame, Picture, scaled
 from medtex_edge.runtime.display.overlay import STRONGEST_ALPHA, Overlay
 from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.doctor.machine import display_missing
@@ -82,7 +82,7 @@ class Window:
         self._contract, self._snapshots = contract, snapshots
         self._live, self._alone, self._told = live, alone, told
         self._overlay = Overlay(contract)
-        self._newest = Newest()
+        self._newest = LatestFrame()
         self._picture: Picture | None = None
         self._canvas: Pixels | None = None
         self._began = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """What was looked for and what is there. `cure` is the next command where it is missing, `advice` where it is
     there and could be better. Only what `required` says is needed to run a bundle.
     """

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from medtex_edge.runtime.doctor.check import Finding
-from medtex_edge.runtime.doctor.probe import Host
+from medtex_edge.runtime.doctor.check import Check
+from medtex_edge.runtime.doctor.probe import SystemProbe
 
 FLASH = "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack (docs/jetson.md)"
 INSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
@@ -27,7 +27,7 @@ _DESKTOP = "sudo systemctl isolate multi-user.target (ends the desktop until the
 
 
 @dataclass(frozen=True)
-class Board:
+class JetsonBoard:
     """A Jetson. `l4t` is its Jetson Linux as three numbers, such as '36.4.3', or ''."""
 
     model: str
@@ -40,154 +40,154 @@ class Board:
         return int(self.l4t.partition(".")[0] or 0)
 
 
-def board(host: Host) -> Board | None:
+def board(probe: SystemProbe) -> JetsonBoard | None:
     """The Jetson that this is, or None."""
-    compatible = [name for name in host.text("proc/device-tree/compatible").split("\0") if name]
+    compatible = [name for name in probe.text("proc/device-tree/compatible").split("\0") if name]
     socs = re.findall(r"nvidia,(tegra\d{3})\b", ",".join(compatible))
-    release = _release(host)
+    release = _release(probe)
     if not socs and not release:
         return None
-    return Board(host.line("proc/device-tree/model") or "a Jetson", socs[-1] if socs else "", release)
+    return JetsonBoard(probe.line("proc/device-tree/model") or "a Jetson", socs[-1] if socs else "", release)
 
 
-def findings(host: Host, board: Board) -> list[Finding]:
+def checks(probe: SystemProbe, board: JetsonBoard) -> list[Check]:
     """The section `jetson`."""
     return [
-        Finding("jetson", "board", f"{board.model}{f' ({board.soc})' if board.soc else ''}"),
-        _jetpack(host, board),
-        _python(host, board),
-        _power(host),
-        _gpu_clock(host),
-        _cpu_clock(host),
-        _memory(host),
-        _dla(host),
-        _csi(host),
+        Check("jetson", "board", f"{board.model}{f' ({board.soc})' if board.soc else ''}"),
+        _jetpack(probe, board),
+        _python(probe, board),
+        _power(probe),
+        _gpu_clock(probe),
+        _cpu_clock(probe),
+        _memory(probe),
+        _dla(probe),
+        _csi(probe),
     ]
 
 
-def python_cure(host: Host, board: Board) -> str:
+def python_cure(probe: SystemProbe, board: JetsonBoard) -> str:
     """How this Python comes to see what JetPack installed, or '' where it does."""
     wanted = _PYTHONS.get(board.major)
-    if (wanted and host.version != wanted) or host.base_prefix != "/usr":
+    if (wanted and probe.version != wanted) or probe.base_prefix != "/usr":
         return "/usr/bin/python3 -m venv --system-site-packages ~/medtex, and install medtex-edge there"
-    if host.prefix != host.base_prefix and not any(map(SYSTEM.match, host.path)):
-        return f"/usr/bin/python3 -m venv --system-site-packages {host.prefix} (keeps what is installed there)"
+    if probe.prefix != probe.base_prefix and not any(map(SYSTEM.match, probe.path)):
+        return f"/usr/bin/python3 -m venv --system-site-packages {probe.prefix} (keeps what is installed there)"
     return ""
 
 
-def _release(host: Host) -> str:
+def _release(probe: SystemProbe) -> str:
     """L4T by /etc/nv_tegra_release ("# R36 (release), REVISION: 4.3, ..."), else by its core package."""
-    text = host.text("etc/nv_tegra_release")[:1000]
+    text = probe.text("etc/nv_tegra_release")[:1000]
     found = re.search(r"# R(\d{1,3}) \(release\), REVISION: (\d{1,3})\.(\d{1,3})", text)
-    return ".".join(found.groups()) if found else _core(host)
+    return ".".join(found.groups()) if found else _core(probe)
 
 
-def _core(host: Host) -> str:
-    found = re.match(r"\d{1,3}\.\d{1,3}\.\d{1,3}", host.packages.get("nvidia-l4t-core", ""))
+def _core(probe: SystemProbe) -> str:
+    found = re.match(r"\d{1,3}\.\d{1,3}\.\d{1,3}", probe.packages.get("nvidia-l4t-core", ""))
     return found[0] if found else ""
 
 
-def _jetpack(host: Host, board: Board) -> Finding:
+def _jetpack(probe: SystemProbe, board: JetsonBoard) -> Check:
     if not board.l4t:
         cure = "in a container: mount /etc/nv_tegra_release and /var/lib/dpkg read-only; else " + FLASH
-        return Finding("jetson", "JetPack", "unknown: no /etc/nv_tegra_release, no nvidia-l4t-core", False, cure=cure)
-    package = re.split(r"[+-]b", host.packages.get("nvidia-jetpack", ""))[0]
+        return Check("jetson", "JetPack", "unknown: no /etc/nv_tegra_release, no nvidia-l4t-core", False, cure=cure)
+    package = re.split(r"[+-]b", probe.packages.get("nvidia-jetpack", ""))[0]
     version = package or _JETPACKS.get(board.l4t) or {36: "6", 38: "7", 39: "7"}.get(board.major, "")
     name = f"{version or 'of an unknown version'} (L4T {board.l4t})"
     if not package:
         name += ", nvidia-jetpack is not installed"
-    if _core(host) not in ("", board.l4t):
-        name += f"; nvidia-l4t-core is {_core(host)}"
+    if _core(probe) not in ("", board.l4t):
+        name += f"; nvidia-l4t-core is {_core(probe)}"
     if board.major < 36:
-        return Finding("jetson", "JetPack", f"L4T {board.l4t} is too old: JetPack 6.1 is needed", False, cure=FLASH)
+        return Check("jetson", "JetPack", f"L4T {board.l4t} is too old: JetPack 6.1 is needed", False, cure=FLASH)
     if version.startswith("6.0"):
         old = f"{name} is too old: its TensorRT is 8.6, 10.3 is needed; ONNX Runtime serves"
-        return Finding("jetson", "JetPack", old, False, cure=FLASH)
-    return Finding("jetson", "JetPack", name)
+        return Check("jetson", "JetPack", old, False, cure=FLASH)
+    return Check("jetson", "JetPack", name)
 
 
-def _python(host: Host, board: Board) -> Finding:
-    cure = python_cure(host, board)
-    value = "{}.{} of {}".format(*host.version, host.prefix)
+def _python(probe: SystemProbe, board: JetsonBoard) -> Check:
+    cure = python_cure(probe, board)
+    value = "{}.{} of {}".format(*probe.version, probe.prefix)
     if not cure:
-        return Finding("jetson", "python", f"{value}, sees what JetPack installed")
+        return Check("jetson", "python", f"{value}, sees what JetPack installed")
     wanted = _PYTHONS.get(board.major)
-    if wanted and host.version != wanted:
+    if wanted and probe.version != wanted:
         why = "JetPack's TensorRT and OpenCV are for {}.{}".format(*wanted)
     else:
         why = "sees neither JetPack's TensorRT nor its OpenCV"
-    return Finding("jetson", "python", f"{value}: {why}", False, cure=cure)
+    return Check("jetson", "python", f"{value}: {why}", False, cure=cure)
 
 
-def _power(host: Host) -> Finding:
-    said = re.search(r"NV Power Mode\s*:\s*(\w+)", host.run("nvpmodel", "-q").text)
-    modes = dict(re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", host.text("etc/nvpmodel.conf"), re.M))
-    stored = re.search(r"pmode:0*(\d+)", host.line("var/lib/nvpmodel/status"))
+def _power(probe: SystemProbe) -> Check:
+    said = re.search(r"NV Power Mode\s*:\s*(\w+)", probe.run("nvpmodel", "-q").text)
+    modes = dict(re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", probe.text("etc/nvpmodel.conf"), re.M))
+    stored = re.search(r"pmode:0*(\d+)", probe.line("var/lib/nvpmodel/status"))
     name = said[1] if said else modes.get(stored[1], f"mode {stored[1]}") if stored else ""
     if not name:
-        return Finding("jetson", "power mode", "unknown", False, cure="sudo nvpmodel -q")
+        return Check("jetson", "power mode", "unknown", False, cure="sudo nvpmodel -q")
     # The fastest has neither the lowest nor the highest number: on an Orin Nano Super 0 is 15W and 3 is 7W.
     fastest = next((key for want in ("MAXN_SUPER", "MAXN") for key, mode in modes.items() if mode == want), "")
     advice = ""
     if fastest and modes[fastest] != name:
         advice = f"sudo nvpmodel -m {fastest} ({modes[fastest]}, without limits: supply and cooling must allow it)"
     others = f" of {', '.join(modes.values())}" if modes else ""
-    return Finding("jetson", "power mode", name + others, advice=advice)
+    return Check("jetson", "power mode", name + others, advice=advice)
 
 
-def _gpu_clock(host: Host) -> Finding:
+def _gpu_clock(probe: SystemProbe) -> Check:
     governor, low, high, now = "", None, None, None
-    for folder in host.glob("sys/class/devfreq/*"):
+    for folder in probe.glob("sys/class/devfreq/*"):
         if _GPUS.search(folder.rpartition("/")[2]):
-            low, high, now = (host.number(f"{folder}/{name}_freq") for name in ("min", "max", "cur"))
-            governor = host.line(f"{folder}/governor")
+            low, high, now = (probe.number(f"{folder}/{name}_freq") for name in ("min", "max", "cur"))
+            governor = probe.line(f"{folder}/governor")
             break
     if high is None:
-        shown = host.run("jetson_clocks", "--show").text  # answers root alone
+        shown = probe.run("jetson_clocks", "--show").text  # answers root alone
         line = re.search(r"^GPU MinFreq=(\d{1,12}) MaxFreq=(\d{1,12}) CurrentFreq=(\d{1,12})", shown, re.MULTILINE)
         low, high, now = map(int, line.groups()) if line else (None, None, None)
     if low is None or high is None:
-        return Finding("jetson", "GPU clock", "unknown", False, cure="sudo jetson_clocks --show")
+        return Check("jetson", "GPU clock", "unknown", False, cure="sudo jetson_clocks --show")
     if low == high:
-        return Finding("jetson", "GPU clock", f"{high // 1_000_000} MHz, held there")
+        return Check("jetson", "GPU clock", f"{high // 1_000_000} MHz, held there")
     value = f"{low // 1_000_000} to {high // 1_000_000} MHz{'' if now is None else f', {now // 1_000_000} now'}"
     advice = "sudo jetson_clocks (until the next start: holds the clocks, so that no frame waits for them to rise)"
-    return Finding("jetson", "GPU clock", value + (f", governor {governor}" if governor else ""), advice=advice)
+    return Check("jetson", "GPU clock", value + (f", governor {governor}" if governor else ""), advice=advice)
 
 
-def _cpu_clock(host: Host) -> Finding:
-    policies = host.glob("sys/devices/system/cpu/cpufreq/policy*")
-    governors = {host.line(f"{policy}/scaling_governor") for policy in policies} - {""}
-    highs = [host.number(f"{policy}/scaling_max_freq") for policy in policies]
+def _cpu_clock(probe: SystemProbe) -> Check:
+    policies = probe.glob("sys/devices/system/cpu/cpufreq/policy*")
+    governors = {probe.line(f"{policy}/scaling_governor") for policy in policies} - {""}
+    highs = [probe.number(f"{policy}/scaling_max_freq") for policy in policies]
     if not governors:
-        shown = re.findall(r"Governor=(\w+) MinFreq=\d+ MaxFreq=(\d{1,12})", host.run("jetson_clocks", "--show").text)
+        shown = re.findall(r"Governor=(\w+) MinFreq=\d+ MaxFreq=(\d{1,12})", probe.run("jetson_clocks", "--show").text)
         governors, highs = {governor for governor, _ in shown}, [int(high) for _, high in shown]
     found = [high // 1000 for high in highs if high]
     if not governors or not found:
-        return Finding("jetson", "CPU clock", "unknown", False, cure="sudo jetson_clocks --show")
-    online = host.line("sys/devices/system/cpu/online")
+        return Check("jetson", "CPU clock", "unknown", False, cure="sudo jetson_clocks --show")
+    online = probe.line("sys/devices/system/cpu/online")
     cores = f", cores {online} on" if online else ""
-    return Finding("jetson", "CPU clock", f"up to {max(found)} MHz, governor {', '.join(sorted(governors))}{cores}")
+    return Check("jetson", "CPU clock", f"up to {max(found)} MHz, governor {', '.join(sorted(governors))}{cores}")
 
 
-def _memory(host: Host) -> Finding:
-    kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d{1,15}) kB", host.text("proc/meminfo"), re.M)}
+def _memory(probe: SystemProbe) -> Check:
+    kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d{1,15}) kB", probe.text("proc/meminfo"), re.M)}
     if "MemTotal" not in kib:
-        return Finding("jetson", "memory", "unknown: /proc/meminfo does not tell", False, cure="free -m")
-    swaps = re.findall(r"^(\S+)\s+\w+\s+(\d{1,15})\s", host.text("proc/swaps"), re.MULTILINE)
+        return Check("jetson", "memory", "unknown: /proc/meminfo does not tell", False, cure="free -m")
+    swaps = re.findall(r"^(\S+)\s+\w+\s+(\d{1,15})\s", probe.text("proc/swaps"), re.MULTILINE)
     swap, zram = (sum(int(size) for name, size in swaps if part in name) >> 10 for part in ("", "/zram"))
     total, free = kib["MemTotal"] >> 10, kib.get("MemAvailable", 0) >> 10
     value = f"{total} MiB for CPU and GPU together, {free} free; swap {swap} MiB" + (f" ({zram} zram)" if zram else "")
-    return Finding("jetson", "memory", value, advice=_DESKTOP if free < _LITTLE_MIB else "")
+    return Check("jetson", "memory", value, advice=_DESKTOP if free < _LITTLE_MIB else "")
 
 
-def _dla(host: Host) -> Finding:
-    cores = {path.rpartition(".")[2] for pattern in _DLAS for path in host.glob(pattern)}
-    return Finding("jetson", "DLA", f"{len(cores)} (not used)" if cores else "none on this board (not needed)")
+def _dla(probe: SystemProbe) -> Check:
+    cores = {path.rpartition(".")[2] for pattern in _DLAS for path in probe.glob(pattern)}
+    return Check("jetson", "DLA", f"{len(cores)} (not used)" if cores else "none on this board (not needed)")
 
 
-def _csi(host: Host) -> Finding:
-    version = host.packages.get("nvidia-l4t-gstreamer", "")
+def _csi(probe: SystemProbe) -> Check:
+    version = probe.packages.get("nvidia-l4t-gstreamer", "")
     cure = "sudo apt install nvidia-l4t-gstreamer nvidia-l4t-camera"
     value = version or "missing: only --camera csi needs it"
-    return Finding("jetson", "CSI camera", f"nvidia-l4t-gstreamer {value}", bool(version), cure=cure)
+    return Check("jetson", "CSI camera", f"nvidia-l4t-gstreamer {value}", bool(version), cure=cure)

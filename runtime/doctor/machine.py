@@ -16,34 +16,34 @@ from pathlib import Path
 
 from medtex_edge.errors import MedtexError
 from medtex_edge.runtime.doctor import gpu, jetson, opencv
-from medtex_edge.runtime.doctor.check import Finding
-from medtex_edge.runtime.doctor.probe import Host
+from medtex_edge.runtime.doctor.check import Check
+from medtex_edge.runtime.doctor.probe import SystemProbe
 
 _TRAIN = "pip install 'medtex-edge[train]'"
 _WEB = "pip install 'medtex-edge[web]'"
 
 
-def look(host: Host | None = None) -> list[Finding]:
+def run_checks(probe: SystemProbe | None = None) -> list[Check]:
     """Everything, in the order in which it is printed."""
-    host = host or Host()
-    board = jetson.board(host)
+    probe = probe or SystemProbe()
+    board = jetson.board(probe)
     missing = display_missing()
     display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY", "")
     return [
-        *_machine(host, board),
-        *(jetson.findings(host, board) if board else []),
+        *_machine(probe, board),
+        *(jetson.checks(probe, board) if board else []),
         *_packages(board),
         *_backends(),
-        *gpu.findings(host, board),
+        *gpu.checks(probe, board),
         *_cameras(),
-        *opencv.findings(host, board, display, missing),
+        *opencv.checks(probe, board, display, missing),
         *_extras(),
     ]
 
 
-def can_run(findings: list[Finding]) -> bool:
+def can_run(checks: list[Check]) -> bool:
     """Whether a bundle can be run here."""
-    return all(finding.present for finding in findings if finding.required)
+    return all(check.present for check in checks if check.required)
 
 
 def video_devices() -> list[tuple[str, str]]:
@@ -66,9 +66,9 @@ def display_missing() -> str:
     display = os.environ.get("DISPLAY", "")
     if not display:
         return "" if os.environ.get("WAYLAND_DISPLAY") else "neither DISPLAY nor WAYLAND_DISPLAY is set"
-    host, _, number = display.rpartition(":")
+    probe, _, number = display.rpartition(":")
     number = number.partition(".")[0]
-    if host in ("", "unix") and number.isdigit():
+    if probe in ("", "unix") and number.isdigit():
         for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"):
             with socket.socket(socket.AF_UNIX) as connection:
                 if connection.connect_ex(address) == 0:
@@ -77,22 +77,22 @@ def display_missing() -> str:
     return ""
 
 
-def _machine(host: Host, board: jetson.Board | None) -> list[Finding]:
+def _machine(probe: SystemProbe, board: jetson.JetsonBoard | None) -> list[Check]:
     version = platform.python_version()
     supported = sys.version_info >= (3, 10)
     found = [
-        Finding("machine", "python", f"{version} ({sys.executable})", supported, True, "python 3.10 or newer"),
-        Finding("machine", "platform", f"{platform.system()} {platform.release()} {platform.machine()}"),
-        Finding("machine", "cores", f"{_cores()} of {os.cpu_count()} may be used"),
+        Check("machine", "python", f"{version} ({sys.executable})", supported, True, "python 3.10 or newer"),
+        Check("machine", "platform", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        Check("machine", "cores", f"{_cores()} of {os.cpu_count()} may be used"),
     ]
     if board:  # says more of itself
         return found
-    name = host.line("proc/device-tree/model")  # of other Arm boards
-    memory = _memory_mib(host)
+    name = probe.line("proc/device-tree/model")  # of other Arm boards
+    memory = _memory_mib(probe)
     return [
         *found,
-        *([Finding("machine", "board", name)] if name else []),
-        Finding("machine", "memory", f"{memory[0]} MiB, {memory[1]} MiB free" if memory else "unknown"),
+        *([Check("machine", "board", name)] if name else []),
+        Check("machine", "memory", f"{memory[0]} MiB, {memory[1]} MiB free" if memory else "unknown"),
     ]
 
 
@@ -100,13 +100,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _memory_mib(host: Host) -> tuple[int, int] | None:
-    text = host.text("proc/meminfo")
+def _memory_mib(probe: SystemProbe) -> tuple[int, int] | None:
+    text = probe.text("proc/meminfo")
     kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d{1,15}) kB", text, re.MULTILINE)}
     return (kib["MemTotal"] >> 10, kib.get("MemAvailable", 0) >> 10) if "MemTotal" in kib else None
 
 
-def _packages(board: jetson.Board | None) -> list[Finding]:
+def _packages(board: jetson.JetsonBoard | None) -> list[Check]:
     return [
         _native(),
         _package("numpy", "numpy", "pip install numpy"),
@@ -116,26 +116,26 @@ def _packages(board: jetson.Board | None) -> list[Finding]:
     ]
 
 
-def _native() -> Finding:
+def _native() -> Check:
     try:
         from medtex_edge.image.geometry import native_available
 
         native = native_available()
     except (ImportError, MedtexError) as error:
-        return Finding("packages", "native module", f"broken: {error}", False, True, "install medtex-edge again")
+        return Check("packages", "native module", f"broken: {error}", False, True, "install medtex-edge again")
     if native:
-        return Finding("packages", "native module", "built")
+        return Check("packages", "native module", "built")
     forced = os.environ.get("MEDTEX_EDGE_NATIVE") == "0"
     why = "switched off by MEDTEX_EDGE_NATIVE=0" if forced else "not built: the numpy reference serves, slower"
     cure = "unset MEDTEX_EDGE_NATIVE" if forced else "sudo apt install g++ python3-dev, then install medtex-edge again"
-    return Finding("packages", "native module", why, False, cure=cure)
+    return Check("packages", "native module", why, False, cure=cure)
 
 
-def _package(name: str, module: str, cure: str) -> Finding:
+def _package(name: str, module: str, cure: str) -> Check:
     """Whether a package that is needed can be found, and its version, without importing it."""
     if importlib.util.find_spec(module) is None:
-        return Finding("packages", name, "missing", False, True, cure)
-    return Finding("packages", name, _version(module), True, True)
+        return Check("packages", name, "missing", False, True, cure)
+    return Check("packages", name, _version(module), True, True)
 
 
 def _version(module: str) -> str:
@@ -150,27 +150,25 @@ def _version(module: str) -> str:
     return "present, its version is not recorded"
 
 
-def _backends() -> list[Finding]:
+def _backends() -> list[Check]:
     try:
         import onnxruntime
     except ImportError as error:
-        return [Finding("backends", "onnxruntime", f"missing: {error}", False, True, "pip install onnxruntime")]
+        return [Check("backends", "onnxruntime", f"missing: {error}", False, True, "pip install onnxruntime")]
     providers = onnxruntime.get_available_providers()
-    return [Finding("backends", "onnxruntime", f"providers {', '.join(providers)}", bool(providers), True)]
+    return [Check("backends", "onnxruntime", f"providers {', '.join(providers)}", bool(providers), True)]
 
 
-def _cameras() -> list[Finding]:
+def _cameras() -> list[Check]:
     devices = video_devices()
     found = [
-        Finding("cameras", path, name, os.access(path, os.R_OK | os.W_OK), cure="sudo usermod -aG video $USER")
+        Check("cameras", path, name, os.access(path, os.R_OK | os.W_OK), cure="sudo usermod -aG video $USER")
         for path, name in devices
     ]
-    return found or [
-        Finding("cameras", "/dev/video*", "none", False, cure="plug one in; files and streams work without")
-    ]
+    return found or [Check("cameras", "/dev/video*", "none", False, cure="plug one in; files and streams work without")]
 
 
-def _extras() -> list[Finding]:
+def _extras() -> list[Check]:
     training = ("torch", "timm", "kornia", "sklearn", "matplotlib", "safetensors", "onnx", "onnxscript")
     return [
         _extra("live page", "web", ("starlette", "uvicorn", "websockets"), f"{_WEB} (for run --serve)"),
@@ -178,7 +176,7 @@ def _extras() -> list[Finding]:
     ]
 
 
-def _extra(section: str, name: str, modules: tuple[str, ...], cure: str) -> Finding:
+def _extra(section: str, name: str, modules: tuple[str, ...], cure: str) -> Check:
     absent = [module for module in modules if importlib.util.find_spec(module) is None]
     value = "installed" if not absent else f"lacks {', '.join(absent)}"
-    return Finding(section, f"extra {name}", value, not absent, cure=cure)
+    return Check(section, f"extra {name}", value, not absent, cure=cure)

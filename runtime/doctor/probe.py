@@ -63,7 +63,7 @@ def printable(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Host:
+class SystemProbe:
     """A machine and the Python that asks: by default this one. Paths are given without the slash in front."""
 
     root: Path = Path("/")

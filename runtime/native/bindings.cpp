@@ -3,7 +3,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
-#include "facts.hpp"
+#include "quality_metrics.hpp"
 #include "geometry.hpp"
 #include "overlay.hpp"
 #include "pool.hpp"
@@ -46,11 +46,11 @@ medtex::Source source(const Any& array, int number) {
     return frame;
 }
 
-nb::tuple look(const Any& image, int layout) {
-    medtex::Look seen;
+nb::tuple detect_fov(const Any& image, int layout) {
+    medtex::FovDetection seen;
     {
         nb::gil_scoped_release release;
-        seen = medtex::look(source(image, layout));
+        seen = medtex::detect_fov(source(image, layout));
     }
     return nb::make_tuple(static_cast<int>(seen.status), seen.left, seen.top, seen.side, seen.lit, seen.total,
                           seen.figure);
@@ -62,20 +62,20 @@ void crop_resize(const Any& image, std::int64_t left, std::int64_t top, std::int
     medtex::crop_resize(source(image, layout), left, top, side, picture<std::uint8_t>(out));
 }
 
-nb::tuple glance(const Any& frame, int layout) {
-    medtex::Glance seen;
+nb::tuple precheck_frame(const Any& frame, int layout) {
+    medtex::FramePrecheck seen;
     {
         nb::gil_scoped_release release;
-        seen = medtex::glance(source(frame, layout));
+        seen = medtex::precheck_frame(source(frame, layout));
     }
     return nb::make_tuple(seen.digest, seen.lit, seen.sampled);
 }
 
-nb::tuple facts(const Input& picture, const Structure& structure) {
-    medtex::Facts sums;
+nb::tuple quality_metrics(const Input& picture, const Structure& structure) {
+    medtex::QualityMetrics sums;
     {
         nb::gil_scoped_release release;
-        sums = medtex::facts(::picture<const std::uint8_t>(picture), structure.data());
+        sums = medtex::quality_metrics(::picture<const std::uint8_t>(picture), structure.data());
     }
     return nb::make_tuple(sums.disc, sums.disc_top, sums.inside, sums.top, sums.grey, sums.clipped, sums.fine,
                           sums.fine_squares, sums.coarse_inside, sums.coarse, sums.coarse_squares);
@@ -93,12 +93,12 @@ void draw_saliency(const Output& frame, const Saliency& saliency, std::int64_t l
 
 NB_MODULE(_native, m) {
     m.doc() = "Native pixels of medtex_edge; see medtex_edge/_native.pyi and runtime/native.";
-    m.def("look", &look, "image"_a.noconvert(), "layout"_a);
+    m.def("detect_fov", &detect_fov, "image"_a.noconvert(), "layout"_a);
     m.def("crop_resize", &crop_resize, "image"_a.noconvert(), "left"_a, "top"_a, "side"_a, "layout"_a,
           "out"_a.noconvert());
     m.def("draw_saliency", &draw_saliency, "frame"_a.noconvert(), "saliency"_a.noconvert(), "left"_a, "top"_a,
           "side"_a, "table"_a.noconvert());
-    m.def("glance", &glance, "frame"_a.noconvert(), "layout"_a);
-    m.def("facts", &facts, "picture"_a.noconvert(), "structure"_a.noconvert());
+    m.def("precheck_frame", &precheck_frame, "frame"_a.noconvert(), "layout"_a);
+    m.def("quality_metrics", &quality_metrics, "picture"_a.noconvert(), "structure"_a.noconvert());
     m.def("set_threads", &medtex::set_threads, "threads"_a, nb::call_guard<nb::gil_scoped_release>());
 }

@@ -1,4 +1,4 @@
-// Find the field of view in a sparse look at the frame. The method: `look` in medtex_edge/image/reference.py.
+// Find the field of view in a sparse sample of the frame. The method: `detect_fov` in medtex_edge/image/reference.py.
 //
 // Compiled without fused multiply-adds (see CMakeLists.txt): the box must come out equal on every machine.
 #include <algorithm>
@@ -115,28 +115,28 @@ void steepest(const Pixels& pixels, const Circle& circle, const Threshold& thres
     }
 }
 
-// Counts the samples of the box's inscribed disc into look.lit and look.total; returns those in the frame.
-int64_t cover(const Samples& s, Look& look) {
-    const int64_t spacing = 2 * s.step, offset = 2 * (s.step / 2) + 1, side = look.side;
-    const int64_t x = 2 * look.left + side, y = 2 * look.top + side;
+// Counts the samples of the box's inscribed disc into detection.lit and detection.total; returns those in the frame.
+int64_t cover(const Samples& s, FovDetection& detection) {
+    const int64_t spacing = 2 * s.step, offset = 2 * (s.step / 2) + 1, side = detection.side;
+    const int64_t x = 2 * detection.left + side, y = 2 * detection.top + side;
     const int64_t end = floor_div(y + side - offset, spacing) + 1;
     int64_t inside = 0;
     for (int64_t i = -floor_div(offset + side - y, spacing); i < end; ++i) {
         const int64_t dy = spacing * i + offset - y;
         const int64_t half = static_cast<int64_t>(std::sqrt(static_cast<double>(side * side - dy * dy)));
         const int64_t first = -floor_div(offset + half - x, spacing), last = floor_div(x + half - offset, spacing) + 1;
-        look.total += std::max<int64_t>(last - first, 0);
+        detection.total += std::max<int64_t>(last - first, 0);
         if (i < 0 || i >= s.rows) continue;
         const int64_t j0 = std::clamp<int64_t>(first, 0, s.columns);
         const int64_t j1 = std::max(j0, std::clamp<int64_t>(last, 0, s.columns));
         inside += j1 - j0;
-        for (int64_t j = j0; j < j1; ++j) look.lit += s.is_lit(static_cast<int>(i), static_cast<int>(j));
+        for (int64_t j = j0; j < j1; ++j) detection.lit += s.is_lit(static_cast<int>(i), static_cast<int>(j));
     }
     return inside;
 }
 
 template <class Pixels>
-Look look_at(const Pixels& pixels) {
+FovDetection look_at(const Pixels& pixels) {
     const Source& picture = pixels.frame;
     const int64_t shorter = std::min(picture.height, picture.width), longer = std::max(picture.height, picture.width);
     if (shorter < kMinSide) return because(Status::tiny, shorter);
@@ -156,7 +156,7 @@ Look look_at(const Pixels& pixels) {
     const int64_t x1 = add_side(pixels, samples, threshold, true, 1, outline);
     const int64_t y0 = add_side(pixels, samples, threshold, false, -1, outline);
     const int64_t y1 = add_side(pixels, samples, threshold, false, 1, outline);
-    Look result;
+    FovDetection result;
     if (auto circle = fit_circle(outline)) {
         steepest(pixels, *circle, threshold, outline);
         if (const auto finer = fit_circle(outline)) circle = finer;
@@ -178,7 +178,7 @@ Look look_at(const Pixels& pixels) {
 
 }  // namespace
 
-Look look(const Source& frame) {
+FovDetection detect_fov(const Source& frame) {
     switch (frame.layout) {
         case Layout::grey: return look_at(Reader<Layout::grey>{frame});
         case Layout::yuyv: return look_at(Reader<Layout::yuyv>{frame});

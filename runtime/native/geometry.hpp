@@ -68,12 +68,12 @@ struct Reader {
     }
 };
 
-// What `look` saw; the numbers are shared with medtex_edge/image/reference.py.
+// What `detect_fov` saw; the numbers are shared with medtex_edge/image/reference.py.
 enum class Status { found, tiny, strip, black, white, even, noise, faint, scattered, hollow };
 
 // Where `status` is found: the square box in pixels (it may reach beyond the picture), and how many samples of its
 // inscribed disc are lit, of how many in all. Else `figure` says what was seen instead.
-struct Look {
+struct FovDetection {
     Status status = Status::found;
     std::int64_t left = 0, top = 0, side = 0;
     std::int64_t lit = 0, total = 0;
@@ -85,7 +85,7 @@ inline constexpr std::int64_t kMaxBoxSide = 131072;     // a row's weighted sum 
 inline constexpr std::int64_t kMaxTargetSide = 16384;
 
 // Find the field of view. The picture's sides are 1 to kMaxPictureSide. Allocates once per thread.
-Look look(const Source& frame);
+FovDetection detect_fov(const Source& frame);
 
 // Cut the box out of `frame` (black beyond it) and resize it to all of `out`, RGB. `side` is 1 to kMaxBoxSide,
 // out's sides 1 to kMaxTargetSide. The two must not overlap.

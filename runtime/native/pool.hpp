@@ -9,7 +9,7 @@ namespace medtex {
 
 inline constexpr int kMaxThreads = 16;
 
-// Threads that wait for work. A call is never slower than alone by more than a glance at a flag: the caller takes part
+// Threads that wait for work. A call is never slower than alone by more than one read of a flag: the caller takes part
 // from the start and only waits for those who have begun, so that a busy machine costs it nothing.
 class Pool {
 public:

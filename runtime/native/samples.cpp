@@ -74,7 +74,7 @@ void majority_of(const uint8_t* __restrict votes, uint8_t* __restrict lit, size_
 
 }  // namespace
 
-std::optional<Look> Samples::light(Threshold& threshold) {
+std::optional<FovDetection> Samples::light(Threshold& threshold) {
     const Histogram brightest = measure(Colour{0, 0, 0});
     const int median = percentile(brightest, cells(), 50);
     if (const auto refusal = refuse(brightest, median)) return refusal;
@@ -105,7 +105,7 @@ Samples::Histogram Samples::measure(const Colour& border) {
     return histogram;
 }
 
-std::optional<Look> Samples::refuse(const Histogram& histogram, int median) const {
+std::optional<FovDetection> Samples::refuse(const Histogram& histogram, int median) const {
     const int64_t count = cells();
     const int low = percentile(histogram, count, 3), high = percentile(histogram, count, 97);
     if (high < 24) return because(Status::black, high);

@@ -16,11 +16,11 @@ inline int level_of(const Colour& pixel, const Colour& border) {
     return std::max({pixel[0] - border[0], pixel[1] - border[1], pixel[2] - border[2], 0});
 }
 
-inline Look because(Status status, std::int64_t figure) {
-    Look look;
-    look.status = status;
-    look.figure = figure;
-    return look;
+inline FovDetection because(Status status, std::int64_t figure) {
+    FovDetection detection;
+    detection.status = status;
+    detection.figure = figure;
+    return detection;
 }
 
 struct Threshold {
@@ -51,7 +51,7 @@ public:
             }
     }
     // Decides what is lit, or why nothing can be; `lit` and `body` hold after success.
-    std::optional<Look> light(Threshold& threshold);
+    std::optional<FovDetection> light(Threshold& threshold);
 
     bool is_lit(int row, int column) const { return lit_[at(row, column)] != 0; }
     bool is_body(int row, int column) const { return body_[at(row, column)] != 0; }
@@ -68,7 +68,7 @@ private:
     std::size_t at(int row, int column) const { return static_cast<std::size_t>(row * columns + column); }
     Colour sample(std::size_t k) const { return {planes_[0][k], planes_[1][k], planes_[2][k]}; }
     Histogram measure(const Colour& border);
-    std::optional<Look> refuse(const Histogram& histogram, int median) const;
+    std::optional<FovDetection> refuse(const Histogram& histogram, int median) const;
     Threshold find_threshold();
     void vote(int least);
     int root_of(int run);

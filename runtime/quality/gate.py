@@ -1,7 +1,7 @@
-"""Whether a frame can be graded: facts of the field of view, and the thresholds that turn them into a reason.
+"""Whether a frame can be graded: metrics of the field of view, and the thresholds that turn them into a reason.
 
 The thresholds lie between the 432 real photographs of IDRiD that the project was tried on (all but two pass)
-and spoiled copies of them; docs/readings.md has the table. All facts are taken at 224 pixels over the box,
+and spoiled copies of them; docs/readings.md has the table. All metrics are taken at 224 pixels over the box,
 whatever the camera's or the model's resolution, and inside the disc, away from its edge, whose contrast with the
 border would drown the retina's.
 """
@@ -23,18 +23,18 @@ STALE_MS = 1000.0  # a live frame older than this shows what was, not what is
 DARK_LEVEL = 55.0  # mean of the brightest channel, 0..255; photographs 71..229, five times darker ones 19..45
 BRIGHT_LEVEL = 165.0  # mean grey, 0..255; photographs 39..146
 CLIPPED_SHARE = 0.5  # of pixels with a channel at 250 or more; photographs 0..0.30 (red saturates first)
-SHARPNESS = 0.195  # see `Inspector.facts`; 430 of 432 photographs above it, blurred (sigma 4 at 482 px) below it
+SHARPNESS = 0.195  # see `Inspector.metrics`; 430 of 432 photographs above it, blurred (sigma 4 at 482 px) below it
 COVERAGE = 0.5  # share of the disc that is inside the frame and lit; photographs 0.91 or more
 
 _EMPTY = 224  # pixels; with fewer inside, hardly anything is lit
 _FLAT = 0.016  # 16ths of a level; less detail is rounding
 
-_glance = native_or(reference.glance)
-_facts = native_or(reference.facts)
+_precheck_frame = native_or(reference.precheck_frame)
+_quality_metrics = native_or(reference.quality_metrics)
 
 
 @dataclass(frozen=True)
-class Facts:
+class QualityMetrics:
     """What was measured in one frame; levels 0..255, shares 0..1."""
 
     brightness: float  # mean of the brightest channel
@@ -54,23 +54,23 @@ class Inspector:
     def __init__(self) -> None:
         self._small = np.zeros((SIDE, SIDE, 3), np.uint8)
         self._digest: int | None = None
-        # What `facts` saw of the retina's structure, (56, 56) float32, 0 outside the disc; written anew each time.
+        # The retina's structure, (56, 56) float32, 0 outside the disc; written anew each time.
         self.structure = np.zeros((SIDE // 4, SIDE // 4), np.float32)
 
-    def glance(self, frame: Pixels, layout: str = "bgr") -> Reason | None:
+    def precheck_frame(self, frame: Pixels, layout: str = "bgr") -> Reason | None:
         """Whether a frame, uint8 in one of `medtex_edge.image.geometry.LAYOUTS`, is black or a duplicate.
 
         Every so many rows are looked at, 32 or more, by their bytes. A camera's noise never repeats, so equality means
         that no new exposure arrived: a frozen driver, a stream that repeats its last picture. A picture with a
         running clock in it can not be caught this way. Call it once a frame.
         """
-        digest, lit, sampled = _glance(frame, LAYOUTS[layout])
+        digest, lit, sampled = _precheck_frame(frame, LAYOUTS[layout])
         before, self._digest = self._digest, digest
         if lit * 200 < sampled:
             return Reason.BLACK
         return Reason.DUPLICATE if digest == before else None
 
-    def facts(self, frame: Pixels, box: FieldOfView, prepared: Pixels, layout: str = "bgr") -> Facts:
+    def metrics(self, frame: Pixels, box: FieldOfView, prepared: Pixels, layout: str = "bgr") -> QualityMetrics:
         """Measure one frame. `frame` is uint8 in that layout, `prepared` (h, w, 3) uint8 RGB is its box for the model.
 
         Sharpness is a ratio of two bands of one picture, so neither contrast nor exposure moves it, and the
@@ -84,12 +84,12 @@ class Inspector:
             small = crop_resize(prepared, FieldOfView(0, 0, width, 1.0), SIDE, SIDE, out=self._small)
         else:
             small = crop_resize(frame, box, SIDE, SIDE, layout=layout, out=self._small)
-        sums = reference.Sums(*_facts(small, self.structure))
+        sums = reference.Sums(*_quality_metrics(small, self.structure))
         if sums.inside < _EMPTY or not sums.coarse_inside:
-            return Facts(sums.disc_top / sums.disc, 0.0, 0.0, 0.0, box.coverage)
+            return QualityMetrics(sums.disc_top / sums.disc, 0.0, 0.0, 0.0, box.coverage)
         coarse = _deviation(sums.coarse_inside, sums.coarse, sums.coarse_squares)
         fine = _deviation(sums.inside, sums.fine, sums.fine_squares)
-        return Facts(
+        return QualityMetrics(
             brightness=sums.top / sums.inside,
             grey=sums.grey / sums.inside,
             clipped=sums.clipped / sums.inside,
@@ -98,18 +98,18 @@ class Inspector:
         )
 
 
-def judge(facts: Facts) -> tuple[Reason, str] | None:
+def assess(metrics: QualityMetrics) -> tuple[Reason, str] | None:
     """The first reason why a frame of these facts cannot be graded, with its figure; None where it can."""
-    if facts.coverage < COVERAGE:
-        return Reason.NO_FIELD_OF_VIEW, f"{facts.coverage:.0%} of the disc is visible, {COVERAGE:.0%} needed"
-    if facts.brightness < DARK_LEVEL:
-        return Reason.TOO_DARK, f"brightness {facts.brightness:.0f} of 255, {DARK_LEVEL:.0f} needed"
-    if facts.clipped > CLIPPED_SHARE:
-        return Reason.TOO_BRIGHT, f"{facts.clipped:.0%} of the disc is saturated, {CLIPPED_SHARE:.0%} allowed"
-    if facts.grey > BRIGHT_LEVEL:
-        return Reason.TOO_BRIGHT, f"brightness {facts.grey:.0f} of 255, {BRIGHT_LEVEL:.0f} allowed"
-    if facts.sharpness < SHARPNESS:
-        return Reason.BLURRED, f"sharpness {facts.sharpness:.3f}, {SHARPNESS:.3f} needed"
+    if metrics.coverage < COVERAGE:
+        return Reason.NO_FIELD_OF_VIEW, f"{metrics.coverage:.0%} of the disc is visible, {COVERAGE:.0%} needed"
+    if metrics.brightness < DARK_LEVEL:
+        return Reason.TOO_DARK, f"brightness {metrics.brightness:.0f} of 255, {DARK_LEVEL:.0f} needed"
+    if metrics.clipped > CLIPPED_SHARE:
+        return Reason.TOO_BRIGHT, f"{metrics.clipped:.0%} of the disc is saturated, {CLIPPED_SHARE:.0%} allowed"
+    if metrics.grey > BRIGHT_LEVEL:
+        return Reason.TOO_BRIGHT, f"brightness {metrics.grey:.0f} of 255, {BRIGHT_LEVEL:.0f} allowed"
+    if metrics.sharpness < SHARPNESS:
+        return Reason.BLURRED, f"sharpness {metrics.sharpness:.3f}, {SHARPNESS:.3f} needed"
     return None
 
 

@@ -87,9 +87,7 @@ def _centre(box: FieldOfView) -> tuple[float, float]:
     return box.left + box.side / 2, box.top + box.side / 2
 
 
-def _correlation(
-    a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], product: npt.NDArray[np.float32]
-) -> float:
+def _correlation(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], product: npt.NDArray[np.float32]) -> float:
     """Of two structures, which have no mean of their own; 0 where one is flat."""
     norm = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return float(np.multiply(a, b, out=product).sum()) / norm if norm > 0 else 0.0

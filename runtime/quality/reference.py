@@ -1,4 +1,4 @@
-"""What a frame says about itself, in numpy: the reference of runtime/native/facts.cpp, and its stand-in.
+"""What a frame says about itself, in numpy: the reference of runtime/native/quality_metrics.cpp, and its stand-in.
 
 Whole numbers throughout, so that both say the same to the last bit.
 """
@@ -25,7 +25,7 @@ _INSET = 4  # pixels that are kept away from whatever is not lit
 
 
 class Sums(NamedTuple):
-    """What `facts` adds up over the lit disc; see `Facts` in runtime/native/facts.hpp."""
+    """What `quality_metrics` adds up over the lit disc; see `QualityMetrics` in runtime/native/quality_metrics.hpp."""
 
     disc: int  # pixels of the disc, lit or not
     disc_top: int  # their brightest channels
@@ -40,7 +40,7 @@ class Sums(NamedTuple):
     coarse_squares: int
 
 
-def glance(frame: U8, layout: int) -> tuple[int, int, int]:
+def precheck_frame(frame: U8, layout: int) -> tuple[int, int, int]:
     """Every so many rows: a number that changes with any byte of them, the lit levels in them, and all levels.
 
     frame is uint8 in that layout. The number is a polynomial of the rows' 64-bit words, in 8 lanes, modulo 2**64.
@@ -63,7 +63,7 @@ def glance(frame: U8, layout: int) -> tuple[int, int, int]:
     return digest, lit, levels.size
 
 
-def facts(picture: U8, structure: npt.NDArray[np.float32]) -> tuple[int, ...]:
+def quality_metrics(picture: U8, structure: npt.NDArray[np.float32]) -> tuple[int, ...]:
     """The `Sums` of (n, n, 3) RGB, n a multiple of 4, 16 to 256.
 
     structure (n / 4, n / 4) gets the coarse detail, four cells added up, 0 where nothing is inside.
@@ -95,7 +95,7 @@ def _eroded(lit: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     for axis in (0, 1):
         steps = [np.roll(lit, step, axis) for step in range(-_INSET, _INSET + 1)]
         lit = np.logical_and.reduce(steps)
-        edge = np.s_[: _INSET] if axis == 0 else np.s_[:, : _INSET]
+        edge = np.s_[:_INSET] if axis == 0 else np.s_[:, :_INSET]
         lit[edge] = False
         lit = np.flip(lit, axis)
         lit[edge] = False

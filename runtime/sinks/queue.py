@@ -17,7 +17,7 @@ from medtex_edge.runtime.sinks.sink import Sink
 Item = TypeVar("Item")
 
 
-class Guarded:
+class FaultTolerantSink:
     """A sink with its counts. When it fails it is abandoned, `told` hears of it once, the rest counts as lost."""
 
     def __init__(self, sink: Sink, told: Callable[[StorageError], None]) -> None:
@@ -62,7 +62,7 @@ class Guarded:
         self._told(error)
 
 
-class Outlet(Generic[Item]):
+class SinkQueue(Generic[Item]):
     """A bounded queue. `run` is the thread's body: it hands every item to `consume` until `finish` and all is done."""
 
     def __init__(self, consume: Callable[[Item], None], *, capacity: int, wait: bool) -> None:

@@ -8,7 +8,7 @@ _RATE = 25.0  # frames per second, of a source that does not say and was not see
 _WEIGHT = 0.1  # of the latest interval in the usual one
 
 
-class Pace:
+class ArrivalMonitor:
     """Fed with the arrival of every frame, in seconds of `time.monotonic()`.
 
     What a server, a driver or a network held back during a loss comes in one burst when it is over, and looks as if

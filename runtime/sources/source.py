@@ -31,7 +31,7 @@ class Ended(Exception):
     """There is nothing to open again: whoever wrote into standard input has closed it."""
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """A context manager that fills frames. Used by one thread at a time."""
 
     name: str
@@ -57,7 +57,7 @@ class Source(Protocol):
         """Give the device or file back. May be called twice."""
 
 
-class Photos:
+class PhotoSource:
     """Photographs, one frame each. One that cannot be read becomes a frame with its `error`; a single one raises."""
 
     live = False
@@ -100,7 +100,7 @@ class Photos:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def __enter__(self) -> Photos:
+    def __enter__(self) -> PhotoSource:
         return self
 
     def __exit__(
@@ -111,7 +111,7 @@ class Photos:
 
 def open_source(
     spec: str, *, leave_out: Path | None = None, kind: str | None = None, size: tuple[int, int] | None = None
-) -> Source:
+) -> FrameSource:
     """Open a file, folder, glob, video, stream URL, or `-` for standard input, of which alone `kind` and `size` speak.
 
     `leave_out` is a folder that is being written to: a folder that contains it must not read its own overlays.
@@ -139,10 +139,10 @@ def open_source(
         return _open_url(spec, scheme)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return Photos(_photos_in(path, leave_out), str(path))
+        return PhotoSource(_photos_in(path, leave_out), str(path))
     if path.exists():
         if path.suffix.lower() in SUFFIXES:
-            return Photos([path], str(path))
+            return PhotoSource([path], str(path))
         if path.suffix.lower() in VIDEO_SUFFIXES:
             return VideoFile(path)
         raise SourceError(
@@ -158,7 +158,7 @@ def open_source(
     )
 
 
-def _open_url(url: str, scheme: str) -> Source:
+def _open_url(url: str, scheme: str) -> FrameSource:
     from medtex_edge.runtime.sources.http_mjpeg import HttpMjpeg, NotMjpeg
     from medtex_edge.runtime.sources.stream import Stream
 
@@ -194,7 +194,7 @@ def _photos_in(folder: Path, leave_out: Path | None) -> list[Path]:
     return photos
 
 
-def _matching(pattern: str, leave_out: Path | None) -> Photos:
+def _matching(pattern: str, leave_out: Path | None) -> PhotoSource:
     # Not Path.glob, which needs the pattern split into a folder and the rest.
     found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207
     paths = sorted(path for path in map(Path, found) if not path.is_dir() and not _within(path, leave_out))
@@ -206,7 +206,7 @@ def _matching(pattern: str, leave_out: Path | None) -> Photos:
             f"{pattern}: expected photographs alone, got the video {videos[0]} among them",
             hint="name one video by itself",
         )
-    return Photos(paths, pattern)
+    return PhotoSource(paths, pattern)
 
 
 def _within(path: Path, folder: Path | None) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 COOKIE = "medtex-edge"
 
 
-class Doors:
+class AccessPolicy:
     """The rules of one page. `loopback`: it is served to this machine alone."""
 
     def __init__(self, names: frozenset[str], token: str, *, loopback: bool) -> None:
@@ -38,7 +38,7 @@ class Doors:
                 return f"a page of {origin!r} may not ask for this"
         return ""
 
-    def open_to(self, headers: Mapping[str, str]) -> bool:
+    def allows(self, headers: Mapping[str, str]) -> bool:
         """Whether the request carries the token, as this page's cookie or as `Authorization: Bearer`."""
         if not self._token:
             return True

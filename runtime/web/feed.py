@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 
 from medtex_edge.contract import Contract
-from medtex_edge.runtime.display.latest_frame import Newest, Picture, scaled
+from medtex_edge.runtime.display.latest_frame import LatestFrame, Picture, scaled
 from medtex_edge.runtime.display.overlay import scale
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sources.source import Source
+from medtex_edge.runtime.sources.source import FrameSource
 
 LARGEST = (1920, 1080)  # pixels; a larger picture is made smaller
 _JPEG_QUALITY = 85
@@ -45,9 +45,9 @@ class Message:
 class Feed:
     """`offer` is for the showing thread; the rest is for the page's own."""
 
-    def __init__(self, contract: Contract, sha256: str, source: Source) -> None:
+    def __init__(self, contract: Contract, sha256: str, source: FrameSource) -> None:
         self._contract, self._sha256, self._source = contract, sha256, source
-        self._newest = Newest()
+        self._newest = LatestFrame()
         self._small: Pixels | None = None
         self._buffers = threading.Lock()
         self._message: Message | None = None

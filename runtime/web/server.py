@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.web.access import COOKIE, Doors, headers_for
+from medtex_edge.runtime.web.access import COOKIE, AccessPolicy, headers_for
 from medtex_edge.runtime.web.feed import Feed
 from medtex_edge.runtime.web.viewer import POLICY, Viewer
 
@@ -41,7 +41,7 @@ class Page:
     """A context manager: serves `feed` from `listener`, which it closes. `offer` is for the showing thread."""
 
     def __init__(
-        self, listener: socket.socket, feed: Feed, doors: Doors, told: Callable[[str], None] = lambda line: None
+        self, listener: socket.socket, feed: Feed, doors: AccessPolicy, told: Callable[[str], None] = lambda line: None
     ) -> None:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -130,7 +130,7 @@ class Page:
         return guarded
 
     async def _page(self, request: Request) -> Response:
-        known = self._doors.open_to(request.headers)
+        known = self._doors.allows(request.headers)
         page = self._html if known else self._html.replace('data-door="open"', 'data-door="token"', 1)
         return HTMLResponse(page, 200 if known else 401, headers_for(page))
 
@@ -147,7 +147,7 @@ class Page:
         return answer
 
     async def _live(self, websocket: WebSocket) -> None:
-        if not self._doors.open_to(websocket.headers):
+        if not self._doors.allows(websocket.headers):
             await websocket.send_denial_response(PlainTextResponse("expected the token\n", 401))
             return
         if len(self._viewers) >= MOST_VIEWERS:

@@ -1,7 +1,7 @@
 """What one machine says of a bundle and some frames, for `check.py` to lay two of them side by side.
 
-    answers.py frames BUNDLE FRAMES.npz           draw the frames, once for all machines
-    answers.py answer BUNDLE FRAMES.npz OUT.npz   what this machine makes of them
+answers.py frames BUNDLE FRAMES.npz           draw the frames, once for all machines
+answers.py answer BUNDLE FRAMES.npz OUT.npz   what this machine makes of them
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def answer(bundle: Bundle, pictures: dict[str, Pixels]) -> dict[str, npt.NDArray
                 continue
             box = find_field_of_view(pixels, layout=layout)
             prepared = crop_resize(pixels, box, c.height, c.width, layout=layout)
-            facts = Inspector().facts(pixels, box, prepared, layout)
+            quality_metrics = Inspector().metrics(pixels, box, prepared, layout)
             outputs = backend.infer(prepared[None])
             if layout == "bgr":
                 shown = pixels.copy()
@@ -68,7 +68,7 @@ def answer(bundle: Bundle, pictures: dict[str, Pixels]) -> dict[str, npt.NDArray
                 said[f"{name}|exact drawn"] = shown
             said[f"{name}|exact box"] = np.array(dataclasses.astuple(box))
             said[f"{name}|exact prepared"] = prepared
-            said[f"{name}|exact facts"] = np.array(dataclasses.astuple(facts))
+            said[f"{name}|exact facts"] = np.array(dataclasses.astuple(quality_metrics))
             said[f"{name}|probabilities"] = outputs.probabilities[0]
             said[f"{name}|saliency"] = outputs.saliency[0]
     return said

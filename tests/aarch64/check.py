@@ -109,7 +109,7 @@ def python(root: Path, site: Path, tree: Path) -> Path:
     script = CACHE / "python"
     script.write_text(
         f"#!/bin/sh\nexport PYTHONHOME='{root}/usr' PYTHONPATH='{tree}:{tree}/tests/kits:{site}'\n"
-        f"exec {' '.join(emulator(root))} -0 \"$0\" '{root}/usr/bin/python{PYTHON}' \"$@\"\n"
+        f'exec {" ".join(emulator(root))} -0 "$0" \'{root}/usr/bin/python{PYTHON}\' "$@"\n'
     )
     script.chmod(0o755)
     return script
@@ -138,7 +138,7 @@ def copy_tree(module: Path) -> Path:
     tree = CACHE / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
-    for name in ("medtex_edge", "runtime", "train", "export", "tests"):
+    for name in ("medtex_edge", "runtime", "train", "export", "evaluate", "tests"):
         left_out = shutil.ignore_patterns("__pycache__", "_native.*.so", "native")
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=left_out)
     shutil.copy(ROOT / "pyproject.toml", tree)

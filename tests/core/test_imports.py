@@ -59,13 +59,13 @@ def test_loading_every_command_imports_no_stage() -> None:
 
 
 def test_no_stage_is_imported_by_the_name_of_its_folder() -> None:
-    roots = [PACKAGE, *(PACKAGE / stage for stage in ("train", "export", "runtime"))]
+    roots = [PACKAGE, *(PACKAGE / stage for stage in ("train", "export", "evaluate", "runtime"))]
     lines = [
         f"{path}: {line}"
         for root in roots
         for path in root.rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
         if line.split()[:1] in (["import"], ["from"])
-        and line.split()[1].split(".")[0] in ("train", "export", "runtime")
+        and line.split()[1].split(".")[0] in ("train", "export", "evaluate", "runtime")
     ]
     assert lines == []

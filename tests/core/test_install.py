@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "medtex_edge", "train", "export", "runtime")
+STAGES = ("train", "export", "evaluate", "runtime")
+PARTS = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "medtex_edge", *STAGES)
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation", "-Ccmake.build-type=Debug")  # which compiles faster
 
@@ -56,7 +57,7 @@ def what_it_says(site: Path) -> str:
         "import sys, numpy as np\n"
         "sys.meta_path = [f for f in sys.meta_path if 'ScikitBuild' not in type(f).__name__]\n"
         f"sys.path.insert(0, {str(site)!r})\n"
-        "from medtex_edge import image\n"
+        "from medtex_edge.image import geometry as image\n"
         f"assert image.__file__.startswith({str(site)!r})\n"
         "rows, columns = np.mgrid[:200, :240]\n"
         "disc = (np.hypot(rows - 100, columns - 120) < 80)[..., None] * np.uint8([180, 90, 40])\n"
@@ -97,7 +98,7 @@ def test_a_wheel_made_from_the_sdist_holds_the_native_module_and_every_stage(tre
         assert all(member.isfile() or member.isdir() for member in archive)  # links do not survive everywhere
     wheel = wheel_of(sdist, tmp_path / "wheels")
     assert len(native_files(wheel)) == 1
-    for stage in ("train", "export", "runtime"):
+    for stage in STAGES:
         assert wheel.read(f"medtex_edge/{stage}/__init__.py") == (tree / stage / "__init__.py").read_bytes()
     wheel.extractall(tmp_path / "site")
     native = what_it_says(tmp_path / "site")
@@ -123,7 +124,7 @@ def test_an_editable_install_follows_the_tree_and_finds_the_native_module_from_i
         f"site.addsitedir({str(site)!r})\n"
         "import medtex_edge.image.geometry as image, medtex_edge.train.added_later as late\n"
         f"assert image.__file__.startswith({str(tree)!r}), image.__file__\n"
-        f"assert image._look.__module__ == 'medtex_edge._native' and late.LATE\n"
+        f"assert image._detect_fov.__module__ == 'medtex_edge._native' and late.LATE\n"
     )
     for folder in (tree, tmp_path):  # Python puts the working folder first: the tree's own medtex_edge would hide it
         run(sys.executable, "-c", code, folder=folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("train", "export", "runtime")
+STAGES = ("train", "export", "evaluate", "runtime")
 PARTS = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "medtex_edge", *STAGES)
 
 

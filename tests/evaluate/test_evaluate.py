@@ -20,7 +20,7 @@ from run_kit import CONFIG, model, write_photographs, write_run, write_teacher
 from medtex_edge.cli import main
 from medtex_edge.errors import DataError
 from medtex_edge.evaluate.evaluator import (
-    Asked,
+    MaskedPredictor,
     ask_student,
     ask_teacher,
     evaluator_config,
@@ -31,7 +31,7 @@ from medtex_edge.evaluate.subject import subject_of_run
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.models.teacher import load_teacher
 from medtex_edge.train.run_folder import load_run
-from medtex_edge.train.synthetic.dataset import write_cohort
+from medtex_edge.train.synthetic.dataset import write_dataset
 
 CPU = Compute(torch.device("cpu"), None)
 MASKED = replace(CONFIG, method="masked")
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_teacher(folder / "teacher")
     write_run(folder / "run", photographs, teacher=str(folder / "teacher"))
     write_run(folder / "judge", photographs, model(seed=3), config=MASKED)
-    write_cohort(folder / "lesions", count=6, size=96)
+    write_dataset(folder / "lesions", count=6, size=96)
     return folder
 
 
@@ -184,9 +184,9 @@ def test_a_bundle_answers_through_its_engine_on_another_clinics_photographs(plac
     assert found["subject"]["kind"] == "bundle"
     assert found["explanation"]["rows"][0]["name"] == "ours"
     assert not any(row["kind"] == "rival" for row in found["explanation"]["rows"])
-    told = " ".join(found["warnings"] + found["explanation"]["warnings"])
-    assert "--teacher" in told
-    assert "No independent evaluator" in told
+    teacher_labels = " ".join(found["warnings"] + found["explanation"]["warnings"])
+    assert "--teacher" in teacher_labels
+    assert "No independent evaluator" in teacher_labels
 
 
 def test_a_method_without_explainer_has_its_answers_measured(place: Path) -> None:
@@ -211,13 +211,13 @@ def test_a_method_without_explainer_has_its_answers_measured(place: Path) -> Non
     ],
 )
 def test_what_cannot_be_done_is_said_with_a_way_out(
-    place: Path, words: tuple[str, ...], code: int, told: str, capsys: pytest.CaptureFixture[str]
+    place: Path, words: tuple[str, ...], code: int, teacher_labels: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(place / "run") if word == "RUN" else word for word in words]
     assert ask(place, *given, out="refused") == code
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
-    assert told in shown
+    assert teacher_labels in shown
     assert not (place / "refused" / "evaluation.json").exists()
 
 
@@ -283,7 +283,7 @@ def test_a_batch_wholly_hidden_or_shown_is_asked_about_once_and_any_other_every_
         counted.append(len(x))
         return asked.answer(x, m)
 
-    memory = remembering(Asked(answer, CPU))
+    memory = remembering(MaskedPredictor(answer, CPU))
     images = np.array(load_run(place / "run").photographs("val").images)
     some = np.zeros((len(images), 16, 16), np.float32)
     some[:, :8] = 1

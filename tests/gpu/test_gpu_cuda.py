@@ -183,7 +183,7 @@ def test_a_device_that_is_lost_is_told_and_the_process_ends_by_itself() -> None:
     code = (
         "from gpu_kernels import Kernels\n"
         "from medtex_edge.errors import BackendError\n"
-        "from medtex_edge.runtime import cuda\n"
+        "from medtex_edge.runtime.backend.tensorrt import cuda\n"
         "try:\n"
         "    with cuda.errors('inference failed'), cuda.context():\n"
         "        stream, kernels = cuda.Stream(), Kernels()\n"

@@ -16,7 +16,7 @@ from rich.console import Console
 from medtex_edge.errors import BackendError
 from medtex_edge.export.gate import parity
 from medtex_edge.export.gate.engine import prove_engine
-from medtex_edge.export.gate.proof import Case, prove_full
+from medtex_edge.export.gate.proof import ProofCase, prove_full
 from medtex_edge.export.progress import Steps
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import cuda, runner
@@ -131,7 +131,7 @@ def test_the_gate_of_an_export_asks_the_engine_too(plan: bytes) -> None:
     photographs, graph = images(8), bundles.graph()
     with onnxruntime.open_graph(graph, CONTRACT, threads=1) as processor:
         expected = parity.of_backend(processor, photographs)
-    case = Case(CONTRACT, photographs, tuple("abcdefgh"), expected, 8, photographs[:0])
+    case = ProofCase(CONTRACT, photographs, tuple("abcdefgh"), expected, 8, photographs[:0])
     with Steps(Console(quiet=True)) as steps:
         proof = prove_engine("fp32", prove_full(graph, case, steps), case, steps)
     assert proof.parities["tensorrt"].photographs == 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medtex_edge.runtime.doctor.probe import Done, Host
+from medtex_edge.runtime.doctor.probe import Done, SystemProbe
 
 CAPTURES = Path(__file__).parents[1] / "jetson"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.txt"))
@@ -68,8 +68,8 @@ class Board:
         status = self.root / "var/lib/dpkg/status"
         status.write_text(re.sub(rf"Package: {package}\n(?:.+\n)+\n?", "", status.read_text()))
 
-    def host(self) -> Host:
-        return Host(self.root, self.run, self.path, f"{HOME}/bin/python", self.version, HOME, "/usr")
+    def host(self) -> SystemProbe:
+        return SystemProbe(self.root, self.run, self.path, f"{HOME}/bin/python", self.version, HOME, "/usr")
 
     def run(self, *arguments: str) -> Done:
         if arguments[1:2] == ("-c",):

@@ -1,4 +1,4 @@
-"""Synthetic photographs and small cohorts for tests, and image files that lie."""
+"""Synthetic photographs and small datasets for tests, and image files that lie."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def write_rows(path: Path, header: str, rows: list[str], encoding: str = "utf-8"
     path.write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
 
 
-def csv_cohort(folder: Path, labels: list[str], *, header: str = "image,label", extra: list[str] | None = None) -> Path:
+def csv_dataset(
+    folder: Path, labels: list[str], *, header: str = "image,label", extra: list[str] | None = None
+) -> Path:
     """images/0.jpg ... and labels.csv with one line each; `extra` is appended to each line."""
     more = extra or [""] * len(labels)
     for index in range(len(labels)):

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.files import write_json
 from medtex_edge.train.config import TrainConfig, write_config
-from medtex_edge.train.data.dataset import DataOptions, load_cohort
+from medtex_edge.train.data.dataset import DataOptions, load_dataset
 from medtex_edge.train.models.explainer import Explainer
 from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.models.student import Classifier
@@ -28,7 +28,7 @@ CLASSES = ("none", "some", "much")
 
 
 def write_photographs(folder: Path, count: int = 30) -> Path:
-    """A CSV cohort of drawn discs, grades 0 to 2, every third in the validation split."""
+    """A CSV dataset of drawn discs, grades 0 to 2, every third in the validation split."""
     (folder / "images").mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
@@ -63,23 +63,25 @@ def write_run(
     made = made or model()
     folder.mkdir(parents=True)
     options = DataOptions()
-    cohort = load_cohort(photographs, options=options, seed=0)
+    dataset = load_dataset(photographs, options=options, seed=0)
     point = OperatingPoint(0.6, 0.9, 0.92, (0.8, 0.98), 0.75, (0.6, 0.85), 20, 10)
     whole = {
         "kind": "student", "name": folder.name, "student": config.student, "method": config.method, "teacher": "toy",
-        "classes": list(cohort.classes), "referable": [1, 2], "ordered": cohort.ordered, "size": config.size,
-        "temperature": 1.25, "operating_point": asdict(point), "data_fingerprint": cohort.fingerprint, "seed": 0,
+        "classes": list(dataset.classes), "referable": [1, 2], "ordered": dataset.ordered, "size": config.size,
+        "temperature": 1.25, "operating_point": asdict(point), "data_fingerprint": dataset.fingerprint, "seed": 0,
     }  # fmt: skip
     save_file(made.student.net.state_dict(), folder / "student.safetensors")
     save_file(made.explainer.state_dict(), folder / "explainer.safetensors")
     write_config(
         folder / "config.toml",
-        {"train": asdict(config), "data": data_table(photographs, options, 0, cohort.fingerprint)},
+        {"train": asdict(config), "data": data_table(photographs, options, 0, dataset.fingerprint)},
     )
     write_json(
         folder / "metrics.json", {"student": {"auc_referable": 0.91, "n": 6}, "saliency": {"masks": "/home/ann/x"}}
     )
-    write_json(folder / "splits.json", {split: [s.key for s in cohort.of(split)] for split in ("train", "val", "test")})
+    write_json(
+        folder / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")}
+    )
     write_json(folder / "model.json", {**whole, **card})
     return folder
 

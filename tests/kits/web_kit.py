@@ -23,9 +23,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from medtex_edge.image.geometry import FieldOfView
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
-from medtex_edge.runtime.sources.source import Source
+from medtex_edge.runtime.sources.source import FrameSource
 from medtex_edge.runtime.web import address
-from medtex_edge.runtime.web.access import Doors
+from medtex_edge.runtime.web.access import AccessPolicy
 from medtex_edge.runtime.web.feed import Feed
 from medtex_edge.runtime.web.server import Page
 
@@ -37,10 +37,10 @@ TOKEN = "correct-horse-battery"
 @contextmanager
 def served(*, token: str = "", live: bool = True, told: list[str] | None = None) -> Iterator[Page]:
     """A page that is up; nothing of it is left afterwards."""
-    source = cast(Source, SimpleNamespace(name="camera 0", live=live, stream=live))
+    source = cast(FrameSource, SimpleNamespace(name="camera 0", live=live, stream=live))
     where = address.parse("127.0.0.1:0")
     listener = address.listen(where, token)
-    doors = Doors(address.names(where), token, loopback=address.is_loopback(listener))
+    doors = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
     with Page(listener, Feed(AGREED, "ab" * 32, source), doors, (told if told is not None else []).append) as page:
         yield page
 

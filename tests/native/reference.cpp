@@ -128,13 +128,13 @@ void draw_saliency(const medtex::Target& frame, const medtex::Grid& grid, int64_
         }
 }
 
-medtex::Glance glance(const Source& frame) {
+medtex::FramePrecheck precheck_frame(const Source& frame) {
     const bool yuv = is_yuv(frame.layout);
     const int64_t bytes = frame.layout == Layout::grey || frame.layout == Layout::nv12 ? 1
                           : frame.layout == Layout::yuyv                               ? 2
                                                                                        : 3;
     std::uint64_t lanes[8] = {};
-    medtex::Glance seen;
+    medtex::FramePrecheck seen;
     for (int64_t y = 0; y < frame.height; y += std::max<int64_t>(1, frame.height / 32)) {
         std::vector<uint8_t> row;
         for (int64_t x = 0; x < frame.width; ++x)
@@ -198,10 +198,10 @@ struct Plane {
 
 }  // namespace
 
-medtex::Facts facts(const medtex::Picture<const uint8_t>& picture, float* structure) {
+medtex::QualityMetrics quality_metrics(const medtex::Picture<const uint8_t>& picture, float* structure) {
     const int64_t n = picture.width;
     Plane top(n), grey(n), levels(n), lit(n);
-    medtex::Facts sums;
+    medtex::QualityMetrics sums;
     for (int64_t y = 0; y < n; ++y)
         for (int64_t x = 0; x < n; ++x) {
             const uint8_t* const p = picture.at(y, x);

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "facts.hpp"
+#include "quality_metrics.hpp"
 #include "geometry.hpp"
 #include "overlay.hpp"
 
@@ -19,8 +19,8 @@ void crop_resize(const medtex::Source& frame, std::int64_t left, std::int64_t to
 void draw_saliency(const medtex::Target& frame, const medtex::Grid& grid, std::int64_t left, std::int64_t top,
                    std::int64_t side, const std::uint8_t* table);
 
-medtex::Glance glance(const medtex::Source& frame);
+medtex::FramePrecheck precheck_frame(const medtex::Source& frame);
 
-medtex::Facts facts(const medtex::Picture<const std::uint8_t>& picture, float* structure);
+medtex::QualityMetrics quality_metrics(const medtex::Picture<const std::uint8_t>& picture, float* structure);
 
 }  // namespace reference

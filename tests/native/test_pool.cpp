@@ -6,7 +6,7 @@
 #include <memory>
 #include <thread>
 
-#include "facts.hpp"
+#include "quality_metrics.hpp"
 #include "kit.hpp"
 #include "overlay.hpp"
 
@@ -27,30 +27,30 @@ void at_once(int count, const Body& body) {
     for (std::thread& thread : threads) thread.join();
 }
 
-// What one camera does with a frame: glance, look, resize, measure, draw.
+// What one camera does with a frame: precheck, look, resize, measure, draw.
 struct Camera {
     Frame frame;
     Rgb small, large;
     std::vector<float> saliency, structure;
-    medtex::Glance glance;
-    medtex::Look seen;
-    medtex::Facts facts;
+    medtex::FramePrecheck precheck;
+    medtex::FovDetection seen;
+    medtex::QualityMetrics metrics;
 
     Camera(std::uint64_t seed, Layout layout) : Camera(Random(seed), layout) {}
 
     void turn() {
-        glance = medtex::glance(frame.source());
-        seen = medtex::look(frame.source());
+        precheck = medtex::precheck_frame(frame.source());
+        seen = medtex::detect_fov(frame.source());
         medtex::crop_resize(frame.source(), -10, 5, 150, small.target());
         const medtex::Target t = small.target();
-        facts = medtex::facts({t.data, t.height, t.width, t.row, t.column, t.channel}, structure.data());
+        metrics = medtex::quality_metrics({t.data, t.height, t.width, t.row, t.column, t.channel}, structure.data());
         const medtex::Grid grid{saliency.data(), 8, 8, 8, 1};
         medtex::draw_saliency(large.target(), grid, 12, -9, 140, medtex::Scale(scale().data()));
     }
     bool same(const Camera& other) const {
         return small.bytes() == other.small.bytes() && large.bytes() == other.large.bytes() &&
-               structure == other.structure && glance.digest == other.glance.digest &&
-               seen.status == other.seen.status && facts.fine_squares == other.facts.fine_squares;
+               structure == other.structure && precheck.digest == other.precheck.digest &&
+               seen.status == other.seen.status && metrics.fine_squares == other.metrics.fine_squares;
     }
 
 private:

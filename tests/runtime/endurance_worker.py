@@ -124,9 +124,7 @@ class Generator:
         self._frames, self._warm, self._watch = frames, warm, watch
         random = np.random.default_rng(0)
         disc = bundles.disc(120, width=160).astype(np.int16)
-        self._pictures = [
-            np.clip(disc + random.integers(-2, 3, disc.shape), 0, 255).astype(np.uint8) for _ in range(7)
-        ]
+        self._pictures = [np.clip(disc + random.integers(-2, 3, disc.shape), 0, 255).astype(np.uint8) for _ in range(7)]
         self._index = 0
 
     def read(self, frame: Frame) -> bool:

@@ -12,7 +12,7 @@ from medtex_edge.errors import SourceError
 from medtex_edge.runtime import capture
 from medtex_edge.runtime.capture import Capture
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import LOST_AFTER_S, Pace
+from medtex_edge.runtime.sources.arrival import LOST_AFTER_S, ArrivalMonitor
 from medtex_edge.runtime.sources.source import Ended
 
 
@@ -222,7 +222,7 @@ def test_a_live_source_that_has_ended_ends_without_an_error() -> None:
 
 def paced(intervals: list[float], rate: float = 0.0) -> list[bool]:
     """Which of the frames that come after these intervals are taken as new."""
-    now, pace = 100.0, Pace(rate, 100.0)
+    now, pace = 100.0, ArrivalMonitor(rate, 100.0)
     taken = []
     for interval in intervals:
         now += interval

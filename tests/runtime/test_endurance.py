@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit_environment import kit_environment
 
 WORKER = Path(__file__).with_name("endurance_worker.py")
 MOST_RESIDENT_KB = 2048  # the index of an MP4 file grows by 75 bytes a frame
@@ -24,7 +25,9 @@ only_long = pytest.mark.skipif(not LONG, reason="takes half an hour or so: MEDTE
 def endure(folder: Path, *options: str, frames: int, warm: int, python: tuple[str, ...] = ()) -> dict[str, Any]:
     """Run the worker; nothing may be said on stderr, such as by `-X dev` of a file that was left open."""
     command = [sys.executable, *python, str(WORKER), str(folder), "--frames", str(frames), "--warm", str(warm)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=7200, check=False)
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, timeout=7200, check=False, env=kit_environment()
+    )
     assert (done.returncode, done.stderr) == (0, "")
     print(done.stdout)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -23,28 +23,28 @@ from medtex_edge.commands.train import train, train_teacher
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.train.prepare import referable_classes
 from medtex_edge.train.run_folder import load_run
-from medtex_edge.train.synthetic.dataset import write_cohort
+from medtex_edge.train.synthetic.dataset import write_dataset
 
 TINY = ["--label-column", "grade", "--size", "64", "--batch", "8", "--precision", "fp32", "--json"]
 BACKBONE = "mobilenetv3_small_050"
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cohort(tmp_path_factory.mktemp("cohort") / "c", count=48, size=96, seed=1)
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset") / "c", count=48, size=96, seed=1)
 
 
 @pytest.fixture(scope="module")
-def teacher(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def teacher(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "teacher"
-    _call(train_teacher, cohort, "--model", BACKBONE, "--model-weights", "none", "--epochs", "1", "--out", str(out))
+    _call(train_teacher, dataset, "--model", BACKBONE, "--model-weights", "none", "--epochs", "1", "--out", str(out))
     return out
 
 
 @pytest.fixture(scope="module")
-def run(cohort: Path, teacher: Path) -> Path:
+def run(dataset: Path, teacher: Path) -> Path:
     out = teacher.with_name("student")
-    _call(train, cohort, *_student(teacher, out), "--masks", str(cohort))
+    _call(train, dataset, *_student(teacher, out), "--masks", str(dataset))
     return out
 
 
@@ -55,8 +55,8 @@ def _student(teacher: Path, out: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _call(command: Any, cohort: Path, *arguments: str) -> dict[str, Any]:
-    result = CliRunner().invoke(command, ["--data", str(cohort), *TINY, *arguments], catch_exceptions=False)
+def _call(command: Any, dataset: Path, *arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(command, ["--data", str(dataset), *TINY, *arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     value: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return value
@@ -105,19 +105,19 @@ def test_a_run_whose_photographs_are_gone_says_how_to_name_others(run: Path, tmp
     assert "--data" in caught.value.hint
 
 
-def test_a_finished_run_is_never_overwritten(cohort: Path, teacher: Path, run: Path) -> None:
+def test_a_finished_run_is_never_overwritten(dataset: Path, teacher: Path, run: Path) -> None:
     before = (run / "student.safetensors").read_bytes()
     with pytest.raises(SettingsError, match="finished run"):
-        _call(train, cohort, *_student(teacher, run))
+        _call(train, dataset, *_student(teacher, run))
     assert (run / "student.safetensors").read_bytes() == before
 
 
 def test_a_mask_column_scores_the_saliency_of_the_validation_photographs(
-    cohort: Path, teacher: Path, tmp_path: Path
+    dataset: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    with (cohort / "labels.csv").open() as file:
+    with (dataset / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
-    shutil.copytree(cohort, tmp_path / "c")
+    shutil.copytree(dataset, tmp_path / "c")
     with (tmp_path / "c" / "labels.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], "lesions"])
         writer.writeheader()
@@ -130,18 +130,18 @@ def test_a_mask_column_scores_the_saliency_of_the_validation_photographs(
 
 @pytest.mark.parametrize("method", ["hinton", "supervised"])
 def test_the_baselines_train_by_the_same_loop_and_are_not_deployable(
-    cohort: Path, teacher: Path, tmp_path: Path, method: str
+    dataset: Path, teacher: Path, tmp_path: Path, method: str
 ) -> None:
-    metrics = _call(train, cohort, *_student(teacher, tmp_path / "b"), "--method", method)
+    metrics = _call(train, dataset, *_student(teacher, tmp_path / "b"), "--method", method)
     assert metrics["student"]["n"] > 0
     with pytest.raises(DataError, match="without explainer"):
         load_run(tmp_path / "b").load_model()
 
 
-def test_a_run_killed_by_the_system_resumes_to_the_same_weights(cohort: Path, teacher: Path, tmp_path: Path) -> None:
+def test_a_run_killed_by_the_system_resumes_to_the_same_weights(dataset: Path, teacher: Path, tmp_path: Path) -> None:
     def start(out: Path) -> subprocess.Popen[bytes]:
         longer = ["--epochs", "2", "--joint-epochs", "2", "--threads", "1"]
-        arguments = ["--data", str(cohort), *TINY, *_student(teacher, out), *longer]
+        arguments = ["--data", str(dataset), *TINY, *_student(teacher, out), *longer]
         code = "import sys; from medtex_edge.commands.train import train; train(sys.argv[1:])"
         call = [sys.executable, "-c", code, *arguments]
         return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
@@ -180,8 +180,8 @@ def test_referable_classes_by_default_by_name_and_from_a_grade_on() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: torch sees none")
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_the_same_command_trains_on_a_gpu(cohort: Path, teacher: Path, tmp_path: Path, precision: str) -> None:
-    metrics = _call(train, cohort, *_student(teacher, tmp_path / "gpu"), "--precision", precision)
+def test_the_same_command_trains_on_a_gpu(dataset: Path, teacher: Path, tmp_path: Path, precision: str) -> None:
+    metrics = _call(train, dataset, *_student(teacher, tmp_path / "gpu"), "--precision", precision)
     assert metrics["student"]["n"] > 0
     card = json.loads((tmp_path / "gpu" / "model.json").read_text())
     assert not card["provenance"]["device"].startswith("CPU")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 
 @dataclass
-class Share:
+class RankSlice:
     """Rows index, index + count, index + 2 count ... of a batch; `drawn` numbers the draws of a step."""
 
     index: int = 0
@@ -32,13 +32,13 @@ class Share:
         return rows[self.index :: self.count]
 
 
-_share: ContextVar[Share | None] = ContextVar("share", default=None)
+_share: ContextVar[RankSlice | None] = ContextVar("share", default=None)
 
 
 @contextmanager
 def step(index: int, count: int, *seed: int) -> Iterator[None]:
     """One training step of process `index` of `count`. What draws without `rows` or `common` differs by process."""
-    token = _share.set(Share(index, count, _hash(*seed)))
+    token = _share.set(RankSlice(index, count, _hash(*seed)))
     torch.manual_seed(_hash(*seed, index))
     try:
         yield
@@ -47,7 +47,7 @@ def step(index: int, count: int, *seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def common(device: torch.device | None = None) -> Iterator[Share | None]:
+def common(device: torch.device | None = None) -> Iterator[RankSlice | None]:
     """Inside a step: a generator that is the same in all processes, on the CPU and on `device`; else as it was."""
     share = _share.get()
     if share is None:
@@ -68,7 +68,7 @@ def rows(count: int, draw: Callable[[int], Tensor], device: torch.device | None 
 
 def last(fraction: float, count: int) -> int:
     """How many of this process's `count` photographs are among the last `fraction` of the whole batch."""
-    share = _share.get() or Share()
+    share = _share.get() or RankSlice()
     total = count * share.count
     first = total - round(fraction * total)
     return sum(place >= first for place in range(share.index, total, share.count))

@@ -121,7 +121,7 @@ def slice_size(batch: int) -> int:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def rank0_errors() -> Iterator[None]:
     """Of several processes that fail, the first speaks; the others end silently, with the same exit code.
 
     A launcher that sees one process gone ends the others by SIGTERM, at any moment: they say so before they go.
@@ -144,7 +144,7 @@ def one_voice() -> Iterator[None]:
         raise
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Part from the other processes at the end of the command."""
     if group.cache_info().currsize and group().count > 1 and dist.is_initialized():
         dist.destroy_process_group()

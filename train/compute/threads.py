@@ -12,11 +12,9 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def in_order(
-    function: Callable[[In], Out], items: Iterable[In], *, threads: int = 0, ahead: int = 0
-) -> Iterator[Out]:
+def in_order(function: Callable[[In], Out], items: Iterable[In], *, threads: int = 0, ahead: int = 0) -> Iterator[Out]:
     """`map(function, items)` by threads (0: as many as cores, up to 8). At most `ahead` results (0: two per thread)
-    wait at a time, so memory does not grow with the cohort.
+    wait at a time, so memory does not grow with the dataset.
 
     An exception of `function` is raised at its item's turn; what has not begun by then never does.
     """

@@ -18,11 +18,11 @@ import numpy as np
 from medtex_edge.errors import SettingsError
 from medtex_edge.train.config import METHODS, TrainConfig, config_from
 from medtex_edge.train.curve.jobs import Job, run_jobs
-from medtex_edge.train.data.dataset import Cohort
+from medtex_edge.train.data.dataset import Dataset
 from medtex_edge.train.data.split import NO_VAL_SPLIT
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
-from medtex_edge.train.prepare import Source
+from medtex_edge.train.prepare import DataSource
 
 OTHERS = "+unlabelled"  # a line's name where the photographs outside the fraction serve too, without their labels
 TITLES = {
@@ -32,10 +32,10 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class CurvePlan:
     """What is to be measured. `settings` are of every training; `teacher` may hold `{seed}`."""
 
-    source: Source
+    source: DataSource
     teacher: str
     teacher_options: FileOptions
     methods: tuple[str, ...]
@@ -64,21 +64,21 @@ class Point:
 
 
 def measure(
-    plan: Plan, cohort: Cohort, out: Path, *, jobs: int, threads: int, told: Callable[[int, int], None]
+    plan: CurvePlan, dataset: Dataset, out: Path, *, jobs: int, threads: int, told: Callable[[int, int], None]
 ) -> dict[str, Any]:
     """Train what is not trained yet and return the curve, as `curve.json` holds it.
 
     told(done, all): after each training. Raises `DataError` with the words of a training that failed.
     """
-    if "{seed}" not in plan.teacher and any(note.startswith(NO_VAL_SPLIT) for note in cohort.notes):
+    if "{seed}" not in plan.teacher and any(note.startswith(NO_VAL_SPLIT) for note in dataset.notes):
         # Every seed draws its own validation photographs; one teacher would have learnt from some of them.
         raise SettingsError(
             "the photographs come without a val split: each seed draws its own, and one teacher has seen the others'",
             hint="give a split column, or a teacher per seed: --teacher runs/teacher-{seed}",
         )
-    labels = np.array([sample.label for sample in cohort.of("train")], np.int64)
+    labels = np.array([sample.label for sample in dataset.of("train")], np.int64)
     points = plan_points(plan, labels)
-    work = {point: _job(point, plan, cohort, out) for point in points}
+    work = {point: _job(point, plan, dataset, out) for point in points}
     run_jobs(list(dict.fromkeys(work.values())), jobs=jobs, threads=threads, told=told)
     found = {point: job.result() for point, job in work.items()}
     methods: dict[str, Any] = {}
@@ -105,12 +105,12 @@ def measure(
         "selected_on": "val",
         "steps": total_epochs(points[0].config) * math.ceil(len(labels) / points[0].config.batch),
         "trainings": len(set(work.values())),
-        "data_fingerprint": cohort.fingerprint,
+        "data_fingerprint": dataset.fingerprint,
         "note": "the teacher may know all labels; the students' epochs were chosen on the photographs measured here",
     }
 
 
-def plan_points(plan: Plan, labels: Any) -> list[Point]:
+def plan_points(plan: CurvePlan, labels: Any) -> list[Point]:
     """Every dot, in the order of lines, fractions, seeds."""
     config = config_from(TrainConfig, dict(plan.settings))
     if plan.steps:
@@ -151,9 +151,9 @@ def with_steps(config: TrainConfig, steps: int, photographs: int) -> TrainConfig
     return replace(config, epochs=apart, joint_epochs=wanted - apart)
 
 
-def _job(point: Point, plan: Plan, cohort: Cohort, out: Path) -> Job:
+def _job(point: Point, plan: CurvePlan, dataset: Dataset, out: Path) -> Job:
     """The training that a dot needs; dots that come to the same thing share one."""
-    subset, unlabelled = point.subset, any(sample.label < 0 for sample in cohort.of("train"))
+    subset, unlabelled = point.subset, any(sample.label < 0 for sample in dataset.of("train"))
     if subset.others and not point.config.weights.label:
         subset = replace(subset, fraction=1.0)  # no label is looked at: every fraction is the same training
     if subset.fraction == 1 and not unlabelled:
@@ -167,7 +167,7 @@ def _job(point: Point, plan: Plan, cohort: Cohort, out: Path) -> Job:
             "data": str(plan.source.path.resolve()),
             "options": asdict(plan.source.options) | {"accept": sorted(plan.source.options.accept)},
             "referable": plan.source.referable,
-            "fingerprint": cohort.fingerprint,
+            "fingerprint": dataset.fingerprint,
             "teacher": plan.teacher.replace("{seed}", str(subset.seed)),
             "teacher_options": asdict(plan.teacher_options),
         },

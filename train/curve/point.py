@@ -18,7 +18,7 @@ from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.data.subset import Subset
 from medtex_edge.train.loop.progress import Reporter
 from medtex_edge.train.models.teacher import FileOptions
-from medtex_edge.train.prepare import Source
+from medtex_edge.train.prepare import DataSource
 from medtex_edge.train.student_run import train
 
 
@@ -26,7 +26,7 @@ def main(folder: Path, threads: int) -> int:
     """Do what FOLDER/task.json says; its measures appear as FOLDER/metrics.json. The status is 0 or an error's."""
     task = json.loads((folder / "task.json").read_text("utf-8"))
     torch.set_num_threads(threads)
-    source = Source(
+    source = DataSource(
         Path(task["data"]),
         DataOptions(**{**task["options"], "accept": frozenset(task["options"]["accept"])}),
         task["referable"],

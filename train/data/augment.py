@@ -45,7 +45,7 @@ def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
     return step
 
 
-def _drawn(step: nn.Module, x: Tensor, share: draws.Share | None) -> dict[str, Tensor]:
+def _drawn(step: nn.Module, x: Tensor, share: draws.RankSlice | None) -> dict[str, Tensor]:
     """What kornia draws for the photographs of all processes, cut to this one's."""
     total = len(x) * (share.count if share else 1)
     drawn: dict[str, Tensor] = _augmentation(step).forward_parameters(torch.Size((total, *x.shape[1:])))

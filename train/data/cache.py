@@ -20,7 +20,7 @@ from medtex_edge.image.geometry import crop_resize
 from medtex_edge.image.photo import Image
 from medtex_edge.progress import Progress, counting
 from medtex_edge.train.compute.threads import in_order
-from medtex_edge.train.data.dataset import Cohort, Sample
+from medtex_edge.train.data.dataset import Dataset, Sample
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Photos:
     asked: npt.NDArray[np.uint8] | None = None
 
 
-def load_photos(cohort: Cohort, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:
+def load_photos(dataset: Dataset, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:
     """A split's photographs at `size` pixels a side, read-only; decoded only where `cache` does not hold them.
 
-    The cache is keyed by the cohort's fingerprint, the split, the size and the geometry's version, and checked by
+    The cache is keyed by the dataset's fingerprint, the split, the size and the geometry's version, and checked by
     its sum; a damaged one is built anew. Raises `StorageError` where it cannot be written (no part of it stays),
-    and `DataError` where a photograph changed since the cohort was checked.
+    and `DataError` where a photograph changed since the dataset was checked.
     """
-    samples = cohort.of(split)
+    samples = dataset.of(split)
     labels = np.array([sample.label for sample in samples], np.int64)
     keys = tuple(sample.key for sample in samples)
     shape = (len(samples), size, size, 3)
     if not samples:
         return Photos(np.empty(shape, np.uint8), labels, keys)
-    told = f"{cohort.fingerprint} {split} {size} {GEOMETRY}"
+    told = f"{dataset.fingerprint} {split} {size} {GEOMETRY}"
     path = Path(cache) / f"{split}-{size}-{hashlib.sha256(told.encode()).hexdigest()[:20]}.npy"
     images = _open(path, shape)
     if images is None:
-        _build(path, cohort, samples, size, progress)
+        _build(path, dataset, samples, size, progress)
         images = _open(path, shape)
     if images is None:
         raise StorageError(f"{path}: does not hold what was written", hint="look at the disk")
@@ -72,7 +72,7 @@ def _open(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _build(path: Path, cohort: Cohort, samples: tuple[Sample, ...], size: int, progress: Progress) -> None:
+def _build(path: Path, dataset: Dataset, samples: tuple[Sample, ...], size: int, progress: Progress) -> None:
     with suppress(OSError):
         _sum_path(path).unlink(missing_ok=True)
     with storage(path.parent, "make"):
@@ -81,18 +81,18 @@ def _build(path: Path, cohort: Cohort, samples: tuple[Sample, ...], size: int, p
     with counting(progress, "cropping photographs", len(samples)) as advance, atomic_write(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), size, size, 3)}
         np.lib.format.write_array_header_1_0(file, header)
-        for image in crop_all(cohort, samples, size):
+        for image in crop_all(dataset, samples, size):
             file.write(image.data)
             advance()
     write_json(_sum_path(path), {"sha256": sha256(path)})
 
 
-def crop_all(cohort: Cohort, samples: tuple[Sample, ...], size: int) -> Iterator[Image]:
+def crop_all(dataset: Dataset, samples: tuple[Sample, ...], size: int) -> Iterator[Image]:
     """(S, S, 3) uint8 RGB of each sample, in order."""
 
     def crop(sample: Sample) -> Image:
-        image = cohort.read(sample)
-        return crop_resize(image, cohort.box(image), size, size)
+        image = dataset.read(sample)
+        return crop_resize(image, dataset.box(image), size, size)
 
     return in_order(crop, samples)
 

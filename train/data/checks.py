@@ -1,4 +1,4 @@
-"""The checks of a cohort: rows, labels, contents, and what must not be shared between splits."""
+"""The checks of a dataset: rows, labels, contents, and what must not be shared between splits."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from medtex_edge.errors import ImageError, NoFieldOfView
 from medtex_edge.progress import Progress, counting
 from medtex_edge.train.compute.threads import in_order
 from medtex_edge.train.data.problems import Problems
-from medtex_edge.train.data.table import Row, Table
+from medtex_edge.train.data.table import Table, TableRow
 
 _WHOLE = re.compile(r"[+-]?\d{1,9}(?:\.0*)?", re.ASCII)  # tables that passed through pandas say 2.0
 _MANY = 20  # labelled photographs from which "nearly every label is different" is no accident
 _STRONGEST = ("test", "val", "train")  # the split in which the copy of a photograph is kept
 
-Labelled = list[tuple[Row, int]]
+Labelled = list[tuple[TableRow, int]]
 
 
-def check_listing(table: Table, problems: Problems) -> list[Row]:
+def check_listing(table: Table, problems: Problems) -> list[TableRow]:
     """The rows, each photograph once."""
-    listed: dict[str, list[Row]] = defaultdict(list)
+    listed: dict[str, list[TableRow]] = defaultdict(list)
     for row in table.rows:
         listed[row.key].append(row)
     rows = []
@@ -58,7 +58,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def check_labels(rows: Sequence[Row], table: Table, problems: Problems) -> tuple[tuple[str, ...], bool, Labelled]:
+def check_labels(rows: Sequence[TableRow], table: Table, problems: Problems) -> tuple[tuple[str, ...], bool, Labelled]:
     """-> classes, whether they are ordered, and each good row with its class index (-1: unlabelled).
 
     Folders fix the classes; else whole numbers are grades 0..C-1, and other texts are class names in
@@ -88,7 +88,7 @@ def check_labels(rows: Sequence[Row], table: Table, problems: Problems) -> tuple
     return classes, ordered, labelled
 
 
-def _check_splits(rows: Sequence[Row], problems: Problems) -> list[Row]:
+def _check_splits(rows: Sequence[TableRow], problems: Problems) -> list[TableRow]:
     """Either no row names a split, or all with a label do; photographs without one serve training alone."""
     given = any(row.split for row in rows)
     kept = []
@@ -102,7 +102,7 @@ def _check_splits(rows: Sequence[Row], problems: Problems) -> list[Row]:
     return kept
 
 
-def _grades(rows: Sequence[Row], problems: Problems) -> tuple[str, ...]:
+def _grades(rows: Sequence[TableRow], problems: Problems) -> tuple[str, ...]:
     """The grades 0..C-1 of labels that are mostly whole numbers; everything else among them is a problem."""
     counts: Counter[int] = Counter()
     for row in rows:
@@ -129,7 +129,7 @@ def _grades(rows: Sequence[Row], problems: Problems) -> tuple[str, ...]:
 def check_contents(labelled: Labelled, table: Table, problems: Problems, progress: Progress) -> dict[str, str]:
     """key -> SHA-256 of every photograph that a model could be shown."""
 
-    def examine(row: Row) -> str | ImageError:
+    def examine(row: TableRow) -> str | ImageError:
         try:
             return table.examine(row.key)
         except ImageError as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from medtex_edge.errors import DataError
 from medtex_edge.image.photo import SUFFIXES
 from medtex_edge.train.data.problems import Problem
-from medtex_edge.train.data.table import SPLIT_NAMES, Row, Table, file_table
+from medtex_edge.train.data.table import SPLIT_NAMES, Table, TableRow, file_table
 
 if TYPE_CHECKING:
     from medtex_edge.train.data.dataset import DataOptions
@@ -139,7 +139,7 @@ def name_candidates(sheet: Sheet) -> list[str]:
 
 
 def speaks_of_photographs(sheet: Sheet, options: DataOptions) -> bool:
-    """Whether a table that lacks a wanted column was nevertheless meant to be the cohort's."""
+    """Whether a table that lacks a wanted column was nevertheless meant to be the dataset's."""
     return options.image_column in sheet.columns or bool(name_candidates(sheet))
 
 
@@ -175,7 +175,7 @@ def read_csv(sheet: Sheet, options: DataOptions) -> Table:
             continue
         key = _locate(root, (folder, base), name)
         mask_key = _locate(root, (folder, base), mask) if mask else ""
-        rows.append(Row(key, where, cell["label"], split, cell.get("patient", ""), mask_key))
+        rows.append(TableRow(key, where, cell["label"], split, cell.get("patient", ""), mask_key))
     return file_table(root, "csv", rows, problems=tuple(problems))
 
 

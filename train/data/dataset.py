@@ -1,7 +1,7 @@
-"""Photographs and their labels, as one `Cohort`, whatever form they came in.
+"""Photographs and their labels, as one `Dataset`, whatever form they came in.
 
 Three forms, told apart by looking (see `data_forms`): a CSV with an image folder, a folder per class, and
-MedMNIST's `.npz`. Everything that is wrong with a cohort is collected and told in ONE error (see `data_checks`),
+MedMNIST's `.npz`. Everything that is wrong with a dataset is collected and told in ONE error (see `data_checks`),
 because mending photographs one error at a time costs a user an afternoon.
 """
 
@@ -36,7 +36,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How to read a cohort; every column name is a CSV's, every default what most tables call it."""
+    """How to read a dataset; every column name is a CSV's, every default what most tables call it."""
 
     image_column: str = "image"
     label_column: str = "label"
@@ -58,7 +58,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Sample:
-    """One photograph. `key` is its path relative to the cohort's root, or "train/12" in an npz."""
+    """One photograph. `key` is its path relative to the dataset's root, or "train/12" in an npz."""
 
     key: str
     label: int  # index of its class; -1: unlabelled, which serves distillation only
@@ -68,7 +68,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class Dataset:
     """Checked photographs with decided splits. `notes` says what was decided or accepted, to be printed."""
 
     root: Path
@@ -81,14 +81,14 @@ class Cohort:
     _read: Callable[[str], Image] = field(repr=False, compare=False)
 
     def of(self, split: str) -> tuple[Sample, ...]:
-        """The samples of "train", "val" or "test", in the cohort's order."""
+        """The samples of "train", "val" or "test", in the dataset's order."""
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
         return tuple(sample for sample in self.samples if sample.split == split)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over keys, labels, splits and contents: equal cohorts, equal fingerprints."""
+        """SHA-256 over keys, labels, splits and contents: equal datasets, equal fingerprints."""
         digest = hashlib.sha256()
         for sample, content in zip(self.samples, self.contents, strict=True):
             digest.update(f"{sample.key}\0{sample.label}\0{sample.split}\0{content}\n".encode())
@@ -103,12 +103,12 @@ class Cohort:
         return frame_of(self.form, image)
 
 
-def load_cohort(
+def load_dataset(
     data: Path, *, options: DataOptions, seed: int = 0, progress: Progress = None, to_train: bool = True
-) -> Cohort:
-    """Find the form, read, check, and split where no split is given. Equal data, options and seed: equal cohort.
+) -> Dataset:
+    """Find the form, read, check, and split where no split is given. Equal data, options and seed: equal dataset.
 
-    Without `to_train` a cohort may lack the classes and splits that only training needs. Raises `DataError` that names
+    Without `to_train` a dataset may lack the classes and splits that only training needs. Raises `DataError` that names
     the problems one by one, and what accepts those that can be accepted.
     """
     table = read_table(Path(data), options)
@@ -131,7 +131,7 @@ def load_cohort(
     samples = tuple(
         Sample(row.key, label, splits[row.key], row.patient or None, row.mask or None) for row, label in labelled
     )
-    return Cohort(
+    return Dataset(
         table.root, table.form, classes, ordered, samples, (*table.notes, *notes, *problems.notes),
         tuple(contents[sample.key] for sample in samples), table.read,
     )  # fmt: skip

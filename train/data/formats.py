@@ -1,4 +1,4 @@
-"""Find out by looking which form a cohort has, and read it: a CSV, a folder per class, or an npz."""
+"""Find out by looking which form a dataset has, and read it: a CSV, a folder per class, or an npz."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from medtex_edge.errors import DataError
 from medtex_edge.image.photo import SUFFIXES, Image
 from medtex_edge.train.data.csv_table import TABLE_SUFFIXES, choose_sheet, read_csv, read_sheet, speaks_of_photographs
-from medtex_edge.train.data.table import SPLIT_NAMES, Row, Table, file_table
+from medtex_edge.train.data.table import SPLIT_NAMES, Table, TableRow, file_table
 
 if TYPE_CHECKING:
     from medtex_edge.train.data.dataset import DataOptions
@@ -31,7 +31,7 @@ _NUMBERED = re.compile(r"(\d+)(?:$|[ _.-])")  # "2", "2_moderate", "2 - moderate
 
 
 def read_table(data: Path, options: DataOptions) -> Table:
-    """Read `data`, a folder or the CSV or npz file itself. Raises `DataError` where it is no cohort."""
+    """Read `data`, a folder or the CSV or npz file itself. Raises `DataError` where it is no dataset."""
     if data.is_file():
         if data.suffix.lower() == ".npz":
             return read_npz(data)
@@ -58,7 +58,7 @@ def read_table(data: Path, options: DataOptions) -> Table:
     if sheets:
         return read_csv(choose_sheet(data, sheets, options), options)
     raise DataError(
-        f"{data}: no cohort: {_found(entries)}; expected a CSV with an image folder, "
+        f"{data}: no dataset: {_found(entries)}; expected a CSV with an image folder, "
         "a folder per class (also under train/, val/, test/), or a MedMNIST .npz",
         hint="put the photographs of each class into a folder of its name, or write a CSV: image,label",
     )
@@ -82,7 +82,7 @@ def read_folders(root: Path) -> Table | None:
     for place in places:
         for folder in _folders(place):
             if any(below.name.casefold() in _NOT_CLASSES for below in _folders(folder)):
-                return None  # a folder of cohorts, not of classes
+                return None  # a folder of datasets, not of classes
             found[folder], strange = _photographs(folder)
             others += strange
     names = {folder.name for folder in found}
@@ -93,7 +93,7 @@ def read_folders(root: Path) -> Table | None:
     numbered = len(numbers) == len(names) == len({int(match[1]) for match in numbers.values()})
     classes = tuple(sorted(names, key=lambda name: int(numbers[name][1]) if numbered else name))
     rows = [
-        Row(path.relative_to(root).as_posix(), str(path.relative_to(root)), folder.name, places[folder.parent])
+        TableRow(path.relative_to(root).as_posix(), str(path.relative_to(root)), folder.name, places[folder.parent])
         for folder, paths in found.items()
         for path in paths
     ]
@@ -134,7 +134,7 @@ def read_npz(path: Path) -> Table:
             continue
         images[split], labels = _pair(path, arrays, split)
         rows += [
-            Row(f"{split}/{index}", f"{path.name} {split}_labels[{index}]", str(label), split)
+            TableRow(f"{split}/{index}", f"{path.name} {split}_labels[{index}]", str(label), split)
             for index, label in enumerate(labels.tolist())
         ]
     if "train" not in images:

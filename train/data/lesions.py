@@ -13,7 +13,7 @@ from medtex_edge.errors import DataError
 from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_view
 from medtex_edge.image.photo import SUFFIXES, Image, read_photo
 from medtex_edge.train.compute.threads import in_order
-from medtex_edge.train.data.dataset import Cohort, Sample
+from medtex_edge.train.data.dataset import Dataset, Sample
 
 LESIONS = ("MA", "HE", "EX", "SE")  # microaneurysms, haemorrhages, hard and soft exudates
 KINDS = (*LESIONS, "OD", "ALL")  # optic disc; the union of the lesions, without the disc
@@ -68,16 +68,16 @@ def load_lesions(folder: Path, size: int) -> Lesions:
     return Lesions(images, masks, tuple(path.stem for path in paths))
 
 
-def load_column(cohort: Cohort, split: str, size: int) -> Lesions | None:
+def load_column(dataset: Dataset, split: str, size: int) -> Lesions | None:
     """The masks that a table's mask column names for a split, one per photograph, as kind ALL; None without any."""
-    samples = [sample for sample in cohort.of(split) if sample.mask]
+    samples = [sample for sample in dataset.of(split) if sample.mask]
     if not samples:
         return None
 
     def load(sample: Sample) -> tuple[Image, npt.NDArray[np.bool_]]:
-        image = cohort.read(sample)
-        box = cohort.box(image)
-        mask = read_photo(cohort.root / str(sample.mask))
+        image = dataset.read(sample)
+        box = dataset.box(image)
+        mask = read_photo(dataset.root / str(sample.mask))
         return crop_resize(image, box, size, size), _through(mask, image, box, size, str(sample.mask))
 
     images, masks = zip(*in_order(load, samples), strict=True)

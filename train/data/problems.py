@@ -1,4 +1,4 @@
-"""What can be wrong with a cohort, collected and told at once, and what accepting each of it means."""
+"""What can be wrong with a dataset, collected and told at once, and what accepting each of it means."""
 
 from __future__ import annotations
 

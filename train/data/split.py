@@ -1,4 +1,4 @@
-"""Decide train and val where a cohort does not say: by patient, stratified by class, seeded."""
+"""Decide train and val where a dataset does not say: by patient, stratified by class, seeded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medtex_edge.train.data.table import Row
+from medtex_edge.train.data.table import TableRow
 
 NO_VAL_SPLIT = "no val split given"  # how the note begins that says so
 
 
 def decide_splits(
-    labelled: list[tuple[Row, int]], contents: Mapping[str, str], val_fraction: float, seed: int
+    labelled: list[tuple[TableRow, int]], contents: Mapping[str, str], val_fraction: float, seed: int
 ) -> tuple[dict[str, str], list[str]]:
     """-> key -> split, and notes that say what was decided.
 
@@ -49,7 +49,7 @@ def decide_splits(
     return splits, notes
 
 
-def _groups(labelled: list[tuple[Row, int]], contents: Mapping[str, str]) -> list[list[tuple[Row, int]]]:
+def _groups(labelled: list[tuple[TableRow, int]], contents: Mapping[str, str]) -> list[list[tuple[TableRow, int]]]:
     """Photographs that must share a split: one patient's, and exact copies, transitively (union-find)."""
     parent: dict[str, str] = {}
 
@@ -64,7 +64,7 @@ def _groups(labelled: list[tuple[Row, int]], contents: Mapping[str, str]) -> lis
         for tie in (f"patient {row.patient}" if row.patient else "", f"content {contents[row.key]}"):
             if tie:
                 parent[find(tie)] = find(f"key {row.key}")
-    groups: dict[str, list[tuple[Row, int]]] = defaultdict(list)
+    groups: dict[str, list[tuple[TableRow, int]]] = defaultdict(list)
     for row, label in labelled:
         groups[find(f"key {row.key}")].append((row, label))
     return list(groups.values())

@@ -1,4 +1,4 @@
-"""What every form of cohort is read into: rows of text, and a way to the photographs."""
+"""What every form of dataset is read into: rows of text, and a way to the photographs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLIT_NAMES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One photograph as its table or folder speaks of it; empty texts where nothing is said."""
 
     key: str  # path relative to the table's root, with slashes; "train/12" in an npz
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A cohort as found, nothing judged yet.
+    """A dataset as found, nothing judged yet.
 
     `read(key)` gives (H, W, 3) uint8 RGB; `examine(key)` the content's SHA-256 after proving that a model could
     be shown it. Both raise `ImageError`, `examine` also `NoFieldOfView`.
@@ -40,7 +40,7 @@ class Table:
 
     root: Path
     form: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     read: Callable[[str], Image]
     examine: Callable[[str], str]
     class_names: tuple[str, ...] = ()  # fixed by folders; else the labels say
@@ -61,7 +61,7 @@ def frame_of(form: str, image: Image) -> FieldOfView:
     return FieldOfView(left=(width - side) // 2, top=(height - side) // 2, side=side, coverage=1.0)
 
 
-def file_table(root: Path, form: str, rows: list[Row], **more: object) -> Table:
+def file_table(root: Path, form: str, rows: list[TableRow], **more: object) -> Table:
     """A `Table` whose photographs are files below `root`."""
 
     def read(key: str) -> Image:

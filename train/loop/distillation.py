@@ -46,7 +46,7 @@ class Distillation(nn.Module):
         self.pairs = count
 
 
-class Steps:
+class TrainingSteps:
     """The phases of a method on one teacher; `notes` says which terms had to be switched off."""
 
     def __init__(
@@ -143,7 +143,7 @@ class Steps:
         if not weight:
             return {}
         shares = random_shares(len(x), device=x.device) if shares is None else shares
-        with asked_alone(d.model.student) as student:
+        with frozen(d.model.student) as student:
             logits = student(d.model.masked(x, nested_masks(joined(evidence), shares)))
         return {"order": weight * l_order(p, logits, self.referable)}
 
@@ -223,7 +223,7 @@ class Steps:
             x = d.model.normalise(to_size(batch.images, d.model.size))
             with self.compute.autocast():
                 found.append(explainer.evidence(x).float())
-        explainer.open_to(torch.cat(found), self.config.budget)
+        explainer.set_threshold_for_area(torch.cat(found), self.config.budget)
 
     # -- validation: the distance to the teacher's answer, so that measures by label stay honest; methods that learn
     # from labels alone have nothing else to be chosen by
@@ -305,7 +305,7 @@ def _distillation(module: nn.Module) -> Distillation:
 
 
 @contextmanager
-def asked_alone(student: Classifier) -> Iterator[Classifier]:
+def frozen(student: Classifier) -> Iterator[Classifier]:
     """The student as a judge: its answer reaches the explainer, and neither weights nor batch statistics learn."""
     weights, training = [w for w in student.parameters() if w.requires_grad], student.training
     student.eval()

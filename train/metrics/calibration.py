@@ -29,7 +29,7 @@ def answer_table(
     scores, truth = probabilities[:, list(referable)].sum(1), np.isin(labels, referable)
     table = answer_metrics(probabilities, labels, referable, ordered=ordered)
     table["qwk_interval"] = kappa_interval(table["confusion"]) if ordered else None
-    table["operating_point"] = None if point is None else held(scores, truth, point)
+    table["operating_point"] = None if point is None else at_threshold(scores, truth, point)
     table["calibration"] = calibration(probabilities, labels)
     table["roc"] = roc(scores, truth)
     return table
@@ -82,7 +82,7 @@ def _bins(confidence: Floats, count: int) -> list[Ints]:
     return [part for part in np.array_split(np.argsort(confidence, kind="stable"), count) if len(part)]
 
 
-def held(scores: Floats, truth: Bools, point: OperatingPoint) -> dict[str, Any]:
+def at_threshold(scores: Floats, truth: Bools, point: OperatingPoint) -> dict[str, Any]:
     """What a threshold that was fixed elsewhere does here: scores (N,), truth (N,). Never fitted on these again.
 
     None where there are no photographs of that kind; intervals are 95 % (Clopper-Pearson).

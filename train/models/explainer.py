@@ -78,7 +78,7 @@ class Explainer(nn.Module):
         return self.log_scale.exp() * joined(evidence) + self.shift
 
     @torch.no_grad()
-    def open_to(self, evidence: Tensor, budget: float) -> None:
+    def set_threshold_for_area(self, evidence: Tensor, budget: float) -> None:
         """Set the level so that of `evidence` (N, K, h, w) about the fraction `budget` is open."""
         cells = joined(evidence.float())
         level = np.quantile(cells.cpu().numpy(), 1 - budget)

@@ -26,10 +26,10 @@ from medtex_edge.train.synthetic.lesions import GRADES, grade_of
 from medtex_edge.train.synthetic.scene import SHARES, Scene, render
 from medtex_edge.train.synthetic.video import write_video
 
-__all__ = ["GRADES", "MARK", "PURPOSE", "Eye", "Scene", "grade_of", "plan", "render", "write_cohort", "write_video"]
+__all__ = ["GRADES", "MARK", "PURPOSE", "Eye", "Scene", "grade_of", "plan", "render", "write_dataset", "write_video"]
 
 PURPOSE = "synthetic photographs are for tests, demonstration and teaching, never for a claim"
-MARK = "SYNTHETIC.txt"  # in every cohort that was drawn
+MARK = "SYNTHETIC.txt"  # in every dataset that was drawn
 MAX_COUNT = 100_000
 _PAIRED = 20  # photographs from which patients have two eyes each; of fewer, splits could not be cut
 _VAL_EVERY = 4  # one patient in so many is for validation
@@ -47,7 +47,7 @@ class Eye:
     left: bool
 
 
-def write_cohort(folder: Path, *, count: int = 240, size: int = 320, seed: int = 0, progress: Progress = None) -> Path:
+def write_dataset(folder: Path, *, count: int = 240, size: int = 320, seed: int = 0, progress: Progress = None) -> Path:
     """Write images/NAME.jpg, masks/NAME_{MA,HE,EX,SE,OD,ALL}.png and labels.csv (image,grade,split,patient).
 
     A kind that an eye has none of has no mask file; OD and ALL are always there. The folder appears whole or not at

@@ -39,9 +39,7 @@ def _of_layer(layer: dict[str, Any]) -> Layer:
     weights = layer.get("Weights")
     said = [weights.get("Type", "")] if isinstance(weights, dict) else []
     said += [str(tensor.get("Format/Datatype", "")) for side in ("Inputs", "Outputs") for tensor in layer.get(side, ())]
-    known = (
-        name for words in said for name, pattern in PRECISIONS.items() if re.search(pattern, words, re.IGNORECASE)
-    )
+    known = (name for words in said for name, pattern in PRECISIONS.items() if re.search(pattern, words, re.IGNORECASE))
     return {
         "name": layer.get("Name", ""),
         "kind": layer.get("LayerType", "unknown"),

@@ -243,7 +243,7 @@ def assert_same_look(image: U8, layout: str = "rgb") -> None:
     from medtex_edge import _native
 
     number = LAYOUTS[layout]
-    assert _native.look(image, number) == tuple(image_numpy.look(image, number))
+    assert _native.detect_fov(image, number) == tuple(image_numpy.detect_fov(image, number))
 
 
 @st.composite
@@ -439,7 +439,7 @@ def test_prepare_finds_and_crops_into_the_given_array() -> None:
 
 
 def test_the_environment_forces_the_reference() -> None:
-    code = "from medtex_edge import image; print(image.native_available(), image._look.__module__)"
+    code = "from medtex_edge.image import geometry as g; print(g.native_available(), g._detect_fov.__module__)"
     environment = {**os.environ, "MEDTEX_EDGE_NATIVE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "medtex_edge.image.reference"]

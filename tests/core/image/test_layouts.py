@@ -74,7 +74,7 @@ def test_native_and_reference_look_at_every_layout_alike(given_frame: tuple[U8, 
     from medtex_edge import _native
 
     image, layout = given_frame
-    assert _native.look(image, LAYOUTS[layout]) == tuple(reference.look(image, LAYOUTS[layout]))
+    assert _native.detect_fov(image, LAYOUTS[layout]) == tuple(reference.detect_fov(image, LAYOUTS[layout]))
 
 
 @pytest.mark.parametrize("layout", ["bgr", "yuyv", "nv12"])

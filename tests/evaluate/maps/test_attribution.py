@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.errors import SettingsError
-from medtex_edge.evaluate.evaluator import Asked
+from medtex_edge.evaluate.evaluator import MaskedPredictor
 from medtex_edge.evaluate.maps.attribution import (
     CAMS,
     NAMES,
-    Explained,
+    AttributionTarget,
     Floats,
+    attribution_methods,
     check_names,
-    evidence,
     layers,
+    referable_log_odds,
     rise,
-    rivals,
     to_grid,
 )
 from medtex_edge.train.compute.device import Compute
@@ -49,24 +49,24 @@ def picture() -> np.ndarray:
     return image
 
 
-def explained(net: nn.Module) -> Explained:
-    return Explained("student", net.eval(), SIZE, (1,), CPU)
+def explained(net: nn.Module) -> AttributionTarget:
+    return AttributionTarget("student", net.eval(), SIZE, (1,), CPU)
 
 
-def asked(net: Red) -> Asked:
+def asked(net: Red) -> MaskedPredictor:
     def answer(x: Tensor, m: Tensor | None) -> Tensor:
         if m is not None:
             u = nn.functional.interpolate(m, x.shape[-2:], mode="bilinear", align_corners=False)
             x = x.mean(dim=(2, 3), keepdim=True) * (1 - u) + u * x
         return torch.softmax(net(x), dim=1)
 
-    return Asked(answer, CPU)
+    return MaskedPredictor(answer, CPU)
 
 
 def test_every_rival_finds_the_patch_that_decides() -> None:
     net = Red()
     images = np.stack([picture(), np.flip(picture(), axis=(0, 1))])
-    found = rivals(NAMES, explained(net), images, grid=GRID, answers=asked(net))
+    found = attribution_methods(NAMES, explained(net), images, grid=GRID, answers=asked(net))
     assert {name for name, _ in found} == set(NAMES)
     for key, each in found.items():
         assert each.maps.shape == (2, GRID, GRID), key
@@ -83,7 +83,7 @@ def test_every_rival_finds_the_patch_that_decides() -> None:
 
 
 def test_cams_come_from_every_stage_in_their_order() -> None:
-    found = rivals(["gradcam"], explained(Red()), picture()[None], grid=GRID)
+    found = attribution_methods(["gradcam"], explained(Red()), picture()[None], grid=GRID)
     assert list(found) == [("gradcam", "stage 1"), ("gradcam", "stage 2")]
     import timm
 
@@ -101,7 +101,9 @@ def test_other_families_of_classifiers_can_be_explained_too(name: str) -> None:
     net = timm.create_model(name, pretrained=False, num_classes=3)
     size = int(net.pretrained_cfg["input_size"][-1])
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    found = rivals(CAMS[:1], Explained("teacher", net.eval(), size, (1, 2), CPU), images, grid=GRID)
+    found = attribution_methods(
+        CAMS[:1], AttributionTarget("teacher", net.eval(), size, (1, 2), CPU), images, grid=GRID
+    )
     assert len(found) > 1
     assert all(each.maps.shape == (2, GRID, GRID) and np.isfinite(each.maps).all() for each in found.values())
 
@@ -116,7 +118,7 @@ def test_one_stage_alone_gives_the_same_map_as_all_together() -> None:
 
 
 def test_rise_is_left_out_where_nobody_answers_under_masks() -> None:
-    assert rivals(["rise"], explained(Red()), picture()[None], grid=GRID) == {}
+    assert attribution_methods(["rise"], explained(Red()), picture()[None], grid=GRID) == {}
 
 
 def test_rise_of_a_model_that_does_not_look_says_nothing() -> None:
@@ -128,7 +130,7 @@ def test_evidence_is_the_log_odds_of_the_verdict() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]])
     p = torch.softmax(logits, 1)[0]
     expected = torch.log((p[2] + p[3]) / (p[0] + p[1]))
-    assert evidence(logits, (2, 3)).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert referable_log_odds(logits, (2, 3)).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_maps_go_to_the_grid_by_means_and_back_without_new_extremes() -> None:

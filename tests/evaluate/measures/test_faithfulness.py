@@ -8,15 +8,15 @@ import pytest
 
 from medtex_edge.evaluate.measures.faithfulness import (
     Curves,
-    Told,
+    TeacherLabels,
     ask,
     cut,
     deletion,
     fidelity,
     insertion,
     order,
+    teacher_labels,
     to_stride,
-    told,
 )
 from medtex_edge.evaluate.measures.road import impute, road
 from medtex_edge.train.metrics.intervals import bootstrap_mean, measured
@@ -36,7 +36,7 @@ def reads_one_region(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.stack([1 - seen, seen], axis=1)
 
 
-SAID = Told(np.ones(COUNT, np.int64), np.array([True] * 4 + [False] * 2), (1,))
+SAID = TeacherLabels(np.ones(COUNT, np.int64), np.array([True] * 4 + [False] * 2), (1,))
 
 
 def perfect() -> np.ndarray:
@@ -56,7 +56,7 @@ def test_a_perfect_map_deletes_at_once_and_an_inverted_one_last() -> None:
 def test_a_uniform_map_is_a_fair_draw_and_not_the_order_of_storage() -> None:
     flat = np.full((60, SIDE, SIDE), 0.3, np.float32)
     pictures = np.zeros((60, SIZE, SIZE, 3), np.uint8)
-    said = Told(np.ones(60, np.int64), np.ones(60, bool), (1,))
+    said = TeacherLabels(np.ones(60, np.int64), np.ones(60, bool), (1,))
     for measure in (deletion, insertion):
         areas = measure(reads_one_region, pictures, flat, said).areas
         assert areas.mean() == pytest.approx(0.5, abs=0.03)
@@ -98,7 +98,7 @@ def test_cutting_opens_the_wanted_area_of_each_map_and_its_best_part() -> None:
 
 def test_fidelity_counts_kept_labels_and_kept_verdicts_apart() -> None:
     whole = np.array([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4], [0.9, 0.1, 0.0]])
-    said = told(whole, (1, 2))
+    said = teacher_labels(whole, (1, 2))
     assert said.labels.tolist() == [1, 0, 2, 0]
     assert said.referable.tolist() == [True, False, True, False]
     masked = np.array([[0.1, 0.3, 0.6], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.45, 0.30, 0.25]])

@@ -146,7 +146,7 @@ def test_an_ablation_names_the_variants_that_do_as_well() -> None:
     assert "not better than without random masks (0.950)" in sentence(summary(changed), "Beside other trainings, AUC")
 
 
-def test_a_drawn_cohort_is_said_before_everything_else(tmp_path: Path) -> None:
+def test_a_drawn_dataset_is_said_before_everything_else(tmp_path: Path) -> None:
     changed = full()
     changed["data"]["synthetic"] = True
     text = page_of(tmp_path, changed).text

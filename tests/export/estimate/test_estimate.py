@@ -30,7 +30,7 @@ from medtex_edge.export.estimate.latency import (
     ERROR,
     ERROR_FP32,
     REACHED,
-    Board,
+    BoardModel,
     Reached,
     estimate,
     timed,
@@ -282,7 +282,7 @@ def test_launches_are_as_many_as_a_real_builder_makes_of_the_graph(full: bytes) 
 
 # --- arithmetic -----------------------------------------------------------------------------------------------
 
-PLAIN = Board("of round numbers", multiprocessors=10, gpu_mhz=1000, bandwidth_gbs=100)
+PLAIN = BoardModel("of round numbers", multiprocessors=10, gpu_mhz=1000, bandwidth_gbs=100)
 HALVES = Reached(dense=0.5, depthwise=0.1, bandwidth=0.5, launch_clocks=5000)
 KERNEL = Kernel("k", ("n",), "convolution", "student", "fp16", 0, 0, 0, 0)
 

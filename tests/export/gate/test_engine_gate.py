@@ -16,7 +16,7 @@ from rich.console import Console
 
 from medtex_edge.errors import BackendError, BundleError, ParityError
 from medtex_edge.export.gate import engine, parity
-from medtex_edge.export.gate.proof import Case, Proof, prove_full
+from medtex_edge.export.gate.proof import Proof, ProofCase, prove_full
 from medtex_edge.export.progress import Steps
 from medtex_edge.runtime.backend import Backend, NonsenseError, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import runner
@@ -26,7 +26,7 @@ COUNT = 6
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(tmp_path_factory: pytest.TempPathFactory) -> ProofCase:
     """Drawn eyes, and the tiny graph as the trained model."""
     small = [bundles.disc(bundles.SIZE, lesion=index % 2 == 0, seed=index)[..., ::-1] for index in range(COUNT)]
     images = np.ascontiguousarray(small)
@@ -34,7 +34,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
         expected = parity.of_backend(backend, images)
     keys = tuple(f"eye-{index}" for index in range(COUNT))
     picture = tmp_path_factory.mktemp("out") / "tiny.refused.png"
-    return Case(bundles.contract(), images, keys, expected, COUNT, images[:0], picture)
+    return ProofCase(bundles.contract(), images, keys, expected, COUNT, images[:0], picture)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def said() -> io.StringIO:
 
 
 @pytest.fixture
-def prove(case: Case, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Proof]:
+def prove(case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Proof]:
     """The gate on an engine that answers as the graph `runs` does, or whose build or start `fails`."""
 
     def proved(runs: bytes, fails: Exception | None = None, at: str = "open") -> Proof:
@@ -79,7 +79,7 @@ def test_an_engine_that_answers_as_the_model_does_is_in_the_proof(prove: Callabl
 
 
 def test_an_engine_with_other_answers_is_refused_with_its_numbers_and_a_picture(
-    prove: Callable[..., Proof], case: Case
+    prove: Callable[..., Proof], case: ProofCase
 ) -> None:
     assert case.picture is not None
     case.picture.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ def test_where_no_engine_runs_the_proof_is_what_it_was_and_that_is_said(
 
 
 def test_without_a_gpu_nothing_is_tried_and_nothing_said(
-    prove: Callable[..., Proof], case: Case, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    prove: Callable[..., Proof], case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proof = prove(bundles.graph())
     monkeypatch.setattr(key, "lacks_tensorrt", lambda: True)
@@ -120,7 +120,7 @@ def test_without_a_gpu_nothing_is_tried_and_nothing_said(
     assert said.getvalue() == before
 
 
-def test_a_picture_of_a_refusal_is_not_asked_for_where_there_is_no_place(case: Case, tmp_path: Path) -> None:
+def test_a_picture_of_a_refusal_is_not_asked_for_where_there_is_no_place(case: ProofCase, tmp_path: Path) -> None:
     nowhere = replace(case, picture=None, expected=(1 - case.expected[0], case.expected[1]))
     with Steps(Console(quiet=True)) as steps, pytest.raises(ParityError, match="no bundle was written"):
         prove_full(bundles.graph(), nowhere, steps)

@@ -25,7 +25,7 @@ from medtex_edge.cli import main
 from medtex_edge.errors import BundleError, ParityError
 from medtex_edge.export import build
 from medtex_edge.export.gate import parity, refusal
-from medtex_edge.export.gate.proof import Case
+from medtex_edge.export.gate.proof import ProofCase
 from medtex_edge.export.int8 import calibration, quantize, search
 from medtex_edge.export.int8.quantize import Layer
 from medtex_edge.export.int8.search import Damage
@@ -299,7 +299,7 @@ def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothin
     count = max(validation, 64)
     first = np.concatenate([numbers[:validation], numbers[validation:][build._evenly(training, count - validation)]])
     keys = tuple(f"{n:.0f}" for n in first)
-    case = Case(
+    case = ProofCase(
         contract(), first[:, None], keys, (first[:, None], first[:, None, None]), validation, photos.images  # type: ignore[arg-type]
     )  # fmt: skip
     told = SimpleNamespace(photographs=lambda split, data: photos)

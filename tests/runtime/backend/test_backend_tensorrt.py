@@ -351,7 +351,13 @@ def test_a_process_that_ends_without_closing_ends_well(tmp_path: Path) -> None:
         "backend.infer(t.BLACK)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, env=kit_environment()
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=Path(__file__).parent,
+        env=kit_environment(),
     )
     assert done.stderr == ""
     assert done.stdout.startswith("[] [")

@@ -17,7 +17,7 @@ from kit_environment import kit_environment
 from medtex_edge.errors import BackendError
 from medtex_edge.runtime.backend.tensorrt import cuda, cuda_graph
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -168,8 +168,8 @@ def test_a_buffer_is_given_back_by_whichever_thread_holds_its_last_view(gpu: Gpu
 
 def test_each_gpu_test_is_collected_and_skips_for_want_of_a_gpu_alone() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "gpu", "-rs", "-p", "no:cacheprovider"],
-        capture_output=True, text=True, timeout=120, cwd=TESTS, env=kit_environment(NO_GPU),
+        [sys.executable, "-m", "pytest", "tests/gpu", "-rs", "-p", "no:cacheprovider"],
+        capture_output=True, text=True, timeout=120, cwd=ROOT, env=kit_environment(NO_GPU),
     )  # fmt: skip
     skipped = re.findall(r"^SKIPPED \[(\d+)\] .*?: (.*)$", done.stdout, re.MULTILINE)
     counts = re.findall(r"(\d+) (passed|failed|error|skipped|deselected)", done.stdout.splitlines()[-1])

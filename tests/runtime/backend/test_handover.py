@@ -252,9 +252,7 @@ def test_an_engine_that_gives_wrong_answers_never_serves_and_is_not_built_again(
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "does not load"])
-def test_an_engine_that_is_damaged_is_built_again(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
+def test_an_engine_that_is_damaged_is_built_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     engine_kit.give_device(monkeypatch)
     path = Cache().put(engine_kit.key_of(bundle), b"does not load", {})
     if damage == "corrupt":

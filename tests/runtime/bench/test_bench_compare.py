@@ -105,7 +105,7 @@ def test_an_engine_that_is_not_here_is_a_row_that_says_why(
     def lacking(*_: str) -> None:
         raise BackendError("no GPU that could serve", hint="plug one in")
 
-    monkeypatch.setattr(compare.target, "key", lacking)
+    monkeypatch.setattr(compare.key, "key", lacking)
     offered = [onnxruntime.CUDA, onnxruntime.CPU]
     monkeypatch.setattr(onnxruntime, "providers", lambda: offered)
     assert main(["bench", *FAST, "--backend", "all", "--json", "all.json", "--png", "all.png"]) == 0
@@ -120,7 +120,7 @@ def test_an_engine_that_is_not_here_is_a_row_that_says_why(
 def test_an_engine_without_its_plan_names_the_command_that_builds_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare.target, "key", engine_kit.key)
+    monkeypatch.setattr(compare.key, "key", engine_kit.key)
     found = report(capsys, "--backend", "all", "--precision", "fp16")
     assert rows(found) == [("onnxruntime", "fp16")]
     assert rows(found, measured=False) == [("tensorrt", "fp16")]

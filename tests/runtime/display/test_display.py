@@ -18,7 +18,7 @@ import pytest
 
 from medtex_edge.image.geometry import FieldOfView
 from medtex_edge.runtime.display import text
-from medtex_edge.runtime.display.latest_frame import Newest
+from medtex_edge.runtime.display.latest_frame import LatestFrame
 from medtex_edge.runtime.display.overlay import STRONGEST_ALPHA, Overlay, blend_table
 from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import LARGEST, Window
@@ -271,7 +271,7 @@ def test_a_picture_larger_than_a_screen_is_shown_smaller_with_its_map_in_its_pla
 
 
 def test_the_newest_picture_wins_and_no_frame_allocates() -> None:
-    newest = Newest()
+    newest = LatestFrame()
     frames = [frame(seed, 240) for seed in range(6)]
     buffers = set()
     for turn in range(40):
@@ -287,7 +287,7 @@ def test_the_newest_picture_wins_and_no_frame_allocates() -> None:
 
 
 def test_a_taken_picture_is_not_touched_by_the_frames_that_come_after_it() -> None:
-    newest = Newest()
+    newest = LatestFrame()
     first = frame(0, 240)
     newest.offer(first, reading(first), 0.0, None)
     taken = newest.take()

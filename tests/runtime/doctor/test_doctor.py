@@ -23,7 +23,7 @@ def test_doctor_as_json_has_a_cure_for_everything_that_is_missing(capsys: pytest
     assert main(["doctor", "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["can_run"] is True
-    assert all(finding["cure"] for finding in value["findings"] if not finding["present"])
+    assert all(check["cure"] for check in value["findings"] if not check["present"])
 
 
 def test_doctor_fails_where_a_required_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_doctor_fails_where_a_required_package_is_missing(monkeypatch: pytest.Mo
 
 def test_the_numpy_reference_is_named_where_the_native_module_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medtex_edge.image.geometry.native_available", lambda: False)
-    native = next(finding for finding in machine.look() if finding.name == "native module")
+    native = next(check for check in machine.run_checks() if check.name == "native module")
     assert not native.present
     assert not native.required
     assert "numpy reference" in native.value

@@ -16,8 +16,8 @@ from jetson_kit import HOME, NAMES, WITHOUT_GSTREAMER, Board, read
 
 from medtex_edge.cli import main
 from medtex_edge.runtime.doctor import gpu, jetson, machine, opencv, probe
-from medtex_edge.runtime.doctor.check import Finding
-from medtex_edge.runtime.doctor.probe import Done, Host
+from medtex_edge.runtime.doctor.check import Check
+from medtex_edge.runtime.doctor.probe import Done, SystemProbe
 
 
 @pytest.fixture
@@ -30,17 +30,17 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "cuda_devices", lambda: "12.6: Orin (SM 8.7)")
 
 
-def look(board: Board | Host) -> dict[str, Finding]:
+def run_checks(board: Board | SystemProbe) -> dict[str, Check]:
     """The sections that know of boards, by name."""
     where = board.host() if isinstance(board, Board) else board
     found = jetson.board(where)
     assert found is not None
-    lines = [*jetson.findings(where, found), *gpu.findings(where, found), *opencv.findings(where, found, ":0", "")]
+    lines = [*jetson.checks(where, found), *gpu.checks(where, found), *opencv.checks(where, found, ":0", "")]
     return {line.name: line for line in lines}
 
 
 def values(board: Board) -> dict[str, str]:
-    return {name: line.value for name, line in look(board).items()}
+    return {name: line.value for name, line in run_checks(board).items()}
 
 
 def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
@@ -65,7 +65,7 @@ def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Boa
         "windows": "GTK2",
         "display": ":0",
     }
-    assert all(line.present for line in look(board).values())
+    assert all(line.present for line in run_checks(board).values())
 
 
 def test_a_board_with_jetpack_7_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
@@ -88,10 +88,10 @@ def test_a_board_without_the_components_is_told_what_to_install(make: Callable[[
     board = make("jetpack-7.2-agx")
     board.remove(f"{board.system}/tensorrt/__init__.py")
     board.remove(f"{board.venv}/pycuda/__init__.py")
-    found = look(board)
+    found = run_checks(board)
     assert found["JetPack"].value == "7.2 (L4T 39.2.0), nvidia-jetpack is not installed"
     assert found["DLA"].value == "2 (not used)"
-    assert found["GPU clock"] == Finding("jetson", "GPU clock", "1300 MHz, held there")
+    assert found["GPU clock"] == Check("jetson", "GPU clock", "1300 MHz, held there")
     for name in ("TensorRT", "CUDA toolkit"):
         assert found[name].cure == "sudo apt update && sudo apt install nvidia-jetpack"
     assert found["pycuda"].cure.endswith("nvidia-jetpack, then PATH=/usr/local/cuda/bin:$PATH pip install pycuda")
@@ -101,7 +101,7 @@ def test_a_board_without_the_components_is_told_what_to_install(make: Callable[[
 def test_a_thor_is_known_and_lacks_the_python_module(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.0-thor")
     board.remove(f"{board.system}/tensorrt/__init__.py")
-    found = look(board)
+    found = run_checks(board)
     assert found["board"].value == "NVIDIA Jetson AGX Thor Developer Kit (tegra264)"
     assert found["JetPack"].value == "7 (L4T 38.2.2), nvidia-jetpack is not installed"
     assert found["TensorRT"].value == "libnvinfer 10.13.3.9 is there, its Python module is not"
@@ -109,7 +109,7 @@ def test_a_thor_is_known_and_lacks_the_python_module(make: Callable[[str], Board
 
 
 def test_tensorrt_8_is_too_old_and_says_that_10_3_is_needed(make: Callable[[str], Board]) -> None:
-    found = look(make("jetpack-6.0"))
+    found = run_checks(make("jetpack-6.0"))
     assert found["TensorRT"].value == "8.6.2.3 is too old: 10.3 is needed; ONNX Runtime serves"
     assert "TensorRT is 8.6, 10.3 is needed" in found["JetPack"].value
     for name in ("TensorRT", "JetPack"):
@@ -120,14 +120,14 @@ def test_tensorrt_8_is_too_old_and_says_that_10_3_is_needed(make: Callable[[str]
 def test_a_tensorrt_that_pip_brought_is_too_old_as_well(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.probes["tensorrt"] = Done(0, "version 8.6.1\n")
-    assert look(board)["TensorRT"].value.startswith("8.6.1 is too old")
+    assert run_checks(board)["TensorRT"].value.startswith("8.6.1 is too old")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_is_missing_has_a_next_step_and_nothing_but_opencv_is_required(
     make: Callable[[str], Board], name: str
 ) -> None:
-    found = look(make(name)).values()
+    found = run_checks(make(name)).values()
     assert all(line.cure for line in found if not line.present)
     assert not any(line.required for line in found)
 
@@ -135,83 +135,83 @@ def test_whatever_is_missing_has_a_next_step_and_nothing_but_opencv_is_required(
 def test_the_power_mode_is_known_without_its_tool(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     del board.tools["nvpmodel -q"]
-    assert look(board)["power mode"].value.startswith("25W of")
+    assert run_checks(board)["power mode"].value.startswith("25W of")
     board.remove("etc/nvpmodel.conf")
-    assert look(board)["power mode"].value == "mode 1"
+    assert run_checks(board)["power mode"].value == "mode 1"
     board.remove("var/lib/nvpmodel/status")
-    assert look(board)["power mode"].cure == "sudo nvpmodel -q"
+    assert run_checks(board)["power mode"].cure == "sudo nvpmodel -q"
 
 
 def test_the_fastest_mode_is_found_by_its_name_and_not_by_its_number(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
-    assert look(board)["power mode"].advice.startswith("sudo nvpmodel -m 2 (MAXN_SUPER")
+    assert run_checks(board)["power mode"].advice.startswith("sudo nvpmodel -m 2 (MAXN_SUPER")
     board.tools["nvpmodel -q"] = Done(0, "NVPM VERB: Current mode: NV Power Mode: MAXN_SUPER\n2\n")
-    assert look(board)["power mode"].advice == ""
+    assert run_checks(board)["power mode"].advice == ""
 
 
 def test_clocks_that_follow_the_load_are_advised_to_be_held(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
-    assert look(board)["GPU clock"].advice.startswith("sudo jetson_clocks")
+    assert run_checks(board)["GPU clock"].advice.startswith("sudo jetson_clocks")
     board.write("sys/class/devfreq/17000000.gpu/min_freq", "918000000\n")
-    assert look(board)["GPU clock"] == Finding("jetson", "GPU clock", "918 MHz, held there")
+    assert run_checks(board)["GPU clock"] == Check("jetson", "GPU clock", "918 MHz, held there")
 
 
 def test_a_tool_that_wants_root_is_named_with_sudo(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2")
     board.tools["jetson_clocks --show"] = Done(1, "Error: Run this script(/usr/bin/jetson_clocks) as a root user\n")
-    assert look(board)["GPU clock"].cure == "sudo jetson_clocks --show"
-    assert look(board)["CPU clock"].cure == "sudo jetson_clocks --show"
+    assert run_checks(board)["GPU clock"].cure == "sudo jetson_clocks --show"
+    assert run_checks(board)["CPU clock"].cure == "sudo jetson_clocks --show"
 
 
 def test_little_free_memory_is_told_how_to_become_more(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("proc/meminfo", "MemTotal: 7802880 kB\nMemAvailable: 900000 kB\n")
-    assert "isolate multi-user.target" in look(board)["memory"].advice
+    assert "isolate multi-user.target" in run_checks(board)["memory"].advice
 
 
 def test_packages_that_were_updated_since_the_flash_are_told(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
-    assert look(board)["JetPack"].value == "6.2 (L4T 36.4.0); nvidia-l4t-core is 36.4.3"
+    assert run_checks(board)["JetPack"].value == "6.2 (L4T 36.4.0); nvidia-l4t-core is 36.4.3"
 
 
 def test_a_release_that_came_after_us_is_no_error(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2")
     board.forget("nvidia-jetpack")
     board.write("etc/nv_tegra_release", "# R39 (release), REVISION: 4.0, GCID: 1, BOARD: generic\n")
-    assert look(board)["JetPack"].value.startswith("7 (L4T 39.4.0), nvidia-jetpack is not installed")
+    assert run_checks(board)["JetPack"].value.startswith("7 (L4T 39.4.0), nvidia-jetpack is not installed")
     board.write("etc/nv_tegra_release", "# R41 (release), REVISION: 1.0, GCID: 1, BOARD: generic\n")
-    assert look(board)["JetPack"].value.startswith("of an unknown version (L4T 41.1.0)")
+    assert run_checks(board)["JetPack"].value.startswith("of an unknown version (L4T 41.1.0)")
 
 
 def test_jetpack_5_is_too_old(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("etc/nv_tegra_release", "# R35 (release), REVISION: 4.1, GCID: 33958178, BOARD: t186ref\n")
-    assert look(board)["JetPack"].value == "L4T 35.4.1 is too old: JetPack 6.1 is needed"
+    assert run_checks(board)["JetPack"].value == "L4T 35.4.1 is too old: JetPack 6.1 is needed"
 
 
 def test_a_container_without_the_boards_files_says_which_to_mount(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.remove("etc/nv_tegra_release")
     board.remove("var/lib/dpkg/status")
-    assert "mount /etc/nv_tegra_release" in look(board)["JetPack"].cure
+    assert "mount /etc/nv_tegra_release" in run_checks(board)["JetPack"].cure
 
 
 class TestPython:
     def test_an_environment_that_does_not_see_the_systems_packages(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
-        found = look(dataclasses.replace(board.host(), path=(board.venv,)))
+        found = run_checks(dataclasses.replace(board.host(), path=(board.venv,)))
         cure = f"/usr/bin/python3 -m venv --system-site-packages {HOME} (keeps what is installed there)"
         assert found["python"].cure == found["TensorRT"].cure == cure
         assert found["TensorRT"].value == "libnvinfer 10.3.0.30 is there, this Python does not see its module"
 
     def test_another_python_than_the_one_that_jetpack_is_built_for(self, make: Callable[[str], Board]) -> None:
-        found = look(dataclasses.replace(make("jetpack-6.2").host(), version=(3, 12)))
+        found = run_checks(dataclasses.replace(make("jetpack-6.2").host(), version=(3, 12)))
         assert found["python"].value.endswith("JetPack's TensorRT and OpenCV are for 3.10")
         assert found["python"].cure.startswith("/usr/bin/python3 -m venv --system-site-packages ~/medtex")
 
     def test_a_python_that_is_not_the_systems(self, make: Callable[[str], Board]) -> None:
-        found = look(dataclasses.replace(make("jetpack-7.2").host(), base_prefix="/home/nurse/miniconda3"))
+        found = run_checks(dataclasses.replace(make("jetpack-7.2").host(), base_prefix="/home/nurse/miniconda3"))
         assert found["python"].value.endswith("sees neither JetPack's TensorRT nor its OpenCV")
 
 
@@ -220,7 +220,7 @@ class TestTensorRT:
         board = make("jetpack-6.2")
         error = "ImportError: libnvdla_compiler.so: cannot open shared object file: No such file or directory"
         board.probes["tensorrt"] = Done(1, f"Traceback (most recent call last):\n  File ...\n{error}\n")
-        found = look(board)["TensorRT"]
+        found = run_checks(board)["TensorRT"]
         assert found.value == f"cannot be imported: {error}"
         assert found.cure == "sudo apt install nvidia-l4t-dla-compiler && sudo ldconfig"
 
@@ -228,7 +228,7 @@ class TestTensorRT:
     def test_an_import_that_crashes_or_hangs_is_told(self, make: Callable[[str], Board], done: Done) -> None:
         board = make("jetpack-6.2")
         board.probes["tensorrt"] = done
-        found = look(board)["TensorRT"]
+        found = run_checks(board)["TensorRT"]
         assert not found.present
         assert found.value == f"cannot be imported: {done.text or 'it said nothing'}"
 
@@ -243,7 +243,7 @@ class TestHiddenOpenCV:
         return board
 
     def test_the_wheel_that_hides_jetpacks_own_is_named_with_its_cure(self, board: Board) -> None:
-        found = look(board)
+        found = run_checks(board)
         own = f"JetPack's own in {board.system}, the one with GStreamer"
         assert found["folder"].value == f"opencv-python 4.11.0.86 in {board.venv} hides {own}"
         cure = f"{HOME}/bin/python -m pip uninstall -y opencv-python"
@@ -253,14 +253,14 @@ class TestHiddenOpenCV:
     def test_after_the_cure_jetpacks_own_is_imported(self, board: Board) -> None:
         board.remove(f"{board.venv}/cv2/__init__.py")
         assert opencv.hidden(board.host()) is None
-        assert look(board)["folder"] == Finding("opencv", "folder", board.system)
+        assert run_checks(board)["folder"] == Check("opencv", "folder", board.system)
 
     def test_all_wheels_of_the_folder_are_removed_and_numpy_2_replaced(self, board: Board) -> None:
         board.wheel(board.venv, "opencv_contrib_python_headless-4.11.0.86")
         board.wheel(board.venv, "opencv_scripts-1.0")
         board.numpy("2.2.6")
         python = f"{HOME}/bin/python"
-        assert look(board)["folder"].cure == (
+        assert run_checks(board)["folder"].cure == (
             f"{python} -m pip uninstall -y opencv-contrib-python-headless opencv-python "
             f"&& {python} -m pip install 'numpy<2'"
         )
@@ -270,27 +270,32 @@ class TestHiddenOpenCV:
         board.install(board.local, "cv2")
         board.wheel(board.local, "opencv_python_headless-4.11.0.86")
         board.probes["cv2"] = WITHOUT_GSTREAMER
-        assert look(board)["folder"].cure.startswith(f"sudo {HOME}/bin/python -m pip uninstall -y opencv-python-h")
+        assert run_checks(board)["folder"].cure.startswith(
+            f"sudo {HOME}/bin/python -m pip uninstall -y opencv-python-h"
+        )
 
     def test_one_that_was_built_on_the_board_with_gstreamer_is_welcome(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
         board.write(f"{board.local}/cv2.cpython-310-aarch64-linux-gnu.so", b"\x7fELF")
         assert opencv.hidden(board.host()) == (board.local, board.system)
-        assert look(board)["folder"] == Finding("opencv", "folder", board.local)
+        assert run_checks(board)["folder"] == Check("opencv", "folder", board.local)
 
     def test_numpy_2_under_jetpacks_own_is_named_with_its_cure(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
         board.numpy("2.2.6")
         said = "AttributeError: _ARRAY_API not found\nImportError: numpy.core.multiarray failed to import\n"
         board.probes["cv2"] = Done(1, said)
-        found = look(board)["import"]
+        found = run_checks(board)["import"]
         assert found.required
         assert found.cure == f"{HOME}/bin/python -m pip install 'numpy<2'"
 
     def test_without_any_of_the_systems_it_is_said_how_to_install_it(self, board: Board) -> None:
         board.remove(f"{board.system}/cv2/__init__.py")
         board.forget("libopencv-python")
-        assert look(board)["GStreamer"].cure == "sudo apt update && sudo apt install libopencv-python (JetPack's own)"
+        assert (
+            run_checks(board)["GStreamer"].cure
+            == "sudo apt update && sudo apt install libopencv-python (JetPack's own)"
+        )
 
 
 HOSTILE = [path for path in read("jetpack-6.2") if not path.startswith("$ ")]
@@ -313,7 +318,7 @@ class TestHostile:
             for bad in (junk, good[:cut], good[:cut] + junk, junk + good):
                 file.write_bytes(bad)
                 if jetson.board(lasting.host()) is not None:
-                    assert all(line.cure for line in look(lasting).values() if not line.present)
+                    assert all(line.cure for line in run_checks(lasting).values() if not line.present)
         finally:
             file.write_bytes(good)
 
@@ -323,14 +328,14 @@ class TestHostile:
         good = lasting.tools[tool]
         try:
             lasting.tools[tool] = Done(0, good.text[:cut] + junk)
-            assert look(lasting)["board"].present
+            assert run_checks(lasting)["board"].present
         finally:
             lasting.tools[tool] = good
 
     def test_escapes_of_the_terminal_are_not_handed_on(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
         board.write("proc/device-tree/model", "Orin\x1b]0;pwned\x07\x1b[2J\u202egnp\0")
-        shown = look(board)["board"].value
+        shown = run_checks(board)["board"].value
         assert shown.replace("\ufffd", "").isprintable()
         assert "\x1b" not in shown
         assert "\u202e" not in shown
@@ -343,8 +348,8 @@ class TestHostile:
         (board.root / "etc/nvpmodel.conf").mkdir()
         (board.root / "var/lib/dpkg/status").symlink_to("status")
         (board.root / "usr/local/cuda/version.json").symlink_to("/dev/zero")
-        assert look(board)["JetPack"].value == "6.2 (L4T 36.4.3), nvidia-jetpack is not installed"
-        assert look(board)["memory"].value.startswith("unknown")
+        assert run_checks(board)["JetPack"].value == "6.2 (L4T 36.4.3), nvidia-jetpack is not installed"
+        assert run_checks(board)["memory"].value.startswith("unknown")
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"cuda": 1}', '{"cuda": {"version": 12}}', "[" * 100_000, "{"])
     def test_a_toolkit_without_a_version_has_none(self, text: str) -> None:
@@ -353,7 +358,7 @@ class TestHostile:
     def test_an_endless_file_is_read_to_its_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(probe, "_LIMIT", 1000)
         (tmp_path / "big").write_bytes(b"a" * 5000)
-        assert len(Host(tmp_path).text("big")) == 1000
+        assert len(SystemProbe(tmp_path).text("big")) == 1000
 
 
 class TestTools:
@@ -371,7 +376,7 @@ def test_a_machine_that_is_no_jetson_has_no_such_section(tmp_path: Path) -> None
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
     (tmp_path / "proc/device-tree/compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
-    found = machine.look(dataclasses.replace(Host(), root=tmp_path))
+    found = machine.run_checks(dataclasses.replace(SystemProbe(), root=tmp_path))
     assert "jetson" not in {line.section for line in found}
     assert "Raspberry Pi 5 Model B Rev 1.0" in {line.value for line in found}
 

@@ -210,9 +210,7 @@ def test_a_write_that_is_killed_leaves_no_engine_and_the_next_build_removes_the_
         "os.fsync = lambda file: (print('writing', flush=True), time.sleep(60))\n"
         f"cache = Cache(Path({str(cache.folder)!r}))\nwith cache.building(): cache.put(KEY, b'x' * 9999, {{}})\n"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=kit_environment()
-    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=kit_environment())
     assert child.stdout is not None
     with child:
         assert child.stdout.readline() == "writing\n"

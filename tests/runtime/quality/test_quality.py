@@ -11,7 +11,7 @@ import pytest
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image.geometry import find_field_of_view, prepare
 from medtex_edge.image.photo import read_photo
-from medtex_edge.runtime.quality.gate import Facts, Inspector, judge
+from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics, assess
 from medtex_edge.runtime.reading import Reason
 
 REAL = Path(__file__).parents[3] / "../shared/data"
@@ -19,14 +19,14 @@ REAL = Path(__file__).parents[3] / "../shared/data"
 
 def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
     """What is said of one BGR frame; '' where it can be graded."""
-    seen = Inspector().glance(frame)
+    seen = Inspector().precheck_frame(frame)
     if seen is not None:
         return seen.value
     try:
         prepared, box = prepare(frame, size, size, layout="bgr")
     except NoFieldOfView:
         return Reason.NO_FIELD_OF_VIEW.value
-    refusal = judge(Inspector().facts(frame, box, prepared))
+    refusal = assess(Inspector().metrics(frame, box, prepared))
     return refusal[0].value if refusal else ""
 
 
@@ -58,8 +58,8 @@ def test_a_frame_without_a_disc_has_no_field_of_view() -> None:
 
 
 def test_a_disc_of_which_little_is_visible_has_no_field_of_view() -> None:
-    facts = Facts(brightness=120, grey=100, clipped=0, sharpness=0.4, coverage=0.3)
-    refusal = judge(facts)
+    metrics = QualityMetrics(brightness=120, grey=100, clipped=0, sharpness=0.4, coverage=0.3)
+    refusal = assess(metrics)
     assert refusal is not None
     assert refusal[0] is Reason.NO_FIELD_OF_VIEW
 
@@ -71,7 +71,7 @@ def test_exposure_and_contrast_do_not_move_the_sharpness() -> None:
 
     def sharpness(image: npt.NDArray[np.uint8]) -> float:
         prepared, _ = prepare(image, 224, 224, layout="bgr")
-        return inspector.facts(image, box, prepared).sharpness
+        return inspector.metrics(image, box, prepared).sharpness
 
     half = (frame * 0.6).astype(np.uint8)
     assert sharpness(half) == pytest.approx(sharpness(frame), rel=0.1)
@@ -80,29 +80,29 @@ def test_exposure_and_contrast_do_not_move_the_sharpness() -> None:
 def test_only_a_frame_that_is_equal_to_the_one_before_is_a_duplicate() -> None:
     inspector = Inspector()
     first, second = bundles.disc(96, seed=1), bundles.disc(96, seed=2)
-    assert [inspector.glance(f) for f in (first, first.copy(), second, first, first)] == [
+    assert [inspector.precheck_frame(f) for f in (first, first.copy(), second, first, first)] == [
         None, Reason.DUPLICATE, None, None, Reason.DUPLICATE,
     ]  # fmt: skip
-    assert inspector.glance(bundles.disc(64, seed=1)) is None  # another size
+    assert inspector.precheck_frame(bundles.disc(64, seed=1)) is None  # another size
     changed = bundles.disc(64, seed=1)
     changed[8, 3, 0] ^= 1
-    assert inspector.glance(changed) is None
+    assert inspector.precheck_frame(changed) is None
 
 
 def test_the_previous_frame_is_remembered_although_its_buffer_is_used_again() -> None:
     inspector = Inspector()
     buffer = bundles.disc(96, seed=1)
-    inspector.glance(buffer)
+    inspector.precheck_frame(buffer)
     buffer[:] = bundles.disc(96, seed=2)
-    assert inspector.glance(buffer) is None
+    assert inspector.precheck_frame(buffer) is None
 
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(layout: str) -> None:
     lit = raw(bundles.disc(96, width=128), layout)
     dark = raw(np.zeros((96, 128, 3), np.uint8), layout)
-    assert Inspector().glance(dark, layout) is Reason.BLACK
-    assert Inspector().glance(lit, layout) is None
+    assert Inspector().precheck_frame(dark, layout) is Reason.BLACK
+    assert Inspector().precheck_frame(lit, layout) is None
 
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
@@ -111,7 +111,7 @@ def test_the_facts_of_a_frame_hardly_depend_on_how_its_camera_delivers_it(layout
     seen = []
     for each, name in ((frame, "bgr"), (raw(frame, layout), layout)):
         prepared, box = prepare(each, 224, 224, layout=name)
-        seen.append(Inspector().facts(each, box, prepared, name))
+        seen.append(Inspector().metrics(each, box, prepared, name))
     assert seen[1].grey == pytest.approx(seen[0].grey, abs=2)
     assert seen[1].sharpness == pytest.approx(seen[0].sharpness, rel=0.1)
     assert seen[1].coverage == pytest.approx(seen[0].coverage, abs=0.01)

@@ -46,7 +46,7 @@ def test_the_native_facts_are_those_of_the_reference(side: int, kind: str, view:
         picture = np.where(picture > rng.integers(0, 256), 255, 0).astype(np.uint8)
     mine, theirs = (np.full((side // 4, side // 4), np.nan, np.float32) for _ in range(2))
     seen = VIEWS[view](picture)
-    assert _native.facts(seen, mine) == reference.facts(seen, theirs)
+    assert _native.quality_metrics(seen, mine) == reference.quality_metrics(seen, theirs)
     np.testing.assert_array_equal(mine, theirs)
 
 
@@ -58,29 +58,27 @@ def test_the_native_facts_are_those_of_the_reference(side: int, kind: str, view:
     view=st.sampled_from(["packed", "upside down", "every second"]),
     seed=st.integers(0, 1000),
 )
-def test_the_native_glance_is_that_of_the_reference(
-    layout: str, shape: tuple[int, int], view: str, seed: int
-) -> None:
+def test_the_native_glance_is_that_of_the_reference(layout: str, shape: tuple[int, int], view: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     frame = rng.integers(0, 256, SHAPES[layout](*shape), dtype=np.uint8) >> rng.integers(0, 5, dtype=np.uint8)
     if layout not in ("yuyv", "nv12"):  # whose rows are in one piece, in the camera's order
         frame = VIEWS[view](frame)
-    assert _native.glance(frame, LAYOUTS[layout]) == reference.glance(frame, LAYOUTS[layout])
+    assert _native.precheck_frame(frame, LAYOUTS[layout]) == reference.precheck_frame(frame, LAYOUTS[layout])
 
 
 def test_a_glance_changes_with_any_byte_of_the_rows_that_it_looks_at() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 33, 3), dtype=np.uint8)
-    seen = {reference.glance(frame, LAYOUTS["bgr"])[0]}
+    seen = {reference.precheck_frame(frame, LAYOUTS["bgr"])[0]}
     for index in range(0, frame.size, 7):
         frame.reshape(-1)[index] ^= 1
-        seen.add(reference.glance(frame, LAYOUTS["bgr"])[0])
+        seen.add(reference.precheck_frame(frame, LAYOUTS["bgr"])[0])
     assert len(seen) == 1 + len(range(0, frame.size, 7))
 
 
 def test_detail_is_that_of_binomial_blurs_by_another_hand() -> None:
     picture = np.ascontiguousarray(bundles.disc(SIDE, seed=3)[..., ::-1])
     structure = np.zeros((SIDE // 4, SIDE // 4), np.float32)
-    sums = reference.Sums(*reference.facts(picture, structure))
+    sums = reference.Sums(*reference.quality_metrics(picture, structure))
     grey = cv2.transform(picture, np.array([[77, 150, 29]]) / 256).astype(np.float64)
     kernel = np.array([1, 4, 6, 4, 1]) / 16
 

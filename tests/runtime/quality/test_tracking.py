@@ -35,7 +35,7 @@ def speed_of(shift: int, seconds: float = SECONDS) -> float | None:
     for moved in (0, shift):
         frame = retina(moved, noise_seed=abs(moved))
         prepared, box = prepare(frame, 224, 224, layout="bgr")
-        inspector.facts(frame, box, prepared)
+        inspector.metrics(frame, box, prepared)
         motion = meter.measure(inspector.structure, box, seconds)
     return motion.speed
 

@@ -15,7 +15,7 @@ import pytest
 
 from medtex_edge.errors import SettingsError, StorageError
 from medtex_edge.runtime.reading import Reading, Verdict
-from medtex_edge.runtime.sinks.queue import Guarded, Outlet
+from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
 from medtex_edge.runtime.sinks.sink import PhotoFolder, ReadingsFile, VideoSink
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
@@ -70,7 +70,7 @@ def test_abandoned_readings_leave_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not on this system")
 def test_a_full_disk_is_said_once_and_the_rest_is_counted() -> None:
     told: list[StorageError] = []
-    sink = Guarded(ReadingsFile(Path("/dev/full"), bundles.contract(), ""), told.append)
+    sink = FaultTolerantSink(ReadingsFile(Path("/dev/full"), bundles.contract(), ""), told.append)
     for index in range(5):
         sink.write(reading(index), None)
     sink.close()
@@ -131,7 +131,7 @@ def test_a_video_without_a_frame_leaves_no_file(tmp_path: Path) -> None:
 
 def test_a_video_stops_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[StorageError] = []
-    sink = Guarded(VideoSink(tmp_path / "full.mp4", 25.0, live=False), told.append)
+    sink = FaultTolerantSink(VideoSink(tmp_path / "full.mp4", 25.0, live=False), told.append)
     sink.write(reading(), picture())
     real = os.statvfs(tmp_path)
 
@@ -190,7 +190,7 @@ def test_overlays_never_replace_the_photographs_themselves(tmp_path: Path) -> No
 
 
 def test_an_outlet_that_may_not_wait_loses_and_counts() -> None:
-    outlet: Outlet[int] = Outlet(lambda item: None, capacity=2, wait=False)
+    outlet: SinkQueue[int] = SinkQueue(lambda item: None, capacity=2, wait=False)
     assert [outlet.put(item) for item in range(5)] == [True, True, False, False, False]
     assert outlet.lost == 3
     outlet.finish()
@@ -201,7 +201,7 @@ def test_an_outlet_whose_thread_died_never_blocks_the_one_who_puts() -> None:
     def fail(item: int) -> None:
         raise ZeroDivisionError
 
-    outlet: Outlet[int] = Outlet(fail, capacity=1, wait=True)
+    outlet: SinkQueue[int] = SinkQueue(fail, capacity=1, wait=True)
     outlet.put(1)
     with pytest.raises(ZeroDivisionError):
         outlet.run()

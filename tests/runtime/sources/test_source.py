@@ -17,7 +17,7 @@ import streams
 from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera
-from medtex_edge.runtime.sources.source import Photos, open_source, without_secrets
+from medtex_edge.runtime.sources.source import PhotoSource, open_source, without_secrets
 from medtex_edge.runtime.sources.stream import StreamClock
 
 
@@ -31,7 +31,7 @@ def write_video(path: Path, frames: int = 12, size: tuple[int, int] = (320, 240)
 
 
 def names(source: object) -> list[str]:
-    assert isinstance(source, Photos)
+    assert isinstance(source, PhotoSource)
     return [path.name for path in source.paths]
 
 

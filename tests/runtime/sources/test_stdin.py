@@ -19,7 +19,7 @@ import pytest
 from medtex_edge.cli import main
 from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.source import Ended, Source, open_source
+from medtex_edge.runtime.sources.source import Ended, FrameSource, open_source
 
 DISCS = [bundles.disc(120, width=160, seed=seed) for seed in range(6)]
 JPEGS = [cv2.imencode(".jpg", disc)[1].tobytes() for disc in DISCS]
@@ -60,7 +60,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
     pipe.close()
 
 
-def read(source: Source, frame: Frame | None = None) -> Frame:
+def read(source: FrameSource, frame: Frame | None = None) -> Frame:
     frame = frame or Frame()
     assert source.read(frame)
     return frame

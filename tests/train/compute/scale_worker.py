@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medtex_edge.errors import DataError
 from medtex_edge.train.compute import draws
 from medtex_edge.train.compute.device import Compute
-from medtex_edge.train.compute.processes import group, leave, one_voice
+from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
@@ -107,13 +107,13 @@ def main(folder: Path, mode: str) -> int:
     """What a command does around a training."""
     folder.mkdir(exist_ok=True)
     try:
-        with one_voice():
+        with rank0_errors():
             found = train(folder, mode)
     except KeyboardInterrupt:
         return 130
     if group().main:
         (folder / "found.json").write_text(json.dumps(found | {"processes": group().count}))
-    leave()
+    shutdown()
     return 0
 
 

@@ -14,7 +14,7 @@ from medtex_edge.train.compute.memory import CHOSEN
 # Ten times a block larger than any that glibc would keep by itself; prints how often the system had to clear a page.
 FAULTS = """
 import resource, torch
-from medtex_edge.train import device
+from medtex_edge.train.compute import device
 device.choose("fp32")
 for _ in range(2):
     torch.zeros(25_000_000).add_(1)

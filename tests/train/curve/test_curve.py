@@ -17,12 +17,12 @@ from medtex_edge.commands.curve import curve
 from medtex_edge.commands.train import train_teacher
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.train.config import TrainConfig
-from medtex_edge.train.curve.plan import Plan, differences, plan_points, total_epochs, with_steps
+from medtex_edge.train.curve.plan import CurvePlan, differences, plan_points, total_epochs, with_steps
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
-from medtex_edge.train.prepare import Source
+from medtex_edge.train.prepare import DataSource
 
 LABELS = np.array([0] * 40 + [1] * 20 + [2] * 7 + [-1] * 5)
 TINY = ["--size", "64", "--batch", "8", "--precision", "fp32", "--json"]
@@ -66,12 +66,13 @@ def test_the_others_stay_as_photographs_without_labels() -> None:
     assert np.flatnonzero(with_others.labels >= 0).tolist() == kept.tolist()
 
 
-def _plan(**changes: Any) -> Plan:
+def _plan(**changes: Any) -> CurvePlan:
     whole = {
-        "source": Source(Path("photos"), DataOptions()), "teacher": "runs/teacher", "teacher_options": FileOptions(),
+        "source": DataSource(Path("photos"), DataOptions()), "teacher": "runs/teacher",
+        "teacher_options": FileOptions(),
         "methods": ("supervised", "hinton", "medtex"), "fractions": (0.1, 1.0), "seeds": (0, 1), "settings": {},
     }  # fmt: skip
-    return Plan(**{**whole, **changes})
+    return CurvePlan(**{**whole, **changes})
 
 
 def test_every_point_takes_the_same_number_of_epochs_whatever_its_method_and_fraction() -> None:

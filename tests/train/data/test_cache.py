@@ -13,49 +13,49 @@ import medtex_edge.train.data.cache as cache_module
 from medtex_edge.errors import DataError, StorageError
 from medtex_edge.image.geometry import crop_resize, prepare
 from medtex_edge.train.data.cache import load_photos
-from medtex_edge.train.data.dataset import Cohort, DataOptions, load_cohort
+from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    folder = class_folders(tmp_path_factory.mktemp("cohort"), {"train/a": 4, "train/b": 3, "val/a": 2, "val/b": 2})
-    return load_cohort(folder, options=DataOptions())
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = class_folders(tmp_path_factory.mktemp("dataset"), {"train/a": 4, "train/b": 3, "val/a": 2, "val/b": 2})
+    return load_dataset(folder, options=DataOptions())
 
 
-def test_photographs_are_cropped_as_the_device_crops_them(cohort: Cohort, tmp_path: Path) -> None:
-    photos = load_photos(cohort, "train", 64, cache=tmp_path)
+def test_photographs_are_cropped_as_the_device_crops_them(dataset: Dataset, tmp_path: Path) -> None:
+    photos = load_photos(dataset, "train", 64, cache=tmp_path)
     assert photos.images.shape == (7, 64, 64, 3)
     assert photos.images.dtype == np.uint8
-    assert photos.labels.tolist() == [sample.label for sample in cohort.of("train")]
+    assert photos.labels.tolist() == [sample.label for sample in dataset.of("train")]
     assert photos.labels.dtype == np.int64
-    assert photos.keys == tuple(sample.key for sample in cohort.of("train"))
-    for image, sample in zip(photos.images, cohort.of("train"), strict=True):
-        assert np.array_equal(image, prepare(cohort.read(sample), 64, 64)[0])
+    assert photos.keys == tuple(sample.key for sample in dataset.of("train"))
+    for image, sample in zip(photos.images, dataset.of("train"), strict=True):
+        assert np.array_equal(image, prepare(dataset.read(sample), 64, 64)[0])
 
 
-def test_a_second_reading_decodes_nothing(cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = load_photos(cohort, "val", 48, cache=tmp_path)
+def test_a_second_reading_decodes_nothing(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_photos(dataset, "val", 48, cache=tmp_path)
     monkeypatch.setattr(cache_module, "crop_all", None)
-    second = load_photos(cohort, "val", 48, cache=tmp_path)
+    second = load_photos(dataset, "val", 48, cache=tmp_path)
     assert isinstance(second.images, np.memmap)
     assert not second.images.flags.writeable
     assert np.array_equal(first.images, second.images)
 
 
 def test_another_size_split_or_geometry_is_another_file(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_photos(cohort, "val", 48, cache=tmp_path)
-    load_photos(cohort, "val", 56, cache=tmp_path)
-    load_photos(cohort, "train", 48, cache=tmp_path)
+    load_photos(dataset, "val", 48, cache=tmp_path)
+    load_photos(dataset, "val", 56, cache=tmp_path)
+    load_photos(dataset, "train", 48, cache=tmp_path)
     monkeypatch.setattr(cache_module, "GEOMETRY", "another")
-    load_photos(cohort, "val", 48, cache=tmp_path)
+    load_photos(dataset, "val", 48, cache=tmp_path)
     assert len(list(tmp_path.glob("*.npy"))) == 4
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "pickle", "no sum", "bad sum", "other shape"])
-def test_a_damaged_cache_is_built_anew(cohort: Cohort, tmp_path: Path, damage: str) -> None:
-    expected = np.array(load_photos(cohort, "val", 48, cache=tmp_path).images)
+def test_a_damaged_cache_is_built_anew(dataset: Dataset, tmp_path: Path, damage: str) -> None:
+    expected = np.array(load_photos(dataset, "val", 48, cache=tmp_path).images)
     (path,) = tmp_path.glob("*.npy")
     sums = path.with_suffix(".json")
     data = bytearray(path.read_bytes())
@@ -71,60 +71,60 @@ def test_a_damaged_cache_is_built_anew(cohort: Cohort, tmp_path: Path, damage: s
         sums.unlink()
     else:
         sums.write_bytes(b"\xff{")
-    assert np.array_equal(load_photos(cohort, "val", 48, cache=tmp_path).images, expected)
+    assert np.array_equal(load_photos(dataset, "val", 48, cache=tmp_path).images, expected)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_leaves_nothing(dataset: Dataset, tmp_path: Path) -> None:
     with small_disk(20_000), pytest.raises(StorageError, match="cannot write") as caught:
-        load_photos(cohort, "train", 64, cache=tmp_path / "cache")
+        load_photos(dataset, "train", 64, cache=tmp_path / "cache")
     assert caught.value.hint
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_said(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError):
-        load_photos(cohort, "val", 48, cache=tmp_path / "file" / "cache")
+        load_photos(dataset, "val", 48, cache=tmp_path / "file" / "cache")
 
 
 def test_a_photograph_that_changed_meanwhile_leaves_no_cache(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
-    cohort = load_cohort(folder, options=DataOptions())
-    (folder / cohort.of("val")[1].key).write_bytes(b"gone bad")
+    dataset = load_dataset(folder, options=DataOptions())
+    (folder / dataset.of("val")[1].key).write_bytes(b"gone bad")
     with pytest.raises(DataError, match="not an image"):
-        load_photos(cohort, "val", 48, cache=tmp_path / "cache")
+        load_photos(dataset, "val", 48, cache=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_new_photograph_under_an_old_name_is_not_taken_from_the_cache(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
-    old = load_photos(load_cohort(folder, options=DataOptions()), "val", 48, cache=tmp_path / "cache")
+    old = load_photos(load_dataset(folder, options=DataOptions()), "val", 48, cache=tmp_path / "cache")
     save(folder / old.keys[0], 77)
-    new = load_photos(load_cohort(folder, options=DataOptions()), "val", 48, cache=tmp_path / "cache")
+    new = load_photos(load_dataset(folder, options=DataOptions()), "val", 48, cache=tmp_path / "cache")
     assert not np.array_equal(old.images[0], new.images[0])
     assert np.array_equal(old.images[1], new.images[1])
 
 
-def test_a_split_without_photographs_is_empty(cohort: Cohort, tmp_path: Path) -> None:
-    photos = load_photos(cohort, "test", 48, cache=tmp_path)
+def test_a_split_without_photographs_is_empty(dataset: Dataset, tmp_path: Path) -> None:
+    photos = load_photos(dataset, "test", 48, cache=tmp_path)
     assert photos.images.shape == (0, 48, 48, 3)
     assert photos.labels.shape == (0,)
     with pytest.raises(ValueError, match="split"):
-        load_photos(cohort, "tset", 48, cache=tmp_path)
+        load_photos(dataset, "tset", 48, cache=tmp_path)
 
 
-def test_progress_is_counted(cohort: Cohort, tmp_path: Path) -> None:
+def test_progress_is_counted(dataset: Dataset, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    load_photos(cohort, "train", 48, cache=tmp_path, progress=lambda done, total: seen.append((done, total)))
+    load_photos(dataset, "train", 48, cache=tmp_path, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(done, 7) for done in range(1, 8)]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real photographs (../shared/data) are not on this machine")
 def test_the_whole_thumbnail_of_a_medmnist_file_is_its_field_of_view(tmp_path: Path) -> None:
-    cohort = load_cohort(SHARED / "retinamnist", options=DataOptions())
-    photos = load_photos(cohort, "val", 28, cache=tmp_path)
+    dataset = load_dataset(SHARED / "retinamnist", options=DataOptions())
+    photos = load_photos(dataset, "val", 28, cache=tmp_path)
     with np.load(SHARED / "retinamnist" / "retinamnist.npz") as archive:
         assert np.array_equal(photos.images, archive["val_images"])
-    larger = load_photos(cohort, "val", 56, cache=tmp_path)
-    image = cohort.read(cohort.of("val")[0])
-    assert np.array_equal(larger.images[0], crop_resize(image, cohort.box(image), 56, 56))
+    larger = load_photos(dataset, "val", 56, cache=tmp_path)
+    image = dataset.read(dataset.of("val")[0])
+    assert np.array_equal(larger.images[0], crop_resize(image, dataset.box(image), 56, 56))

@@ -1,4 +1,4 @@
-"""Cohorts: the form is found by looking, and everything that is wrong is told at once."""
+"""Datasets: the form is found by looking, and everything that is wrong is told at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_kit import SHARED, class_folders, csv_cohort, encode, eye, save, write_rows
+from photo_kit import SHARED, class_folders, csv_dataset, encode, eye, save, write_rows
 
 from medtex_edge.errors import DataError, SettingsError
-from medtex_edge.train.data.dataset import Cohort, DataOptions, load_cohort
+from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
 from medtex_edge.train.data.split import decide_splits
-from medtex_edge.train.data.table import Row
+from medtex_edge.train.data.table import TableRow
 
 GRADES = ["0", "0", "0", "1", "1", "1", "2", "2", "2"]
 needs_photographs = pytest.mark.skipif(
@@ -24,14 +24,14 @@ needs_photographs = pytest.mark.skipif(
 )
 
 
-def load(data: Path, seed: int = 0, **options: object) -> Cohort:
+def load(data: Path, seed: int = 0, **options: object) -> Dataset:
     if "accept" in options:
         options["accept"] = frozenset(str(options["accept"]).split())
-    return load_cohort(data, options=DataOptions(**options), seed=seed)  # type: ignore[arg-type]
+    return load_dataset(data, options=DataOptions(**options), seed=seed)  # type: ignore[arg-type]
 
 
-def splits(cohort: Cohort) -> dict[str, int]:
-    return dict(Counter(sample.split for sample in cohort.samples))
+def splits(dataset: Dataset) -> dict[str, int]:
+    return dict(Counter(sample.split for sample in dataset.samples))
 
 
 def error_of(data: Path, **options: object) -> DataError:
@@ -44,46 +44,46 @@ def error_of(data: Path, **options: object) -> DataError:
 
 
 def test_a_csv_beside_an_image_folder_is_read(tmp_path: Path) -> None:
-    cohort = load(csv_cohort(tmp_path, GRADES))
-    assert cohort.form == "csv"
-    assert cohort.classes == ("0", "1", "2")
-    assert cohort.ordered
-    assert [sample.label for sample in cohort.samples] == [int(grade) for grade in GRADES]
-    assert cohort.samples[0].key == "images/0.jpg"
-    assert splits(cohort) == {"train": 6, "val": 3}
-    assert "seed 0" in cohort.notes[0]
-    assert np.abs(cohort.read(cohort.samples[0]).astype(int) - eye(0)).mean() < 5
+    dataset = load(csv_dataset(tmp_path, GRADES))
+    assert dataset.form == "csv"
+    assert dataset.classes == ("0", "1", "2")
+    assert dataset.ordered
+    assert [sample.label for sample in dataset.samples] == [int(grade) for grade in GRADES]
+    assert dataset.samples[0].key == "images/0.jpg"
+    assert splits(dataset) == {"train": 6, "val": 3}
+    assert "seed 0" in dataset.notes[0]
+    assert np.abs(dataset.read(dataset.samples[0]).astype(int) - eye(0)).mean() < 5
 
 
 def test_the_csv_itself_can_be_named(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     assert load(tmp_path / "labels.csv").fingerprint == load(tmp_path).fingerprint
 
 
 def test_a_folder_per_class_is_read(tmp_path: Path) -> None:
-    cohort = load(class_folders(tmp_path, {"sick": 3, "healthy": 3}))
-    assert (cohort.form, cohort.classes, cohort.ordered) == ("folders", ("healthy", "sick"), False)
-    assert splits(cohort) == {"train": 4, "val": 2}
-    assert {sample.label for sample in cohort.of("val")} == {0, 1}
+    dataset = load(class_folders(tmp_path, {"sick": 3, "healthy": 3}))
+    assert (dataset.form, dataset.classes, dataset.ordered) == ("folders", ("healthy", "sick"), False)
+    assert splits(dataset) == {"train": 4, "val": 2}
+    assert {sample.label for sample in dataset.of("val")} == {0, 1}
 
 
 def test_numbered_class_folders_are_grades_in_their_order(tmp_path: Path) -> None:
-    cohort = load(class_folders(tmp_path, {"10 worst": 2, "2_mild": 2, "0_none": 2}))
-    assert cohort.classes == ("0_none", "2_mild", "10 worst")
-    assert cohort.ordered
+    dataset = load(class_folders(tmp_path, {"10 worst": 2, "2_mild": 2, "0_none": 2}))
+    assert dataset.classes == ("0_none", "2_mild", "10 worst")
+    assert dataset.ordered
 
 
 def test_class_folders_below_split_folders_keep_their_splits(tmp_path: Path) -> None:
     counts = {"Train/a": 2, "Train/b": 2, "validation/a": 1, "validation/b": 1, "test/a": 1}
-    cohort = load(class_folders(tmp_path, counts))
-    assert splits(cohort) == {"train": 4, "val": 2, "test": 1}
-    assert cohort.notes == ()
+    dataset = load(class_folders(tmp_path, counts))
+    assert splits(dataset) == {"train": 4, "val": 2, "test": 1}
+    assert dataset.notes == ()
 
 
 def test_where_only_a_test_split_is_given_val_is_cut_from_train(tmp_path: Path) -> None:
-    cohort = load(class_folders(tmp_path, {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2}))
-    assert splits(cohort) == {"train": 6, "val": 2, "test": 4}
-    assert all(sample.key.startswith("train/") for sample in cohort.of("val"))
+    dataset = load(class_folders(tmp_path, {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2}))
+    assert splits(dataset) == {"train": 6, "val": 2, "test": 4}
+    assert all(sample.key.startswith("train/") for sample in dataset.of("val"))
 
 
 def npz(path: Path, **arrays: np.ndarray) -> Path:
@@ -99,19 +99,19 @@ def npz(path: Path, **arrays: np.ndarray) -> Path:
 def test_a_medmnist_file_is_read_whole_without_a_field_of_view(tmp_path: Path) -> None:
     path = npz(tmp_path / "some.npz")
     for data in (path, tmp_path):
-        cohort = load(data)
-        assert (cohort.form, splits(cohort)) == ("npz", {"train": 8, "val": 4, "test": 4})
-        sample = cohort.of("val")[2]
+        dataset = load(data)
+        assert (dataset.form, splits(dataset)) == ("npz", {"train": 8, "val": 4, "test": 4})
+        sample = dataset.of("val")[2]
         assert sample.key == "val/2"
-        image = cohort.read(sample)
+        image = dataset.read(sample)
         assert image.shape == (28, 28, 3)
-        assert cohort.box(image).side == 28
+        assert dataset.box(image).side == 28
 
 
 def test_grey_medmnist_becomes_rgb(tmp_path: Path) -> None:
     grey = np.random.default_rng(1).integers(0, 255, (8, 28, 28), np.uint8)
-    cohort = load(npz(tmp_path / "grey.npz", train_images=grey))
-    assert np.array_equal(cohort.read(cohort.of("train")[0])[..., 1], grey[0])
+    dataset = load(npz(tmp_path / "grey.npz", train_images=grey))
+    assert np.array_equal(dataset.read(dataset.of("train")[0])[..., 1], grey[0])
 
 
 @pytest.mark.parametrize(
@@ -148,21 +148,21 @@ def test_a_damaged_npz_is_a_data_error_or_reads(
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_delimiters_and_marks_of_encoding_are_tolerated(tmp_path: Path, mark: str, encoding: str) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     rows = [f'"{i}.jpg"{mark} {grade}{mark}"a, b; c"' for i, grade in enumerate(GRADES)]
     write_rows(tmp_path / "labels.csv", f'image{mark}"label"{mark}remark', rows, encoding)
     assert len(load(tmp_path).samples) == 9
 
 
 def test_excels_first_line_and_blank_lines_are_tolerated(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     lines = [f"{i}.jpg;{grade}" for i, grade in enumerate(GRADES)]
     (tmp_path / "labels.csv").write_text("sep=;\r\nimage;label\r\n" + "\r\n\r\n".join(lines) + "\r\n;\r\n")
     assert len(load(tmp_path).samples) == 9
 
 
 def test_names_without_suffix_or_with_backslashes_are_found(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     names = ["0", "images\\1.jpg", "images/2.jpg", *(f"{i}.jpg" for i in range(3, 9))]
     write_rows(tmp_path / "labels.csv", "image,label", [f"{name},{g}" for name, g in zip(names, GRADES, strict=True)])
     assert {sample.key for sample in load(tmp_path).samples} == {f"images/{i}.jpg" for i in range(9)}
@@ -171,22 +171,22 @@ def test_names_without_suffix_or_with_backslashes_are_found(tmp_path: Path) -> N
 
 
 def test_an_image_folder_elsewhere_can_be_named(tmp_path: Path) -> None:
-    csv_cohort(tmp_path / "a", GRADES)
+    csv_dataset(tmp_path / "a", GRADES)
     (tmp_path / "b").mkdir()
     (tmp_path / "a" / "labels.csv").rename(tmp_path / "b" / "labels.csv")
-    cohort = load(tmp_path / "b", image_folder=str(tmp_path / "a" / "images"))
-    assert cohort.samples[0].key == "0.jpg"
+    dataset = load(tmp_path / "b", image_folder=str(tmp_path / "a" / "images"))
+    assert dataset.samples[0].key == "0.jpg"
     assert "no such folder" in error_of(tmp_path / "b", image_folder="nowhere").message
 
 
 def test_the_table_with_the_wanted_columns_is_chosen(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     write_rows(tmp_path / "boxes.csv", "image,kind", ["0.jpg,HE", "0.jpg,MA"])
     assert len(load(tmp_path).samples) == 9
 
 
 def test_two_tables_with_the_wanted_columns_are_ambiguous(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     (tmp_path / "more.csv").write_bytes((tmp_path / "labels.csv").read_bytes())
     error = error_of(tmp_path)
     assert "labels.csv, more.csv" in error.message
@@ -194,7 +194,7 @@ def test_two_tables_with_the_wanted_columns_are_ambiguous(tmp_path: Path) -> Non
 
 
 def test_a_missing_label_column_names_what_is_there_and_what_might_be_meant(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES, header="image,grade")
+    csv_dataset(tmp_path, GRADES, header="image,grade")
     error = error_of(tmp_path)
     assert "'label'" in error.message
     assert "image, grade" in error.message
@@ -203,31 +203,31 @@ def test_a_missing_label_column_names_what_is_there_and_what_might_be_meant(tmp_
 
 
 def test_a_missing_image_column_names_the_nearest(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES, header="image_name,label")
+    csv_dataset(tmp_path, GRADES, header="image_name,label")
     assert "--image-column image_name" in error_of(tmp_path).hint
-    csv_cohort(tmp_path, GRADES, header="file,label")
+    csv_dataset(tmp_path, GRADES, header="file,label")
     assert "--image-column file" in error_of(tmp_path).hint
 
 
 def test_a_named_optional_column_must_be_there_and_once(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES, header="image,label,fold", extra=[",train"] * 9)
+    csv_dataset(tmp_path, GRADES, header="image,label,fold", extra=[",train"] * 9)
     error = error_of(tmp_path, split_column="folds")
     assert "fold" in error.hint
     assert "'folds'" in error.message
-    csv_cohort(tmp_path, GRADES, header="image,label,label", extra=[",1"] * 9)
+    csv_dataset(tmp_path, GRADES, header="image,label,label", extra=[",1"] * 9)
     assert "2 columns are called 'label'" in error_of(tmp_path).message
 
 
 def test_class_names_are_unordered_and_empty_labels_unlabelled(tmp_path: Path) -> None:
-    cohort = load(csv_cohort(tmp_path, ["none", "mild", "none", "mild", ""]))
-    assert cohort.classes == ("mild", "none")
-    assert not cohort.ordered
-    assert [sample.label for sample in cohort.samples] == [1, 0, 1, 0, -1]
-    assert cohort.samples[4].split == "train"
+    dataset = load(csv_dataset(tmp_path, ["none", "mild", "none", "mild", ""]))
+    assert dataset.classes == ("mild", "none")
+    assert not dataset.ordered
+    assert [sample.label for sample in dataset.samples] == [1, 0, 1, 0, -1]
+    assert dataset.samples[4].split == "train"
 
 
 def test_grades_that_passed_through_a_spreadsheet_are_whole_numbers(tmp_path: Path) -> None:
-    assert load(csv_cohort(tmp_path, [f"{grade}.0" for grade in GRADES])).classes == ("0", "1", "2")
+    assert load(csv_dataset(tmp_path, [f"{grade}.0" for grade in GRADES])).classes == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_is_no_table_is_a_data_error(tmp_path: Path, text: bytes) -> None:
 
 def test_all_kinds_of_problems_come_in_one_error_with_the_flags_that_accept_them(tmp_path: Path) -> None:
     given = ["train"] * 6 + ["val"] * 3
-    csv_cohort(
+    csv_dataset(
         tmp_path, GRADES, header="image,label,split,patient", extra=[f",{s},p{i % 6}" for i, s in enumerate(given)]
     )
     images = tmp_path / "images"
@@ -266,7 +266,7 @@ def test_all_kinds_of_problems_come_in_one_error_with_the_flags_that_accept_them
 
 
 def test_the_first_twenty_problems_are_named_and_the_rest_counted(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     write_rows(tmp_path / "labels.csv", "image,label", [f"gone{i}.jpg,{i % 2}" for i in range(50)])
     message = error_of(tmp_path).message
     assert message.count("\n  - gone") == 20
@@ -278,7 +278,7 @@ def test_the_first_twenty_problems_are_named_and_the_rest_counted(tmp_path: Path
     "name", ["../../etc/passwd", "/etc/passwd", "C:\\x.jpg", "..\\x.jpg", "images/../../x.jpg", "~/x.jpg"]
 )
 def test_paths_that_leave_the_folder_are_refused_whatever_is_accepted(tmp_path: Path, name: str) -> None:
-    csv_cohort(tmp_path / "in", GRADES)
+    csv_dataset(tmp_path / "in", GRADES)
     save(tmp_path / "x.jpg", 50)
     with (tmp_path / "in" / "labels.csv").open("a") as file:
         file.write(f"{name},0\n")
@@ -304,19 +304,19 @@ def test_paths_that_leave_the_folder_are_refused_whatever_is_accepted(tmp_path: 
     ],
 )
 def test_labels_that_cannot_be_meant_are_named(tmp_path: Path, labels: list[str], says: str) -> None:
-    assert says in error_of(csv_cohort(tmp_path, labels)).message
+    assert says in error_of(csv_dataset(tmp_path, labels)).message
 
 
 def test_an_absent_grade_can_be_accepted(tmp_path: Path) -> None:
-    cohort = load(csv_cohort(tmp_path, [*GRADES, "4", "4"]), accept="rare-classes")
-    assert cohort.classes == ("0", "1", "2", "3", "4")
-    cohort = load(csv_cohort(tmp_path, [*GRADES, "4"]), accept="rare-classes")
-    assert cohort.classes == ("0", "1", "2", "3", "4")
-    assert "accepted rare-classes" in cohort.notes[-1]
+    dataset = load(csv_dataset(tmp_path, [*GRADES, "4", "4"]), accept="rare-classes")
+    assert dataset.classes == ("0", "1", "2", "3", "4")
+    dataset = load(csv_dataset(tmp_path, [*GRADES, "4"]), accept="rare-classes")
+    assert dataset.classes == ("0", "1", "2", "3", "4")
+    assert "accepted rare-classes" in dataset.notes[-1]
 
 
 def test_lines_of_another_length_and_strange_splits_are_named(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES, header="image,label,split", extra=[",train"] * 8 + [",holdout"])
+    csv_dataset(tmp_path, GRADES, header="image,label,split", extra=[",train"] * 8 + [",holdout"])
     with (tmp_path / "labels.csv").open("a") as file:
         file.write("9.jpg,0\n")
     message = error_of(tmp_path).message
@@ -327,7 +327,7 @@ def test_lines_of_another_length_and_strange_splits_are_named(tmp_path: Path) ->
 def test_unlabelled_photographs_belong_into_train(tmp_path: Path) -> None:
     labels = [*GRADES, ""]
     given = [",train"] * 6 + [",val"] * 4
-    csv_cohort(tmp_path, labels, header="image,label,split", extra=given)
+    csv_dataset(tmp_path, labels, header="image,label,split", extra=given)
     assert "--accept unlabelled" in error_of(tmp_path, accept="rare-classes").hint
     assert len(load(tmp_path, accept="unlabelled rare-classes").samples) == 9
 
@@ -338,9 +338,9 @@ def test_accepted_copies_leave_train_and_stay_where_they_are_tested_on(tmp_path:
     (tmp_path / "train" / "a" / "copy.jpg").write_bytes(data)
     (tmp_path / "val" / "a" / "copy.jpg").write_bytes(data)
     assert "test/a/10.jpg (test), train/a/copy.jpg (train), val/a/copy.jpg (val)" in error_of(tmp_path).message
-    cohort = load(tmp_path, accept="duplicates")
-    assert splits(cohort) == {"train": 6, "val": 4, "test": 2}
-    assert cohort.notes[0].startswith("accepted duplicates (1)")
+    dataset = load(tmp_path, accept="duplicates")
+    assert splits(dataset) == {"train": 6, "val": 4, "test": 2}
+    assert dataset.notes[0].startswith("accepted duplicates (1)")
 
 
 def test_copies_with_different_labels_are_left_out_when_accepted(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_copies_with_different_labels_are_left_out_when_accepted(tmp_path: Path)
 
 
 def test_a_photograph_listed_twice_is_named_with_both_lines(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES)
+    csv_dataset(tmp_path, GRADES)
     with (tmp_path / "labels.csv").open("a") as file:
         file.write("0.jpg,0\n1.jpg,2\n")
     message = error_of(tmp_path).message
@@ -361,15 +361,15 @@ def test_a_photograph_listed_twice_is_named_with_both_lines(tmp_path: Path) -> N
 
 
 def test_a_mask_column_must_name_files_that_are_there(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES, header="image,label,mask", extra=[f",{i}.jpg" for i in range(8)] + [",gone.png"])
+    csv_dataset(tmp_path, GRADES, header="image,label,mask", extra=[f",{i}.jpg" for i in range(8)] + [",gone.png"])
     assert "images/gone.png: there is no such file" in error_of(tmp_path, mask_column="mask").message
-    cohort = load(tmp_path, mask_column="mask", accept="missing")
-    assert cohort.samples[3].mask == "images/3.jpg"
+    dataset = load(tmp_path, mask_column="mask", accept="missing")
+    assert dataset.samples[3].mask == "images/3.jpg"
     assert load(tmp_path).samples[3].mask is None
 
 
 @pytest.mark.parametrize("content", ["nothing", "one file", "photographs", "an empty class"])
-def test_what_is_no_cohort_says_what_was_found_and_expected(tmp_path: Path, content: str) -> None:
+def test_what_is_no_dataset_says_what_was_found_and_expected(tmp_path: Path, content: str) -> None:
     if content == "one file":
         (tmp_path / "notes.md").write_text("hello")
     elif content == "photographs":
@@ -400,16 +400,16 @@ def test_unknown_acceptances_and_fractions_are_settings_errors() -> None:
 
 
 def test_the_same_seed_gives_the_same_split_and_another_another(tmp_path: Path) -> None:
-    csv_cohort(tmp_path, GRADES * 2)
+    csv_dataset(tmp_path, GRADES * 2)
     assert load(tmp_path, seed=1).fingerprint == load(tmp_path, seed=1).fingerprint
     assert len({load(tmp_path, seed=seed).fingerprint for seed in range(4)}) > 1
 
 
 def test_the_fingerprint_changes_with_any_pixel_or_label(tmp_path: Path) -> None:
-    before = load(csv_cohort(tmp_path, GRADES)).fingerprint
+    before = load(csv_dataset(tmp_path, GRADES)).fingerprint
     save(tmp_path / "images" / "5.jpg", 99)
     pixels = load(tmp_path).fingerprint
-    csv_cohort(tmp_path, [*GRADES[:-1], "1"])
+    csv_dataset(tmp_path, [*GRADES[:-1], "1"])
     assert len({before, pixels, load(tmp_path).fingerprint}) == 3
 
 
@@ -423,7 +423,7 @@ patients = st.lists(
 def test_a_decided_split_never_parts_a_patient_or_a_copy_and_leaves_no_class_out_of_train(
     eyes: list[tuple[int, str]], fraction: float, seed: int
 ) -> None:
-    labelled = [(Row(f"{i}.jpg", "", str(label), "", patient), label) for i, (label, patient) in enumerate(eyes)]
+    labelled = [(TableRow(f"{i}.jpg", "", str(label), "", patient), label) for i, (label, patient) in enumerate(eyes)]
     contents = {row.key: str(index // 2 if index < 6 else index) for index, (row, _) in enumerate(labelled)}
     found, notes = decide_splits(labelled, contents, fraction, seed)
     assert set(found) == {row.key for row, _ in labelled}
@@ -437,18 +437,18 @@ def test_a_decided_split_never_parts_a_patient_or_a_copy_and_leaves_no_class_out
 
 
 def test_a_class_of_two_gives_one_to_val_and_one_to_train(tmp_path: Path) -> None:
-    cohort = load(csv_cohort(tmp_path, ["0"] * 6 + ["1", "1"]), val_fraction=0.1)
-    assert Counter((s.split, s.label) for s in cohort.samples) == {
+    dataset = load(csv_dataset(tmp_path, ["0"] * 6 + ["1", "1"]), val_fraction=0.1)
+    assert Counter((s.split, s.label) for s in dataset.samples) == {
         ("train", 0): 5, ("val", 0): 1, ("train", 1): 1, ("val", 1): 1,
     }  # fmt: skip
 
 
 def test_unlabelled_eyes_of_a_validated_patient_are_left_out(tmp_path: Path) -> None:
     labels = ["0", "0", "1", "1", "", ""]
-    csv_cohort(tmp_path, labels, header="image,label,patient", extra=[",a", ",b", ",c", ",d", ",a", ",b"])
-    cohort = load(tmp_path)
-    assert len(cohort.samples) == 5
-    assert "1 unlabelled photographs of patients in val are left out" in cohort.notes
+    csv_dataset(tmp_path, labels, header="image,label,patient", extra=[",a", ",b", ",c", ",d", ",a", ",b"])
+    dataset = load(tmp_path)
+    assert len(dataset.samples) == 5
+    assert "1 unlabelled photographs of patients in val are left out" in dataset.notes
 
 
 # --- real photographs ------------------------------------------------------------------------------------------
@@ -456,9 +456,9 @@ def test_unlabelled_eyes_of_a_validated_patient_are_left_out(tmp_path: Path) -> 
 
 @needs_photographs
 def test_the_real_photographs_load_as_documented() -> None:
-    cohort = load(SHARED / "idrid", label_column="grade")
-    assert splits(cohort) == {"train": 318, "val": 80}
-    assert cohort.classes == ("0", "1", "2", "3", "4")
+    dataset = load(SHARED / "idrid", label_column="grade")
+    assert splits(dataset) == {"train": 318, "val": 80}
+    assert dataset.classes == ("0", "1", "2", "3", "4")
     assert "grade or dme_risk" in error_of(SHARED / "idrid").hint
 
 

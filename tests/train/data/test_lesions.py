@@ -14,7 +14,7 @@ from photo_kit import SHARED, encode, eye
 from medtex_edge.errors import DataError
 from medtex_edge.image.geometry import prepare
 from medtex_edge.train.data.lesions import KINDS, LESIONS, load_lesions
-from medtex_edge.train.synthetic.dataset import write_cohort
+from medtex_edge.train.synthetic.dataset import write_dataset
 
 
 def layout(folder: Path, image: np.ndarray, masks: dict[str, np.ndarray], name: str = "a") -> Path:
@@ -27,7 +27,7 @@ def layout(folder: Path, image: np.ndarray, masks: dict[str, np.ndarray], name: 
 
 
 def test_synthetic_masks_load_beside_their_photographs(tmp_path: Path) -> None:
-    lesions = load_lesions(write_cohort(tmp_path / "c", count=10, size=128, seed=2), 96)
+    lesions = load_lesions(write_dataset(tmp_path / "c", count=10, size=128, seed=2), 96)
     assert lesions.images.shape == (10, 96, 96, 3)
     assert set(lesions.masks) == set(KINDS)
     for mask in lesions.masks.values():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtex_edge.train.loop.distillation import asked_alone
+from medtex_edge.train.loop.distillation import frozen
 from medtex_edge.train.losses.masks import NESTED, nested_masks, random_masks, random_shares
 from medtex_edge.train.losses.objective import LLocal, LMid, beyond_budget, l_order, l_out, total_variation
 from medtex_edge.train.models.explainer import Explainer
@@ -116,7 +116,7 @@ def test_the_mask_keeps_the_order_of_the_neighbourhoods_evidence_and_opens_about
     torch.manual_seed(0)
     explainer = Explainer("test_efficientnet", stages=3, width=8, weights="none").eval()
     evidence = torch.randn(40, 1, 16, 16) * 3 + 5
-    explainer.open_to(evidence, 0.2)
+    explainer.set_threshold_for_area(evidence, 0.2)
     m = torch.sigmoid(explainer.logits(evidence))
     assert 0.15 < float(m.detach().mean()) < 0.3
     edges = torch.nn.functional.pad(torch.ones_like(evidence), (1, 1, 1, 1))
@@ -174,7 +174,7 @@ def test_a_student_that_judges_an_order_learns_nothing_from_it() -> None:
     student = Classifier("test_efficientnet", 3, weights="none").train()
     before = {name: value.clone() for name, value in student.state_dict().items()}
     x = torch.rand(2, 3, 64, 64, requires_grad=True)
-    with asked_alone(student) as judge:
+    with frozen(student) as judge:
         answer = judge(x)
     answer.sum().backward()
     assert x.grad is not None

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.train.metrics.calibration import answer_table, calibration, ece, held, kappa_interval, roc, share
+from medtex_edge.train.metrics.calibration import (
+    answer_table,
+    at_threshold,
+    calibration,
+    ece,
+    kappa_interval,
+    roc,
+    share,
+)
 from medtex_edge.train.metrics.classification import quadratic_kappa
 
 POINT = OperatingPoint(0.5, 0.9, 0.95, (0.8, 0.99), 0.9, (0.8, 0.95), 20, 40)
@@ -55,7 +63,7 @@ def test_every_photograph_is_in_one_bin_and_the_value_in_its_interval(n: int, se
 def test_the_sealed_threshold_is_applied_and_never_fitted() -> None:
     scores = np.array([0.9, 0.6, 0.4, 0.2, 0.55, 0.1])
     truth = np.array([True, True, True, True, False, False])
-    found = held(scores, truth, POINT)
+    found = at_threshold(scores, truth, POINT)
     assert found["threshold"] == POINT.threshold
     assert found["sensitivity"] == 0.5
     assert found["specificity"] == 0.5
@@ -64,11 +72,11 @@ def test_the_sealed_threshold_is_applied_and_never_fitted() -> None:
 
 def test_a_score_on_the_threshold_is_referable_as_on_the_device() -> None:
     point = OperatingPoint(0.1, 0.9, 0.95, (0.8, 0.99), 0.9, (0.8, 0.95), 20, 40)
-    assert held(np.array([0.1], np.float32), np.array([True]), point)["sensitivity"] == 1
+    assert at_threshold(np.array([0.1], np.float32), np.array([True]), point)["sensitivity"] == 1
 
 
 def test_what_cannot_be_measured_is_none() -> None:
-    found = held(np.array([0.9, 0.2]), np.array([True, True]), POINT)
+    found = at_threshold(np.array([0.9, 0.2]), np.array([True, True]), POINT)
     assert found["specificity"] is None
     assert found["specificity_interval"] is None
     assert roc(np.array([0.9, 0.2]), np.array([True, True])) is None

@@ -14,7 +14,7 @@ import pytest
 from medtex_edge.errors import DataError
 from medtex_edge.train.report.report import write_report
 from medtex_edge.train.report.wording import NO_DEVICE, SYNTHETIC, plain_words
-from medtex_edge.train.synthetic.dataset import write_cohort
+from medtex_edge.train.synthetic.dataset import write_dataset
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>&amp;'\x1b[31m\u202e"
 ANSWER = {
@@ -143,8 +143,8 @@ def test_values_of_the_wrong_kind_do_not_break_the_page(tmp_path: Path) -> None:
 
 
 def test_a_run_on_drawn_photographs_says_so_first(tmp_path: Path) -> None:
-    cohort = write_cohort(tmp_path / "cohort", count=1, size=96)
-    for name, data in (("of the folder", cohort), ("of the table", cohort / "labels.csv"), ("real", tmp_path)):
+    dataset = write_dataset(tmp_path / "dataset", count=1, size=96)
+    for name, data in (("of the folder", dataset), ("of the table", dataset / "labels.csv"), ("real", tmp_path)):
         run = make_run(tmp_path / name, METRICS)
         (run / "config.toml").write_text(f"[data]\npath = {json.dumps(str(data))}\n")
         assert (SYNTHETIC in report(run).text) is (name != "real")

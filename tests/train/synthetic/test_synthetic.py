@@ -21,7 +21,7 @@ from medtex_edge.commands.synthetic import synthetic
 from medtex_edge.errors import NoFieldOfView, SettingsError, StorageError
 from medtex_edge.image.geometry import find_field_of_view
 from medtex_edge.train.data.lesions import KINDS, LESIONS
-from medtex_edge.train.synthetic.dataset import grade_of, plan, render, write_cohort, write_video
+from medtex_edge.train.synthetic.dataset import grade_of, plan, render, write_dataset, write_video
 from medtex_edge.train.synthetic.lesions import Counts
 from medtex_edge.train.synthetic.video import count_frames, film
 
@@ -130,10 +130,10 @@ def test_names_tell_nothing_of_the_grade() -> None:
     assert abs(np.corrcoef(np.arange(240), grades)[0, 1]) < 0.2
 
 
-def test_a_cohort_appears_whole_with_masks_and_labels(tmp_path: Path) -> None:
+def test_a_dataset_appears_whole_with_masks_and_labels(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    folder = write_cohort(
-        tmp_path / "new" / "cohort", count=12, size=96, seed=3, progress=lambda *now: seen.append(now)
+    folder = write_dataset(
+        tmp_path / "new" / "dataset", count=12, size=96, seed=3, progress=lambda *now: seen.append(now)
     )
     rows = read_csv(folder / "labels.csv")
     assert list(rows[0]) == ["image", "grade", "split", "patient"]
@@ -143,12 +143,12 @@ def test_a_cohort_appears_whole_with_masks_and_labels(tmp_path: Path) -> None:
         names = {path.name for path in (folder / "masks").glob(Path(row["image"]).stem + "_*.png")}
         assert {name.split("_")[-1] for name in names} >= {"ALL.png", "OD.png"}
         assert (len(names) > 2) == (int(row["grade"]) > 0)
-    assert [path.name for path in folder.parent.iterdir()] == ["cohort"]
+    assert [path.name for path in folder.parent.iterdir()] == ["dataset"]
 
 
-def test_a_cohort_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+def test_a_dataset_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_cohort(tmp_path / name, count=6, size=96, seed=5)
+        write_dataset(tmp_path / name, count=6, size=96, seed=5)
     for path in sorted((tmp_path / "a").rglob("*.*")):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
 
@@ -156,13 +156,13 @@ def test_a_cohort_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(SettingsError, match="not empty"):
-        write_cohort(tmp_path, count=5, size=96)
+        write_dataset(tmp_path, count=5, size=96)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_full_disk_leaves_no_part_of_a_cohort(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_part_of_a_dataset(tmp_path: Path) -> None:
     with small_disk(20_000), pytest.raises(StorageError):
-        write_cohort(tmp_path / "cohort", count=5, size=512)
+        write_dataset(tmp_path / "dataset", count=5, size=512)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,7 +189,7 @@ def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
     for wish in (
         lambda: render(0, size=20),
         lambda: render(0, grade=5),
-        lambda: write_cohort(tmp_path / "c", count=0),
+        lambda: write_dataset(tmp_path / "c", count=0),
         lambda: write_video(tmp_path / "v.gif"),
         lambda: write_video(tmp_path / "v.mp4", frames=0),
     ):

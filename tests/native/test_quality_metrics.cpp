@@ -1,5 +1,5 @@
 // What a frame says about itself, in every layout and however the bytes lie.
-#include "facts.hpp"
+#include "quality_metrics.hpp"
 
 #include <vector>
 
@@ -14,7 +14,7 @@ using kit::Rgb;
 using medtex::Layout;
 using std::int64_t;
 
-bool alike(const medtex::Facts& a, const medtex::Facts& b) {
+bool alike(const medtex::QualityMetrics& a, const medtex::QualityMetrics& b) {
     return a.disc == b.disc && a.disc_top == b.disc_top && a.inside == b.inside && a.top == b.top &&
            a.grey == b.grey && a.clipped == b.clipped && a.fine == b.fine && a.fine_squares == b.fine_squares &&
            a.coarse_inside == b.coarse_inside && a.coarse == b.coarse && a.coarse_squares == b.coarse_squares;
@@ -25,8 +25,8 @@ void compare(Rgb& small) {
     const medtex::Picture<const std::uint8_t> picture{t.data, t.height, t.width, t.row, t.column, t.channel};
     const std::size_t cells = static_cast<std::size_t>((small.width / 4) * (small.width / 4));
     std::vector<float> structure(cells, -1.0f), expected(cells);
-    const medtex::Facts sums = medtex::facts(picture, structure.data());
-    CHECK(alike(sums, reference::facts(picture, expected.data())), "side", small.width, "inside", sums.inside);
+    const medtex::QualityMetrics sums = medtex::quality_metrics(picture, structure.data());
+    CHECK(alike(sums, reference::quality_metrics(picture, expected.data())), "side", small.width, "inside", sums.inside);
     CHECK(structure == expected, "side", small.width);
 }
 
@@ -49,12 +49,12 @@ TEST(a_glance_counts_and_sums_what_lies_in_its_rows) {
     for (const Layout layout : kit::kLayouts) {
         for (int round = 0; round < 30; ++round) {
             const Frame frame(random, layout, 2 * random.between(1, 100), 2 * random.between(1, 60));
-            const medtex::Glance seen = medtex::glance(frame.source()), expected = reference::glance(frame.source());
+            const medtex::FramePrecheck seen = medtex::precheck_frame(frame.source()), expected = reference::precheck_frame(frame.source());
             CHECK(seen.digest == expected.digest, "layout", static_cast<int>(layout), frame.height, "x", frame.width);
             CHECK(seen.lit == expected.lit && seen.sampled == expected.sampled, "lit", seen.lit, "of", seen.sampled);
         }
         const Frame longest(random, layout, 2, medtex::kMaxPictureSide - 1);
-        CHECK(medtex::glance(longest.source()).digest == reference::glance(longest.source()).digest, "longest");
+        CHECK(medtex::precheck_frame(longest.source()).digest == reference::precheck_frame(longest.source()).digest, "longest");
     }
 }
 
@@ -65,9 +65,9 @@ TEST(one_changed_byte_changes_the_digest) {
         for (int round = 0; round < 20; ++round) {
             const int64_t y = random.between(0, 31), x = random.between(0, 89);
             frame.paint(y, x, 100);
-            const medtex::Glance before = medtex::glance(frame.source());
+            const medtex::FramePrecheck before = medtex::precheck_frame(frame.source());
             frame.paint(y, x, 101);
-            CHECK(medtex::glance(frame.source()).digest != before.digest, "layout", static_cast<int>(layout), y, x);
+            CHECK(medtex::precheck_frame(frame.source()).digest != before.digest, "layout", static_cast<int>(layout), y, x);
         }
     }
 }

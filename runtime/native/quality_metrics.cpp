@@ -1,4 +1,4 @@
-#include "facts.hpp"
+#include "quality_metrics.hpp"
 
 #include <algorithm>
 #include <array>
@@ -215,7 +215,7 @@ void every_second(const Value* __restrict from, Value* __restrict to, size_t n) 
 }
 
 // Splits the picture into its planes and marks its lit disc.
-void mark_disc(const Picture<const uint8_t>& picture, Workspace& work, Facts& sums) {
+void mark_disc(const Picture<const uint8_t>& picture, Workspace& work, QualityMetrics& sums) {
     const size_t n = static_cast<size_t>(picture.width);
     const bool packed = picture.channel == 1 && picture.column == 3;
     set_disc(work.disc, picture.width);
@@ -239,7 +239,7 @@ void mark_disc(const Picture<const uint8_t>& picture, Workspace& work, Facts& su
 
 }  // namespace
 
-Glance glance(const Source& frame) {
+FramePrecheck precheck_frame(const Source& frame) {
     Workspace& work = workspace();
     const bool planes = frame.layout == Layout::nv12, pairs = frame.layout == Layout::yuyv;
     const bool luma = planes || pairs;
@@ -249,7 +249,7 @@ Glance glance(const Source& frame) {
     const size_t n = static_cast<size_t>(bytes * frame.width), apart = pairs ? 2 : 1;
     const uint8_t least = luma ? kLitLuma : kLit;
     Digest digest;
-    Glance seen;
+    FramePrecheck seen;
     work.row.resize(n);
     for (int64_t y = 0; y < frame.height; y += step) {
         const uint8_t* row = frame.at(y, 0);
@@ -267,9 +267,9 @@ Glance glance(const Source& frame) {
     return seen;
 }
 
-Facts facts(const Picture<const std::uint8_t>& picture, float* structure) {
+QualityMetrics quality_metrics(const Picture<const std::uint8_t>& picture, float* structure) {
     Workspace& work = workspace();
-    Facts sums;
+    QualityMetrics sums;
     const size_t n = static_cast<size_t>(picture.width), h = n / 2, q = n / 4;
     for (auto* plane : {&work.top, &work.grey, &work.inside}) plane->resize(n * n);
     for (auto* plane : {&work.levels, &work.once, &work.twice}) plane->resize(n * n);

@@ -5,19 +5,19 @@
 
 namespace medtex {
 
-// A sparse look at a frame as it came: a number that changes when any sampled byte does, and how many of the sampled
+// A sparse sample of a frame as it came: a number that changes when any sampled byte does, and how many of the sampled
 // levels (luma, where there is one) are lit.
-struct Glance {
+struct FramePrecheck {
     std::uint64_t digest = 0;
     std::int64_t lit = 0, sampled = 0;
 };
 
-Glance glance(const Source& frame);
+FramePrecheck precheck_frame(const Source& frame);
 
 // Sums over the disc of a small picture. `top` is a pixel's brightest channel; `inside` are the pixels of the disc away
 // from whatever is not lit; `fine` is the detail between binomial blurs of variance 1 and 2, `coarse`, of every second
 // pixel and row, that between 4 and 16. Details are in 16ths of a level.
-struct Facts {
+struct QualityMetrics {
     std::int64_t disc = 0, disc_top = 0;
     std::int64_t inside = 0, top = 0, grey = 0, clipped = 0;
     std::int64_t fine = 0, fine_squares = 0;
@@ -28,6 +28,6 @@ inline constexpr std::int64_t kMaxFactsSide = 256;  // a row's sum of squares st
 
 // `picture` is n x n RGB with n a multiple of 4, 16 to kMaxFactsSide; `structure`, n / 4 squared, side by side, gets the coarse detail, four
 // cells added up, 0 where nothing is inside. Allocates once per thread.
-Facts facts(const Picture<const std::uint8_t>& picture, float* structure);
+QualityMetrics quality_metrics(const Picture<const std::uint8_t>& picture, float* structure);
 
 }  // namespace medtex

@@ -11,12 +11,12 @@ namespace {
 using kit::Frame;
 using kit::Random;
 using medtex::Layout;
-using medtex::Look;
+using medtex::FovDetection;
 using medtex::Status;
 using std::int64_t;
 
-// What `look` says of the same frame as packed RGB.
-Look of_converted(const medtex::Source& frame) {
+// What `detect_fov` says of the same frame as packed RGB.
+FovDetection of_converted(const medtex::Source& frame) {
     std::vector<std::uint8_t> bytes;
     for (int64_t y = 0; y < frame.height; ++y)
         for (int64_t x = 0; x < frame.width; ++x)
@@ -24,16 +24,16 @@ Look of_converted(const medtex::Source& frame) {
     medtex::Source rgb;
     static_cast<medtex::Picture<const std::uint8_t>&>(rgb) = {bytes.data(), frame.height, frame.width,
                                                               3 * frame.width, 3, 1};
-    return medtex::look(rgb);
+    return medtex::detect_fov(rgb);
 }
 
-bool operator==(const Look& a, const Look& b) {
+bool operator==(const FovDetection& a, const FovDetection& b) {
     return a.status == b.status && a.left == b.left && a.top == b.top && a.side == b.side && a.lit == b.lit &&
            a.total == b.total && a.figure == b.figure;
 }
 
-Look check_alike(const Frame& frame, Layout layout) {
-    const Look seen = medtex::look(frame.source());
+FovDetection check_alike(const Frame& frame, Layout layout) {
+    const FovDetection seen = medtex::detect_fov(frame.source());
     CHECK(seen == of_converted(frame.source()), "layout", static_cast<int>(layout), "frame", frame.height, "x",
           frame.width, "status", static_cast<int>(seen.status));
     return seen;
@@ -71,7 +71,7 @@ TEST(a_disc_is_found_where_it_was_painted_in_every_layout) {
             const double x = static_cast<double>(width) * (0.4 + 0.2 * random.unit());
             const double y = static_cast<double>(height) * (0.4 + 0.2 * random.unit());
             paint_disc(frame, random, x, y, radius, 150);
-            const Look seen = check_alike(frame, layout);
+            const FovDetection seen = check_alike(frame, layout);
             CHECK(seen.status == Status::found, "status", static_cast<int>(seen.status));
             const double side = static_cast<double>(seen.side);
             CHECK(std::abs(side - 2 * radius) <= 4, "side", seen.side, "painted", 2 * radius);
@@ -90,10 +90,10 @@ TEST(frames_without_a_field_of_view_say_so) {
                 black.paint(y, x, 16);
                 white.paint(y, x, 255);
             }
-        CHECK(medtex::look(black.source()).status == Status::black, "layout", static_cast<int>(layout));
-        CHECK(medtex::look(white.source()).status == Status::white, "layout", static_cast<int>(layout));
-        CHECK(medtex::look(Frame(random, layout, 30, 200).source()).status == Status::tiny, "");
-        CHECK(medtex::look(Frame(random, layout, 40, 400).source()).status == Status::strip, "");
+        CHECK(medtex::detect_fov(black.source()).status == Status::black, "layout", static_cast<int>(layout));
+        CHECK(medtex::detect_fov(white.source()).status == Status::white, "layout", static_cast<int>(layout));
+        CHECK(medtex::detect_fov(Frame(random, layout, 30, 200).source()).status == Status::tiny, "");
+        CHECK(medtex::detect_fov(Frame(random, layout, 40, 400).source()).status == Status::strip, "");
     }
 }
 
@@ -117,7 +117,7 @@ TEST(a_disc_in_the_largest_frame_is_found) {
     medtex::Source frame;
     static_cast<medtex::Picture<const std::uint8_t>&>(frame) = {row.data(), side, side, 0, 1, 0};
     frame.layout = Layout::grey;
-    const Look seen = medtex::look(frame);
+    const FovDetection seen = medtex::detect_fov(frame);
     CHECK(seen.status == Status::found, "status", static_cast<int>(seen.status));
     CHECK(seen.side >= side / 2 && seen.side <= medtex::kMaxBoxSide, "side", seen.side);
 }
