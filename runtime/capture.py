@@ -14,8 +14,8 @@ from collections import deque
 
 from medtex_edge.errors import SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import ArrivalMonitor
-from medtex_edge.runtime.sources.source import Ended, FrameSource
+from medtex_edge.runtime.sources.base import Ended, FrameSource
+from medtex_edge.runtime.sources.reconnect import ArrivalMonitor
 
 SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, two between them
 RETRIES: int | None = None  # attempts to open a live source again: for ever, a device beside a patient waits

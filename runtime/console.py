@@ -15,7 +15,7 @@ from rich.table import Table
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.summary import Summary
 
 _STATUS_S = 0.2

@@ -23,9 +23,9 @@ from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.sinks.base import Sink
 from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
-from medtex_edge.runtime.sinks.sink import Sink
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.summary import Summary
 
 if TYPE_CHECKING:

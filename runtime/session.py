@@ -27,11 +27,15 @@ from medtex_edge.runtime.display.screens import Screens
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
+from medtex_edge.runtime.sinks.base import Sink
+from medtex_edge.runtime.sinks.photos import PhotoFolder
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VIDEO_CODES, VideoSink
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.sources.camera import open_camera
-from medtex_edge.runtime.sources.camera_settings import CameraSettings
-from medtex_edge.runtime.sources.source import FrameSource, PhotoSource, open_source
+from medtex_edge.runtime.sources.base import FrameSource
+from medtex_edge.runtime.sources.camera import CameraSettings, open_camera
+from medtex_edge.runtime.sources.open import open_source
+from medtex_edge.runtime.sources.photos import PhotoSource
 from medtex_edge.runtime.summary import Summary
 
 INTERRUPTED = 130

@@ -13,7 +13,7 @@ from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import Probe, Window
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 
 if TYPE_CHECKING:
     from medtex_edge.runtime.web.server import Page

@@ -12,7 +12,7 @@ import cv2
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sinks.sink import Sink
+from medtex_edge.runtime.sinks.base import Sink
 
 Item = TypeVar("Item")
 

@@ -323,7 +323,7 @@ def test_ctrl_c_ends_a_stream_with_whole_files_and_a_summary(number: signal.Sign
 def test_the_runtime_imports_nothing_heavy() -> None:
     modules = ["", ".pipeline", ".session", ".display.overlay", ".capture", ".sources.camera", ".display.window"]
     modules += [".doctor.machine", ".backend", ".backend.golden_check", ".backend.onnxruntime", ".scorer"]
-    modules += [".sinks.sink", ".sources.source"]
+    modules += [".sinks.base", ".sources.open"]
     code = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module('medtex_edge.runtime' + name)\n"

@@ -22,7 +22,8 @@ from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.sink import ReadingsFile, VideoSink
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VideoSink
 from medtex_edge.runtime.summary import Summary
 
 AGREED = bundles.contract()

@@ -12,8 +12,8 @@ from medtex_edge.errors import SourceError
 from medtex_edge.runtime import capture
 from medtex_edge.runtime.capture import Capture
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import LOST_AFTER_S, ArrivalMonitor
-from medtex_edge.runtime.sources.source import Ended
+from medtex_edge.runtime.sources.base import Ended
+from medtex_edge.runtime.sources.reconnect import LOST_AFTER_S, ArrivalMonitor
 
 
 class Script:

@@ -15,8 +15,10 @@ import pytest
 
 from medtex_edge.errors import SettingsError, StorageError
 from medtex_edge.runtime.reading import Reading, Verdict
+from medtex_edge.runtime.sinks.photos import PhotoFolder
 from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
-from medtex_edge.runtime.sinks.sink import PhotoFolder, ReadingsFile, VideoSink
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VideoSink
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 

@@ -17,7 +17,7 @@ from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime import capture
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera, camera_identity
-from medtex_edge.runtime.sources.camera_settings import CameraSettings
+from medtex_edge.runtime.sources.camera import CameraSettings
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sources.source import open_source
+from medtex_edge.runtime.sources.open import open_source
 from medtex_edge.runtime.summary import Summary
 
 LONG = os.environ.get("MEDTEX_EDGE_LONG", "") not in ("", "0")

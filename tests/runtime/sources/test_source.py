@@ -17,7 +17,8 @@ import streams
 from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera
-from medtex_edge.runtime.sources.source import PhotoSource, open_source, without_secrets
+from medtex_edge.runtime.sources.open import open_source, without_secrets
+from medtex_edge.runtime.sources.photos import PhotoSource
 from medtex_edge.runtime.sources.stream import StreamClock
 
 
