@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from medtex_edge.errors import SourceError
-from medtex_edge.runtime import capture
 from medtex_edge.runtime.capture import Capture
 from medtex_edge.runtime.frame import Frame
+from medtex_edge.runtime.sources import reconnect
 from medtex_edge.runtime.sources.base import Ended
 from medtex_edge.runtime.sources.reconnect import LOST_AFTER_S, ArrivalMonitor
 
@@ -66,8 +66,8 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "_PAUSES", (0.01,))
-    monkeypatch.setattr(capture, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(reconnect, "_PAUSES_S", (0.01,))
+    monkeypatch.setattr(reconnect, "_LONGEST_PAUSE_S", 0.01)
 
 
 def started(captured: Capture) -> threading.Thread:
@@ -222,11 +222,11 @@ def test_a_live_source_that_has_ended_ends_without_an_error() -> None:
 
 def paced(intervals: list[float], rate: float = 0.0) -> list[bool]:
     """Which of the frames that come after these intervals are taken as new."""
-    now, pace = 100.0, ArrivalMonitor(rate, 100.0)
+    now, monitor = 100.0, ArrivalMonitor(rate, 100.0)
     taken = []
     for interval in intervals:
         now += interval
-        taken.append(pace.came(now))
+        taken.append(monitor.record(now))
     return taken
 
 
