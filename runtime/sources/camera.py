@@ -88,7 +88,7 @@ class Camera(Live):
         wanted = self._shape or "(height, width, 3)"
         raise SourceError(f"expected {self.layout} frames of {wanted} bytes, it gives {shape or 'none that is whole'}")
 
-    def _look_at_clock(self, capture: cv2.VideoCapture) -> None:
+    def _check_clock(self, capture: cv2.VideoCapture) -> None:
         # V4L2 stamps with the clock of time.monotonic(); what is far from it is some other clock.
         stamp = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
         self._stamped = stamp > 0 and abs(time.monotonic() - stamp) < _CLOCK_SLACK_S

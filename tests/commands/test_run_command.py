@@ -179,15 +179,15 @@ def test_a_missing_camera_says_what_was_tried(capsys: pytest.CaptureFixture[str]
 
 
 def test_camera_alone_means_camera_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    specs = []
 
     def opened(spec: str, settings: object) -> None:
-        asked.append(spec)
+        specs.append(spec)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("medtex_edge.runtime.session.open_camera", opened)
     assert main(["run", "--camera", "--no-display"]) == 130
-    assert asked == ["0"]
+    assert specs == ["0"]
 
 
 def test_neither_or_both_of_camera_and_source_name_the_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,12 +77,12 @@ def started(captured: Capture) -> threading.Thread:
 
 
 def indices(captured: Capture, work: Callable[[], None] = lambda: None) -> list[int]:
-    seen = []
+    indices_read = []
     while (frame := captured.next()) is not None:
-        seen.append(frame.index)
+        indices_read.append(frame.index)
         work()
         captured.release(frame)
-    return seen
+    return indices_read
 
 
 def test_every_frame_of_a_file_counts_however_slow_the_reader() -> None:
@@ -101,16 +101,16 @@ def test_of_a_live_source_the_newest_frame_wins_and_the_rest_are_counted() -> No
             captured.run()
 
     threading.Thread(target=run, daemon=True).start()
-    seen = []
+    indices_read = []
     while (frame := captured.next()) is not None:
         ages.append(time.monotonic() - frame.captured)
-        seen.append(frame.index)
+        indices_read.append(frame.index)
         time.sleep(0.02)
         captured.release(frame)
-    assert seen == sorted(set(seen))
-    assert len(seen) < 50
+    assert indices_read == sorted(set(indices_read))
+    assert len(indices_read) < 50
     assert captured.read == 200
-    assert captured.dropped == 200 - len(seen)
+    assert captured.dropped == 200 - len(indices_read)
     assert float(np.median(ages)) < 0.02
 
 
@@ -118,12 +118,12 @@ def test_a_live_source_is_drained_while_every_slot_is_in_use() -> None:
     source = Script(1000, live=True, pause_s=0.001)
     captured = Capture(source, slots=2)
     thread = started(captured)
-    held = [captured.next(), captured.next()]
+    frames = [captured.next(), captured.next()]
     before = source.index
     time.sleep(0.2)
     assert source.index > before + 20
     assert captured.dropped >= source.index - before - 2
-    for frame in held:
+    for frame in frames:
         assert frame is not None
         captured.release(frame)
     fresh = captured.next()
@@ -147,8 +147,8 @@ def test_a_live_source_that_stops_is_opened_again_and_goes_on() -> None:
             errors.append(error)
 
     threading.Thread(target=run, daemon=True).start()
-    seen = indices(captured)
-    assert max(seen) == 29
+    indices_read = indices(captured)
+    assert max(indices_read) == 29
     assert captured.recoveries == 2
     assert "5 attempts" in errors[0].message
     assert "unplugged" in errors[0].message

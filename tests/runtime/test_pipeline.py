@@ -113,11 +113,11 @@ def test_a_slow_sink_does_not_slow_the_inference_of_a_live_source() -> None:
 
 
 def test_a_sink_that_fails_is_said_once_and_the_others_go_on() -> None:
-    told: list[str] = []
+    messages: list[str] = []
     broken, whole = Kept("broken", fails=3), Kept("whole")
-    summary = run(Discs(10, live=False), Fixed(), reading_sinks=[broken, whole], told=told.append)
+    summary = run(Discs(10, live=False), Fixed(), reading_sinks=[broken, whole], on_message=messages.append)
     assert len(whole.readings) == 10
-    assert told == ["broken: disk full; the run goes on without it"]
+    assert messages == ["broken: disk full; the run goes on without it"]
     assert [sink["lost"] for sink in summary.sinks] == [7, 0]
     assert broken.abandoned
     assert not broken.closed
@@ -146,16 +146,16 @@ def test_inference_and_drawing_overlap() -> None:
 
 def test_a_disk_that_hangs_does_not_freeze_what_is_seen() -> None:
     class Eyes:
-        seen = 0
+        offered = 0
 
         def offer(self, pixels: npt.NDArray[np.uint8], reading: Reading, captured: float, rate: float | None) -> None:
-            self.seen += 1
+            self.offered += 1
 
     eyes, hanging = Eyes(), Kept("hanging", seconds=1.0)
     source = Discs(10**6, live=True, pause_s=0.01)
     summary = run(source, Fixed(), picture_sinks=[hanging], viewers=[eyes], max_frames=50)
     assert summary.scored == 50
-    assert eyes.seen > 40
+    assert eyes.offered > 40
     assert summary.sinks[0]["lost"] >= 50 - len(hanging.readings) - 2
 
 
@@ -169,7 +169,7 @@ def test_viewers_see_frames_before_anything_is_drawn_into_them() -> None:
 
     eyes = Eyes()
     run(Discs(7, live=False), Fixed(), picture_sinks=[Kept("pictures")], viewers=[eyes])
-    assert all(np.array_equal(seen, given) for seen, given in zip(eyes.frames, Discs.pictures, strict=True))
+    assert all(np.array_equal(shown, given) for shown, given in zip(eyes.frames, Discs.pictures, strict=True))
 
 
 def test_a_camera_that_does_not_deliver_bgr_is_shown_and_drawn_in_colour_and_its_own_frame_is_left_alone() -> None:
@@ -195,9 +195,9 @@ def test_a_camera_that_does_not_deliver_bgr_is_shown_and_drawn_in_colour_and_its
             self.frames.append(pixels.copy())
 
     before = [frame.copy() for frame in Grey.frames]
-    seen, saved = Eyes("seen"), Eyes("saved")
-    run(Grey(7, live=False), Fixed(), picture_sinks=[saved], viewers=[seen])
-    for given, shown, drawn in zip(before, seen.frames, saved.frames, strict=True):
+    shown_to, saved = Eyes("shown"), Eyes("saved")
+    run(Grey(7, live=False), Fixed(), picture_sinks=[saved], viewers=[shown_to])
+    for given, shown, drawn in zip(before, shown_to.frames, saved.frames, strict=True):
         assert np.array_equal(shown, given[..., None].repeat(3, 2))
         assert (drawn != shown).any()
     assert all(np.array_equal(*pair) for pair in zip(before, Grey.frames, strict=True))
@@ -220,21 +220,21 @@ def test_a_user_who_closes_the_window_ends_the_run() -> None:
 
 def test_photographs_stay_in_the_window_until_it_is_closed() -> None:
     class Patient:
-        polls = 0
+        offered = 0
 
         def offer(self, pixels: npt.NDArray[np.uint8], *_: object) -> None:
             pass
 
         def poll(self, why: str = "") -> bool:
             time.sleep(0.01)
-            self.polls += 1
-            return self.polls < 30
+            self.offered += 1
+            return self.offered < 30
 
     source = Discs(2, live=False)
     source.stream = False
     screen = Patient()
     assert run(source, Fixed(), screen=screen).ended == "closed by the user"
-    assert screen.polls == 30
+    assert screen.offered == 30
 
 
 def test_an_interrupt_in_the_main_thread_leaves_no_thread_behind() -> None:

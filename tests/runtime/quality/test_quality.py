@@ -19,9 +19,9 @@ REAL = Path(__file__).parents[3] / "../shared/data"
 
 def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
     """What is said of one BGR frame; '' where it can be graded."""
-    seen = Inspector().precheck_frame(frame)
-    if seen is not None:
-        return seen.value
+    refusal = Inspector().precheck_frame(frame)
+    if refusal is not None:
+        return refusal.value
     try:
         prepared, box = prepare(frame, size, size, layout="bgr")
     except NoFieldOfView:
@@ -108,13 +108,13 @@ def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_the_facts_of_a_frame_hardly_depend_on_how_its_camera_delivers_it(layout: str) -> None:
     frame = bundles.disc(480, width=640)
-    seen = []
+    results = []
     for each, name in ((frame, "bgr"), (raw(frame, layout), layout)):
         prepared, box = prepare(each, 224, 224, layout=name)
-        seen.append(Inspector().metrics(each, box, prepared, name))
-    assert seen[1].grey == pytest.approx(seen[0].grey, abs=2)
-    assert seen[1].sharpness == pytest.approx(seen[0].sharpness, rel=0.1)
-    assert seen[1].coverage == pytest.approx(seen[0].coverage, abs=0.01)
+        results.append(Inspector().metrics(each, box, prepared, name))
+    assert results[1].grey == pytest.approx(results[0].grey, abs=2)
+    assert results[1].sharpness == pytest.approx(results[0].sharpness, rel=0.1)
+    assert results[1].coverage == pytest.approx(results[0].coverage, abs=0.01)
 
 
 def raw(frame: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uint8]:

@@ -45,8 +45,8 @@ def test_the_native_facts_are_those_of_the_reference(side: int, kind: str, view:
     if kind == "extreme":
         picture = np.where(picture > rng.integers(0, 256), 255, 0).astype(np.uint8)
     mine, theirs = (np.full((side // 4, side // 4), np.nan, np.float32) for _ in range(2))
-    seen = VIEWS[view](picture)
-    assert _native.quality_metrics(seen, mine) == reference.quality_metrics(seen, theirs)
+    view = VIEWS[view](picture)
+    assert _native.quality_metrics(view, mine) == reference.quality_metrics(view, theirs)
     np.testing.assert_array_equal(mine, theirs)
 
 
@@ -68,11 +68,11 @@ def test_the_native_glance_is_that_of_the_reference(layout: str, shape: tuple[in
 
 def test_a_glance_changes_with_any_byte_of_the_rows_that_it_looks_at() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 33, 3), dtype=np.uint8)
-    seen = {reference.precheck_frame(frame, LAYOUTS["bgr"])[0]}
+    digests = {reference.precheck_frame(frame, LAYOUTS["bgr"])[0]}
     for index in range(0, frame.size, 7):
         frame.reshape(-1)[index] ^= 1
-        seen.add(reference.precheck_frame(frame, LAYOUTS["bgr"])[0])
-    assert len(seen) == 1 + len(range(0, frame.size, 7))
+        digests.add(reference.precheck_frame(frame, LAYOUTS["bgr"])[0])
+    assert len(digests) == 1 + len(range(0, frame.size, 7))
 
 
 def test_detail_is_that_of_binomial_blurs_by_another_hand() -> None:
