@@ -59,10 +59,7 @@ def fit_circle(points: I64, height: int, width: int) -> tuple[float, float, floa
     octant = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
     octants = int((np.bincount(octant, minlength=8) >= 2).sum())
     fits = (
-        _plausible(a, b, radius, height, width)
-        and count * 5 >= n * 2
-        and int(outside.sum()) * 4 <= n
-        and octants >= 3
+        _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and octants >= 3
     )
     return (a + width, b + height, radius) if fits else None
 

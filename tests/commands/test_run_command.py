@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import streams
-from test_source import write_video
+from video_kit import write_video
 
 from medtex_edge.cli import main
 

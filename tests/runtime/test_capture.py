@@ -3,10 +3,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 import numpy as np
 import pytest
+from pipeline_kit import ScriptedSource
 
 from medtex_edge.errors import SourceError
 from medtex_edge.runtime.capture import Capture
@@ -14,54 +14,6 @@ from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import reconnect
 from medtex_edge.runtime.sources.base import Ended
 from medtex_edge.runtime.sources.reconnect import LOST_AFTER_S, ArrivalMonitor
-
-
-class Script:
-    """A source that does what it is told: `read` gives numbered frames until `stops_at`, then fails."""
-
-    name = "script"
-    stream = True
-    rate = 0.0
-    count = None
-
-    def __init__(self, frames: int, *, live: bool, pause_s: float = 0.0, stops: tuple[int, ...] = ()) -> None:
-        self.notes: list[str] = []
-        self.live, self._frames, self._pause_s, self._stops = live, frames, pause_s, set(stops)
-        self.index = 0
-        self.reopened = 0
-        self.refuse = 0  # how many attempts to open again fail
-
-    def read(self, frame: Frame) -> bool:
-        time.sleep(self._pause_s)
-        if self.index >= self._frames or self.index in self._stops:
-            return False
-        frame.pixels = np.full((2, 2, 3), self.index % 256, np.uint8)
-        frame.index, frame.captured, frame.error = self.index, time.monotonic(), ""
-        self.index += 1
-        return True
-
-    def skip(self) -> bool:
-        time.sleep(self._pause_s)
-        if self.index >= self._frames or self.index in self._stops:
-            return False
-        self.index += 1
-        return True
-
-    def reopen(self) -> None:
-        self.reopened += 1
-        if self.refuse > 0 or self.index >= self._frames:
-            self.refuse -= 1
-            raise SourceError("script: unplugged", hint="plug it in")
-        self._stops.discard(self.index)
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Script:
-        return self
-
-    def __exit__(self, a: type[BaseException] | None, b: BaseException | None, c: TracebackType | None) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -86,14 +38,14 @@ def indices(captured: Capture, work: Callable[[], None] = lambda: None) -> list[
 
 
 def test_every_frame_of_a_file_counts_however_slow_the_reader() -> None:
-    captured = Capture(Script(40, live=False), slots=3)
+    captured = Capture(ScriptedSource(40, live=False), slots=3)
     started(captured)
     assert indices(captured, lambda: time.sleep(0.002)) == list(range(40))
     assert (captured.read, captured.dropped) == (40, 0)
 
 
 def test_of_a_live_source_the_newest_frame_wins_and_the_rest_are_counted() -> None:
-    captured = Capture(Script(200, live=True, pause_s=0.001), slots=4, retries=0)
+    captured = Capture(ScriptedSource(200, live=True, pause_s=0.001), slots=4, retries=0)
     ages = []
 
     def run() -> None:
@@ -115,7 +67,7 @@ def test_of_a_live_source_the_newest_frame_wins_and_the_rest_are_counted() -> No
 
 
 def test_a_live_source_is_drained_while_every_slot_is_in_use() -> None:
-    source = Script(1000, live=True, pause_s=0.001)
+    source = ScriptedSource(1000, live=True, pause_s=0.001)
     captured = Capture(source, slots=2)
     thread = started(captured)
     frames = [captured.next(), captured.next()]
@@ -135,7 +87,7 @@ def test_a_live_source_is_drained_while_every_slot_is_in_use() -> None:
 
 
 def test_a_live_source_that_stops_is_opened_again_and_goes_on() -> None:
-    source = Script(30, live=True, pause_s=0.002, stops=(10, 20))
+    source = ScriptedSource(30, live=True, pause_s=0.002, stops=(10, 20))
     source.refuse = 2
     captured = Capture(source, retries=5)
     errors: list[SourceError] = []
@@ -157,7 +109,7 @@ def test_a_live_source_that_stops_is_opened_again_and_goes_on() -> None:
 
 
 def test_the_time_since_the_last_picture_is_known_while_the_source_is_lost() -> None:
-    source = Script(30, live=True, pause_s=0.002, stops=(5,))
+    source = ScriptedSource(30, live=True, pause_s=0.002, stops=(5,))
     source.refuse = 100
     captured = Capture(source, retries=60)
     started(captured)
@@ -168,13 +120,13 @@ def test_the_time_since_the_last_picture_is_known_while_the_source_is_lost() -> 
 
 
 def test_a_source_that_blocks_is_known_to_be_lost_by_the_clock_before_it_says_so() -> None:
-    source = Script(10**6, live=True, pause_s=0.005)
+    source = ScriptedSource(10**6, live=True, pause_s=0.005)
     blocked = threading.Event()
 
     def read(frame: Frame) -> bool:
         if source.index == 20:
             blocked.wait(5)
-        return Script.read(source, frame)
+        return ScriptedSource.read(source, frame)
 
     source.read = read  # type: ignore[method-assign]
     captured = Capture(source)
@@ -197,7 +149,7 @@ def test_a_source_that_blocks_is_known_to_be_lost_by_the_clock_before_it_says_so
 
 
 def test_a_source_is_opened_again_for_ever_unless_a_number_of_attempts_is_given() -> None:
-    source = Script(30, live=True, pause_s=0.002, stops=(5,))
+    source = ScriptedSource(30, live=True, pause_s=0.002, stops=(5,))
     source.refuse = 40
     captured = Capture(source)
     thread = started(captured)
@@ -210,7 +162,7 @@ def test_a_source_is_opened_again_for_ever_unless_a_number_of_attempts_is_given(
 
 
 def test_a_live_source_that_has_ended_ends_without_an_error() -> None:
-    class Pipe(Script):
+    class Pipe(ScriptedSource):
         def reopen(self) -> None:
             raise Ended
 
@@ -250,7 +202,7 @@ def test_a_source_that_comes_back_slower_or_jitters_is_taken_at_once() -> None:
 
 
 def test_stop_ends_a_reader_and_a_waiting_writer() -> None:
-    captured = Capture(Script(1000, live=False), slots=2)
+    captured = Capture(ScriptedSource(1000, live=False), slots=2)
     thread = started(captured)
     time.sleep(0.05)
     captured.stop()
@@ -260,7 +212,7 @@ def test_stop_ends_a_reader_and_a_waiting_writer() -> None:
 
 
 def test_slots_are_used_again_and_none_is_made_anew() -> None:
-    captured = Capture(Script(100, live=False), slots=3)
+    captured = Capture(ScriptedSource(100, live=False), slots=3)
     started(captured)
     slots = set()
     while (frame := captured.next()) is not None:

@@ -25,7 +25,7 @@ from medtex_edge.runtime.display.window import LARGEST, Window
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 
 Pixels = npt.NDArray[np.uint8]
-AGREED = bundles.contract()
+CONTRACT = bundles.contract()
 
 
 class Glass:
@@ -81,8 +81,8 @@ def reading(pixels: Pixels, index: int = 0) -> Reading:
 
 def window(folder: Path, messages: list[str] | None = None, *, live: bool = True, alone: bool = True) -> Window:
     report = (messages if messages is not None else []).append
-    opened.append(Snapshots(folder, AGREED, "ab" * 32, report))
-    return Window(AGREED, opened[-1], live=live, alone=alone, on_message=report)
+    opened.append(Snapshots(folder, CONTRACT, "ab" * 32, report))
+    return Window(CONTRACT, opened[-1], live=live, alone=alone, on_message=report)
 
 
 def offer(to: Window, pixels: Pixels, index: int = 0, *, age_s: float = 0.0) -> None:
@@ -183,7 +183,7 @@ def test_a_saved_frame_is_kept_bare_drawn_and_as_a_reading(glass: Glass, tmp_pat
     assert names == [f"{base}-overlay.png", f"{base}.json", f"{base}.png"]
     assert np.array_equal(read(tmp_path / f"frames/{base}.png"), pixels)
     drawn = pixels.copy()
-    Overlay(AGREED).draw(drawn, reading(pixels, 7), 25.0)
+    Overlay(CONTRACT).draw(drawn, reading(pixels, 7), 25.0)
     assert np.array_equal(read(tmp_path / f"frames/{base}-overlay.png"), drawn)
     row = json.loads((tmp_path / f"frames/{base}.json").read_text())
     assert (row["frame"], row["verdict"]) == (7, "referable")
@@ -208,8 +208,8 @@ def test_a_frame_saved_with_another_opacity_says_so_in_its_name_and_without_over
 def test_a_disk_that_refuses_is_said_and_counted_and_the_window_goes_on(glass: Glass, tmp_path: Path) -> None:
     (tmp_path / "frames").write_text("in the way")
     messages: list[str] = []
-    snapshots = Snapshots(tmp_path / "frames", AGREED, "", messages.append)
-    viewer = Window(AGREED, snapshots, live=True, on_message=messages.append)
+    snapshots = Snapshots(tmp_path / "frames", CONTRACT, "", messages.append)
+    viewer = Window(CONTRACT, snapshots, live=True, on_message=messages.append)
     offer(viewer, frame())
     pressed(glass, viewer, "s")
     until(lambda: viewer.poll() and messages)

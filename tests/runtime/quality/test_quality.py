@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from frame_kit import as_layout
 
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image.geometry import find_field_of_view, prepare
@@ -99,8 +100,8 @@ def test_the_previous_frame_is_remembered_although_its_buffer_is_used_again() ->
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(layout: str) -> None:
-    lit = raw(bundles.disc(96, width=128), layout)
-    dark = raw(np.zeros((96, 128, 3), np.uint8), layout)
+    lit = as_layout(bundles.disc(96, width=128), layout)
+    dark = as_layout(np.zeros((96, 128, 3), np.uint8), layout)
     assert Inspector().precheck_frame(dark, layout) is Reason.BLACK
     assert Inspector().precheck_frame(lit, layout) is None
 
@@ -109,24 +110,12 @@ def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(
 def test_the_facts_of_a_frame_hardly_depend_on_how_its_camera_delivers_it(layout: str) -> None:
     frame = bundles.disc(480, width=640)
     results = []
-    for each, name in ((frame, "bgr"), (raw(frame, layout), layout)):
+    for each, name in ((frame, "bgr"), (as_layout(frame, layout), layout)):
         prepared, box = prepare(each, 224, 224, layout=name)
         results.append(Inspector().metrics(each, box, prepared, name))
     assert results[1].grey == pytest.approx(results[0].grey, abs=2)
     assert results[1].sharpness == pytest.approx(results[0].sharpness, rel=0.1)
     assert results[1].coverage == pytest.approx(results[0].coverage, abs=0.01)
-
-
-def raw(frame: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uint8]:
-    """A BGR frame as a camera of that layout would deliver it."""
-    if layout == "grey":
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-    if layout == "yuyv":
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_YUYV)
-    height, width = frame.shape[:2]
-    planar = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
-    chroma = planar[height:].reshape(2, -1)
-    return np.vstack([planar[:height], np.stack([chroma[0], chroma[1]], axis=-1).reshape(height // 2, width)])
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs (../shared/data) are not on this machine")

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from frame_kit import VIEWS, as_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_overlay_pixels import VIEWS
 
 from medtex_edge.image.geometry import LAYOUTS
 from medtex_edge.runtime.display import pixels
@@ -100,10 +100,8 @@ def test_detail_is_that_of_binomial_blurs_by_another_hand() -> None:
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_a_raw_frame_is_shown_as_its_camera_meant_it(layout: str) -> None:
-    from test_quality import raw
-
     frame = cv2.GaussianBlur(bundles.disc(96, width=128), (0, 0), 2)
-    shown = pixels.to_bgr(raw(frame, layout), layout, None)
-    meant = frame if layout != "grey" else np.repeat(raw(frame, "grey")[..., None], 3, axis=2)
+    shown = pixels.to_bgr(as_layout(frame, layout), layout, None)
+    meant = frame if layout != "grey" else np.repeat(as_layout(frame, "grey")[..., None], 3, axis=2)
     assert np.abs(shown.astype(int) - meant).mean() < 2
-    assert pixels.to_bgr(raw(frame, layout), layout, shown) is shown
+    assert pixels.to_bgr(as_layout(frame, layout), layout, shown) is shown

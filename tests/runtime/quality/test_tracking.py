@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from test_pipeline import Fixed
+from pipeline_kit import FixedBackend
 
 from medtex_edge.image.geometry import FieldOfView, prepare
 from medtex_edge.runtime.frame import Frame
@@ -15,7 +15,7 @@ from medtex_edge.runtime.reading import Reading, Reason
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import Smoother
 
-AGREED = bundles.contract()
+CONTRACT = bundles.contract()
 SECONDS = 1 / 25
 
 
@@ -65,9 +65,9 @@ def test_a_trembling_box_is_held_and_one_that_moves_is_followed() -> None:
 
 
 def readings(
-    frames: list[npt.NDArray[np.uint8]], *, smooth_s: float = 0.0, backend: Fixed | None = None
+    frames: list[npt.NDArray[np.uint8]], *, smooth_s: float = 0.0, backend: FixedBackend | None = None
 ) -> list[Reading]:
-    scorer = Scorer(backend or Fixed(), AGREED, stream=True, rate=25.0, smooth_s=smooth_s)
+    scorer = Scorer(backend or FixedBackend(), CONTRACT, stream=True, rate=25.0, smooth_s=smooth_s)
     return [scorer.score(Frame(pixels=each, index=k)) for k, each in enumerate(frames)]
 
 
@@ -78,7 +78,7 @@ def test_a_frame_in_fast_movement_is_refused_and_the_next_one_that_stands_is_sco
     assert "disc diameters per second" in results[2].detail
 
 
-class Turning(Fixed):
+class Turning(FixedBackend):
     """Answers 0.9 for the first class in its first calls, then for the last."""
 
     def infer(self, image):  # type: ignore[no-untyped-def]
@@ -138,7 +138,7 @@ def test_an_average_stays_a_probability_and_is_the_callers_own() -> None:
 
 
 def test_photographs_are_never_averaged() -> None:
-    scorer = Scorer(Turning(), AGREED, smooth_s=1.0)
+    scorer = Scorer(Turning(), CONTRACT, smooth_s=1.0)
     results = [scorer.score(Frame(pixels=retina(noise_seed=k), index=k)) for k in range(5)]
     assert [each.smoothed_frames for each in results] == [1.0] * 5
     assert results[-1].referable_probability == pytest.approx(0.9)
