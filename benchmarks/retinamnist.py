@@ -28,7 +28,7 @@ from medtex_edge.files import atomic_write, write_json
 from medtex_edge.train.compute import device
 from medtex_edge.train.config import TeachConfig, TrainConfig, config_from, read_config
 from medtex_edge.train.data.dataset import DataOptions
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.models.cost import count
 from medtex_edge.train.models.teacher import load_teacher
 from medtex_edge.train.prepare import DataSource, provenance

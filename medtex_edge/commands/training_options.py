@@ -12,7 +12,7 @@ import click
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.loop.reporter import Reporter
     from medtex_edge.train.models.teacher import FileOptions
     from medtex_edge.train.prepare import DataSource
 
@@ -178,7 +178,7 @@ def own_teacher(
 
     out = folder.with_name(f"{folder.name}-teacher")
     if not (out / "model.json").exists():
-        reporter.say(f"no --teacher was given: training one into {out}")
+        reporter.message(f"no --teacher was given: training one into {out}")
         quick = QUICK_TEACHER if synthetic else {}
         teach(config(TeachConfig, {**quick, "seed": seed, "precision": precision}), source, out, reporter)
     return out
@@ -202,7 +202,7 @@ def source(shared: dict[str, Any], reporter: Reporter) -> tuple[DataSource, bool
         from medtex_edge.train.compute.processes import on_main
         from medtex_edge.train.synthetic.dataset import write_dataset
 
-        reporter.say(
+        reporter.message(
             "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC dataset.[/]\n"
             "[yellow]It shows how the commands work. Nothing measured on it says anything about patients.[/]"
         )
@@ -258,7 +258,7 @@ def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tu
     from rich.console import Console
 
     from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
-    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.loop.reporter import Reporter
 
     console = Console(stderr=as_json, quiet=not group().main)
     if shared["threads"]:
@@ -267,7 +267,7 @@ def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tu
         try:
             yield opened, folder
         except KeyboardInterrupt:
-            opened.say(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
+            opened.message(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
             raise
     shutdown()
 

@@ -28,7 +28,7 @@ from medtex_edge.train.data.batches import Batch as Batch
 from medtex_edge.train.data.batches import batches as batches
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.checkpoint import read_checkpoint, write_checkpoint
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 
 Row = dict[str, float | str]
 

@@ -23,7 +23,7 @@ from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.losses.masks import random_masks
 
 CPU = Compute(torch.device("cpu"), None)
