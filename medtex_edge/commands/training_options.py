@@ -90,6 +90,16 @@ def shared_options(command: Command) -> Command:
     return _add(command, options)
 
 
+def log_option(command: Command) -> Command:
+    """The experiment trackers that receive the figures of every epoch."""
+    return click.option(
+        "--log",
+        multiple=True,
+        type=click.Choice(["tensorboard", "mlflow", "wandb"]),
+        help="Send every epoch's figures to a tracker as well. Repeatable.  [default: tensorboard where installed]",
+    )(command)
+
+
 def teacher_options(command: Command) -> Command:
     """What a teacher's file does not say of itself."""
     options = [
@@ -252,8 +262,10 @@ def weights(texts: tuple[str, ...]) -> dict[str, float] | None:
 
 
 @contextmanager
-def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tuple[Reporter, Path]]:
-    """Gives (reporter, folder); an interruption says how to go on."""
+def reporter(
+    as_json: bool, folder: Path, shared: dict[str, Any], log: tuple[str, ...] = ()
+) -> Iterator[tuple[Reporter, Path]]:
+    """Gives (reporter, folder); the message of an interruption names the command that goes on."""
     import torch
     from rich.console import Console
 
@@ -263,7 +275,7 @@ def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tu
     console = Console(stderr=as_json, quiet=not group().main)
     if shared["threads"]:
         torch.set_num_threads(shared["threads"])
-    with rank0_errors(), Reporter(console, folder) as opened:
+    with rank0_errors(), Reporter(console, folder, log) as opened:
         try:
             yield opened, folder
         except KeyboardInterrupt:

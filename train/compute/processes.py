@@ -146,7 +146,7 @@ def rank0_errors() -> Iterator[None]:
 
 def shutdown() -> None:
     """Part from the other processes at the end of the command."""
-    if group.cache_info().currsize and group().count > 1 and dist.is_initialized():
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

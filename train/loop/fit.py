@@ -84,7 +84,7 @@ class Fit:
         self._state = read_checkpoint(checkpoint, key)
         if self._state is not None:
             self.history = list(self._state["history"])
-            reporter.resumed(self.history[-1])
+            reporter.resumed(self.history)
 
     def run(self, phases: list[Phase]) -> None:
         """Run the phases in order, from the checkpoint where there is one."""
