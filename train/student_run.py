@@ -138,7 +138,6 @@ def train(
         Augment().to(compute.device),
         data.val,
         compute,
-        data.referable,
         label.to(compute.device),
     )
     fit.run(steps.phases())

@@ -86,7 +86,7 @@ def train_teacher(
     "weights",
     multiple=True,
     metavar="TERM=W",
-    help="Weight of a term: out, mid, label, local, budget, tv, order. Repeatable.",
+    help="Weight of a term: out, mid, label, local, budget, tv. Repeatable.",
 )
 @click.option("--sensitivity", "target_sensitivity", type=float, help="Wanted of the operating point.  [default: 0.9]")
 @click.option(
