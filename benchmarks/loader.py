@@ -185,7 +185,7 @@ def main(
             measured(phase, module, photos, batch, steps, compute)
             for phase in track(phases, "measuring", console=console, transient=True)
         ]
-    facts: dict[str, Any] = {"device": compute.words, "student": student, "teacher": teacher}
+    facts: dict[str, Any] = {"device": compute.description, "student": student, "teacher": teacher}
     facts |= {"size": size, "teacher_size": teacher_size, "batch": batch}
     if as_json:
         rows = [{**vars(speed), "fed": speed.fed} for speed in speeds]

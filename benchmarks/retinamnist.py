@@ -90,7 +90,7 @@ def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool =
         "mean": {split: _mean(rows, split) for split in ("val", "test") if split in rows[0]},
         "teacher_seconds": [float(seconds) for seconds in taught],
         "cost": _costs(load_run(runs[0]).load_model(), plan.student.size),
-        "provenance": provenance(compute.words),
+        "provenance": provenance(compute.description),
     }
     write_json(out / "retinamnist.json", result)
     with atomic_write(out / "retinamnist.md", "w") as file:

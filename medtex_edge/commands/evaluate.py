@@ -93,7 +93,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     opened = open_subject(folder, compute)
     asking = EvaluateOptions(out=out, **options)
     command = without_folders("medtex-edge " + shlex.join(sys.argv[1:]))
-    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.words)}
+    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.description)}
     with ProgressDisplay(console) as steps:
         request = prepare(asking, opened, compute, steps)
         with steps.step("cost"):

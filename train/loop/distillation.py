@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.train.compute.device import Compute
-from medtex_edge.train.compute.draws import last
+from medtex_edge.train.compute.processes import count_in_last
 from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
@@ -118,7 +118,7 @@ class TrainingSteps:
         m = torch.sigmoid(d.model.explainer.logits(evidence))
         # Some of the batch keeps the student honest: its answer on any mask is about what is visible, not about the
         # mask's shape.
-        explained = len(x) - last(self.config.random_fraction, len(x))
+        explained = len(x) - count_in_last(self.config.random_fraction, len(x))
         seen = torch.cat([m[:explained], random_masks(len(x), d.model.grid, device=x.device)[explained:]])
         logits, features = d.model.student.with_features(d.model.masked(x, seen))
         return {

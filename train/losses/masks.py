@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medtex_edge.train.compute.draws import rows
+from medtex_edge.train.compute.processes import draw_rows
 
 GRIDS = (3, 5, 8, 14, 28)  # cells across: from half the fundus to single lesions
 
@@ -19,9 +19,9 @@ def random_masks(count: int, side: int, *, whole: float = 0.2, device: torch.dev
     """(count, 1, side, side) float in 0..1: smooth noise cut at a random open area.
 
     Areas are uniform in 0..1; a fraction `whole` is fully open. The edge's softness is random too, since an
-    explainer's masks are soft. Randomness is PyTorch's global generator of `device`; see `train/compute/draws.py`.
+    explainer's masks are soft. Randomness is PyTorch's global generator of `device`; see `train/compute/processes.py`.
     """
-    return rows(count, lambda n: _random_masks(n, side, whole, device), device)
+    return draw_rows(count, lambda n: _random_masks(n, side, whole, device), device)
 
 
 def _random_masks(count: int, side: int, whole: float, device: torch.device | None) -> Tensor:
