@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from medtex_edge.commands import training_options as options
+from medtex_edge.commands.invocation import command_line, quiet
 from medtex_edge.commands.training_options import (
     label_options,
     log_option,
@@ -110,7 +109,7 @@ def train(
     log: tuple[str, ...],
     as_json: bool,
     **values: Any,
-) -> None:
+) -> tuple[Path, dict[str, Any]]:
     """Distil a compact student and an explainer from a teacher.
 
     \b
@@ -124,7 +123,7 @@ def train(
     file_options = options.file_options(values)
     shared = {name: values.pop(name) for name in options.SHARED}
     given = options.given(**values, weights=options.weights(weights), **options.training(shared))
-    command = "medtex-edge " + shlex.join(sys.argv[1:])
+    command = command_line()
     with options.reporter(as_json, out or next_folder("student"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TrainConfig, options.preset(synthetic, slim) | given)
@@ -142,6 +141,7 @@ def train(
     if config.method in EXPLAINED:
         lines.append(("next", f"medtex-edge export {folder} --fp16"))
     _finish(metrics, as_json, lines)
+    return folder, metrics
 
 
 def _finish(metrics: dict[str, Any], as_json: bool, lines: list[tuple[str, Any]]) -> None:
@@ -152,7 +152,7 @@ def _finish(metrics: dict[str, Any], as_json: bool, lines: list[tuple[str, Any]]
 
     from medtex_edge.train.compute.processes import group
 
-    if not group().main:
+    if not group().main or quiet():
         return
     if as_json:
         click.echo(json.dumps(metrics | {name: str(value) for name, value in lines}))

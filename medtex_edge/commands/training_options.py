@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medtex_edge.commands.invocation import quiet
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def reporter(
     from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
     from medtex_edge.train.loop.reporter import Reporter
 
-    console = Console(stderr=as_json, quiet=not group().main)
+    console = Console(stderr=as_json, quiet=not group().main or quiet())
     if shared["threads"]:
         torch.set_num_threads(shared["threads"])
     with rank0_errors(), Reporter(console, folder, log) as opened:
