@@ -212,13 +212,13 @@ def test_answers_to_nothing_are_not_credit() -> None:
         assert len(to_the_end(client.socket)) <= 5 + AHEAD
 
 
-def test_the_number_of_viewers_is_bounded_and_who_is_too_many_hears_why() -> None:
+def test_the_number_of_viewers_is_bounded_and_the_next_one_gets_the_reason() -> None:
     with served() as page:
         clients = [ViewerClient(page) for _ in range(server.MOST_VIEWERS)]
         with connect(live(page)) as connection, pytest.raises(ConnectionClosed) as closed:
             connection.recv(timeout=5)
         assert closed.value.rcvd is not None
-        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (server.FULL, "8 viewers client already")
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (server.FULL, "there are 8 viewers already")
         clients.pop().close()
         until(lambda: len(page._viewers) < server.MOST_VIEWERS)
         clients.append(ViewerClient(page))
