@@ -16,7 +16,7 @@ import medtex_edge
 from medtex_edge.api import stages
 from medtex_edge.api.calling import TERMINAL_ONLY, arguments_of, call, option_name
 from medtex_edge.cli import cli
-from medtex_edge.errors import DataError, MedtexError, SettingsError
+from medtex_edge.errors import BundleError, MedtexError, SettingsError
 
 STAGES = ("train", "export", "evaluate")
 
@@ -140,5 +140,5 @@ def test_a_run_becomes_a_bundle_that_reads_without_a_line_on_the_terminal(
     assert "medtex-edge export --out=eye.medtex -- " in json.dumps(result.report["provenance"])
     with medtex_edge.open_bundle(result.bundle) as bundle:
         assert bundle.read(photographs / "images" / "004.png").size == (128, 128)
-    with pytest.raises(DataError):
+    with pytest.raises(BundleError):
         medtex_edge.evaluate("nowhere.medtex")
