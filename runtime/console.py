@@ -1,4 +1,4 @@
-"""What a run says on the terminal: a line per photograph, a status line for streams, the summary as a table."""
+"""The terminal output of a run: a line per photograph, a status line for streams, the summary as a table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Lines:
     name = "lines"
 
     def write(self, reading: Reading, pixels: Pixels | None = None) -> None:
-        """Print. Raises `StorageError` where nobody listens any more."""
+        """Print. Raises `StorageError` if standard output is closed."""
         if reading.verdict is Verdict.UNGRADABLE:
             reason = reading.reason.value if reading.reason else ""
             answer = f"{reason}: {reading.detail}" if reading.detail else reason
@@ -51,14 +51,14 @@ class Lines:
             raise StorageError(f"cannot write to standard output: {error.strerror}") from error
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: standard output stays open."""
 
     def abandon(self) -> None:
-        """Nothing can be taken back."""
+        """Do nothing: a printed line stays."""
 
 
 class Status:
-    """The line that changes while a stream runs, and the news of a source that is lost or back."""
+    """The line that changes while a stream runs, and a message when its source is lost or back."""
 
     def __init__(self, console: Console, source: FrameSource, print_line: Callable[[str], None]) -> None:
         self._source = source

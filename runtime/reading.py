@@ -1,4 +1,4 @@
-"""A reading: what is said of one frame. docs/readings.md is its JSON in words."""
+"""A reading: the result of one frame. docs/readings.md describes its JSON."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reason(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Reading:
-    """One frame's answer. An ungradable frame has a reason and no probabilities: it was not scored."""
+    """The result of one frame. An ungradable frame has a reason and no probabilities: it was not scored."""
 
     source: str
     frame: int
@@ -56,8 +56,8 @@ class Reading:
     label: str = ""
     probabilities: npt.NDArray[np.float32] | None = None  # (C,)
     referable_probability: float | None = None
-    frame_referable_probability: float | None = None  # of this frame alone, where answers are averaged
-    smoothed_frames: float | None = None  # of how many frames the answer speaks; 1: of this one alone
+    frame_referable_probability: float | None = None  # of this frame alone, where readings are averaged
+    smoothed_frames: float | None = None  # effective number of frames in the average; 1: this one alone
     saliency: npt.NDArray[np.float32] | None = None  # (h, w), 0..1 over the field of view's box
     field_of_view: FieldOfView | None = None
     quality: QualityMetrics | None = None

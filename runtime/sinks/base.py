@@ -26,11 +26,11 @@ class Sink(Protocol):
         """Finish: what was written gets its name. Raises `StorageError`."""
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove what is not finished."""
 
 
 class _Abandoned(Exception):
-    """Thrown into an atomic file so that it removes itself."""
+    """Raised inside an atomic file so that it removes itself."""
 
 
 def discard(stack: ExitStack) -> None:

@@ -1,7 +1,8 @@
-"""Streams of bytes that are read without FFmpeg: what MJPEG over HTTP and standard input have in common.
+"""Byte streams that are read without FFmpeg: the common part of MJPEG over HTTP and standard input.
 
-Read here since FFmpeg lends a cut JPEG the rest of the picture before it, and since here a frame's age counts from the
-arrival of its first byte: one that was half through when the sender stopped is old when it is whole.
+There are two reasons for a reader of our own. FFmpeg completes a cut JPEG with the rest of the picture before it. And
+here a frame's age counts from the arrival of its first byte: one that was half sent when the sender stopped is old when
+it is whole.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from types import TracebackType
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.sources import jpeg
 
-QUIET_S = 1.0  # without a whole picture, and the stream has stopped
+QUIET_S = 1.0  # without a whole picture, after which the stream counts as stopped
 CHUNK = 1 << 16  # bytes; a pipe holds as many
 _BACKLOG = 1 << 22  # bytes that are read past for a newer frame, so that a sender without end cannot hold the reader
 
 
 class ByteStream:
-    """What the sources of this module share."""
+    """The base of the sources that read bytes themselves."""
 
     live = True
     stream = True
@@ -33,7 +34,7 @@ class ByteStream:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told at the end."""
+        """Lines for the user at the end of the run."""
         return [f"{self.name}: {self.broken} damaged frames were left out"] if self.broken else []
 
     def read(self, frame: Frame) -> bool:
@@ -59,7 +60,7 @@ class ByteStream:
 
 
 class MjpegStream(ByteStream):
-    """JPEG pictures, one after the other, whatever stands between them."""
+    """JPEG pictures, one after the other; whatever lies between them is ignored."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -103,16 +104,16 @@ class MjpegStream(ByteStream):
         self.broken = self._splitter.broken + self._undecodable
 
     def _more(self) -> bytes:
-        """Some bytes, waited for; none where there are none for a second, or no more will come."""
+        """Wait for some bytes; none if there are none for a second, or the stream has ended."""
         raise NotImplementedError
 
     def _waiting(self, seconds: float) -> bool:
-        """Whether bytes are there."""
+        """Whether bytes can be read within `seconds`."""
         raise NotImplementedError
 
 
 def readable(number: int, seconds: float) -> bool:
-    """Whether a descriptor has bytes, or has ended, within that time."""
+    """Whether the file descriptor `number` has bytes, or has ended, within `seconds`."""
     poll = select.poll()  # not select(), which knows no descriptor above 1023
     poll.register(number, select.POLLIN)
     return bool(poll.poll(seconds * 1e3))

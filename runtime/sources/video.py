@@ -1,4 +1,4 @@
-"""What video files, network streams and cameras have in common: OpenCV's VideoCapture."""
+"""Video files, and the common part of cameras and network streams: frames by OpenCV's VideoCapture."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ READ_TIMEOUT_MS = 1000
 FIRST_FRAME_S = 4.0  # cameras that adjust their exposure take this long; their empty reads are no failure
 BROKEN_S = 0.5  # of pictures that do not fit, one after the other, and the source counts as lost
 
-Attempt = tuple[str, Callable[[], "cv2.VideoCapture"]]  # what it is, for the list of what was tried; how to open it
+Attempt = tuple[str, Callable[[], "cv2.VideoCapture"]]  # (its description for the list of attempts, how to open it)
 
 
 class _Video:
-    """What the three have in common: an opened capture, read into the frame's own buffer."""
+    """The base of files, streams and cameras: an opened capture, read into the frame's own buffer."""
 
     live = False
     stream = True
@@ -41,7 +41,7 @@ class _Video:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told at the end."""
+        """Lines for the user at the end of the run."""
         broken = [f"{self.name}: {self.broken} damaged frames were left out"] if self.broken else []
         return [*self._notes, *broken]
 
@@ -71,7 +71,7 @@ class _Video:
         return False
 
     def _fit(self, pixels: Pixels | None) -> Pixels | None:
-        """What OpenCV handed over in the shape of its layout; None where it is no whole picture."""
+        """OpenCV's frame in the shape of its layout; None where it is no whole picture."""
         if pixels is None:
             return None
         if self._shape is not None:
@@ -110,7 +110,7 @@ class _Video:
         self.close()
         self._capture = capture
         rate = float(capture.get(cv2.CAP_PROP_FPS))
-        # Drivers that do not know say 0, NaN or their time base (90000).
+        # Drivers that do not know the rate report 0, NaN or their time base (90000).
         self.rate = rate if 1.0 <= rate <= 1000.0 else 0.0
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         if width * height > MAX_PIXELS:
@@ -129,7 +129,7 @@ class VideoFile(_Video):
         self.reopen()
 
     def reopen(self) -> None:
-        """Begin again. Raises `SourceError`."""
+        """Start again at the first frame. Raises `SourceError`."""
         capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise SourceError(
@@ -141,12 +141,12 @@ class VideoFile(_Video):
         self.count = frame_count(capture)
 
     def read(self, frame: Frame) -> bool:
-        """Fill `frame`; at the end, note a file that holds fewer frames than it says."""
+        """Fill `frame`; at the end, note a file that holds fewer frames than its header claims."""
         if super().read(frame):
             return True
         if self._index == 0:
             raise SourceError(f"{self.name}: no frame of it can be decoded", hint="the file is damaged")
-        # Containers count roughly, so only a clear difference is worth a word.
+        # Containers count roughly, so only a clear difference is worth a note.
         if self.count is not None and self._index < 0.95 * self.count - 2:
             self._notes.append(f"{self.name}: ended after {self._index} of {self.count} frames: cut or damaged")
         return False
@@ -164,7 +164,7 @@ class Live(_Video):
         self.reopen()
 
     def reopen(self) -> None:
-        """Try every way in turn. Raises `SourceError` that lists what was tried and how each failed."""
+        """Try every attempt in turn. Raises `SourceError` that lists the attempts and how each failed."""
         self.close()
         tried: list[str] = []
         for what, opener in self._attempts:
@@ -196,12 +196,12 @@ class Live(_Video):
             if capture.grab():
                 self._check_clock(capture)
                 return ""
-            # One that fails at once will not recover by being asked a thousand times a second.
+            # A device that fails at once will not recover by a thousand tries a second.
             time.sleep(max(0.0, 0.05 - (time.monotonic() - began)))
         return f"opens, but gives no frame within {FIRST_FRAME_S:g} s"
 
     def _check_clock(self, capture: cv2.VideoCapture) -> None:
-        """A kind of source whose frames carry the time of their exposure looks here whether it can be believed."""
+        """Check the clock of the frames; for sources whose frames carry the time of their exposure."""
 
     def _captured(self, began: float, now: float) -> float:
         return now
