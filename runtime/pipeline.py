@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.capture import SLOTS, Capture
+from medtex_edge.runtime.display.base import Screen, Viewer
 from medtex_edge.runtime.display.overlay import Overlay
 from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
@@ -28,9 +28,6 @@ from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
 from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.sources.reconnect import RETRIES
 from medtex_edge.runtime.summary import Summary
-
-if TYPE_CHECKING:
-    from medtex_edge.runtime.display.screens import Screen, Viewer
 
 _READINGS_QUEUE = 512  # readings are small: a disk may pause for seconds
 _RATE_WINDOW_S = 1.0

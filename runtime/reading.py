@@ -14,7 +14,6 @@ from medtex_edge.contract import Contract
 
 if TYPE_CHECKING:
     from medtex_edge.image.geometry import FieldOfView
-    from medtex_edge.runtime.quality.gate import QualityMetrics
 
 SCHEMA = "medtex-edge/reading/1"
 
@@ -39,6 +38,21 @@ class Reason(str, enum.Enum):
     TOO_BRIGHT = "too bright"
     BLURRED = "blurred"
     MOVING = "moving"
+
+
+@dataclass(frozen=True)
+class QualityMetrics:
+    """The metrics of one frame; levels 0..255, shares 0..1."""
+
+    brightness: float  # mean of the brightest channel
+    grey: float  # mean luma
+    clipped: float  # share of pixels with a channel at 250 or more
+    sharpness: float  # detail of 1 to 1.4 pixels over detail of 2 to 4
+    coverage: float  # share of the disc that is visible
+
+    def to_json(self) -> dict[str, float]:
+        """A value for `json.dumps`."""
+        return {name: round(float(value), 4) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)

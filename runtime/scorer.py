@@ -16,9 +16,9 @@ from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_v
 from medtex_edge.runtime.backend import Backend, Outputs
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.quality import gate
-from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics
+from medtex_edge.runtime.quality.gate import Inspector
 from medtex_edge.runtime.quality.motion import FASTEST, Motion, MotionMeter, SteadyBox
-from medtex_edge.runtime.reading import Reading, Reason, Verdict
+from medtex_edge.runtime.reading import QualityMetrics, Reading, Reason, Verdict
 from medtex_edge.runtime.smoothing import Smoother
 
 STAGES = ("read", "quality", "prepare", "infer")  # in the order in which a frame passes them

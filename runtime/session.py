@@ -23,10 +23,10 @@ from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import Backend, handover
 from medtex_edge.runtime.backend.golden_check import check_golden
 from medtex_edge.runtime.backend.handover import Switching
-from medtex_edge.runtime.display.screens import Screens
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.screens import Screens
 from medtex_edge.runtime.sinks.base import Sink
 from medtex_edge.runtime.sinks.photos import PhotoFolder
 from medtex_edge.runtime.sinks.readings import ReadingsFile

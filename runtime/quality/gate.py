@@ -12,14 +12,13 @@ dominate that of the retina.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from medtex_edge.image.geometry import LAYOUTS, FieldOfView, crop_resize, native_or
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.quality import reference
-from medtex_edge.runtime.reading import Reason
+from medtex_edge.runtime.reading import QualityMetrics, Reason
 
 SIDE = 224  # pixels; at this size the sigmas below were calibrated
 STALE_MS = 1000.0  # a live frame older than this is refused as stale
@@ -34,21 +33,6 @@ _FLAT = 0.016  # 16ths of a level; less detail is rounding
 
 _precheck_frame = native_or(reference.precheck_frame)
 _quality_metrics = native_or(reference.quality_metrics)
-
-
-@dataclass(frozen=True)
-class QualityMetrics:
-    """The metrics of one frame; levels 0..255, shares 0..1."""
-
-    brightness: float  # mean of the brightest channel
-    grey: float  # mean luma
-    clipped: float  # share of pixels with a channel at 250 or more
-    sharpness: float  # detail of 1 to 1.4 pixels over detail of 2 to 4
-    coverage: float  # share of the disc that is visible
-
-    def to_json(self) -> dict[str, float]:
-        """A value for `json.dumps`."""
-        return {name: round(float(value), 4) for name, value in vars(self).items()}
 
 
 class Inspector:

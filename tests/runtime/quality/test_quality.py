@@ -12,8 +12,8 @@ from frame_kit import as_layout
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image.geometry import find_field_of_view, prepare
 from medtex_edge.image.photo import read_photo
-from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics, assess
-from medtex_edge.runtime.reading import Reason
+from medtex_edge.runtime.quality.gate import Inspector, assess
+from medtex_edge.runtime.reading import QualityMetrics, Reason
 
 REAL = Path(__file__).parents[3] / "../shared/data"
 

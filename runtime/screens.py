@@ -6,33 +6,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from medtex_edge.contract import Contract
+from medtex_edge.runtime.display.base import Viewer
 from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import Probe, Window
-from medtex_edge.runtime.frame import Pixels
-from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.sources.base import FrameSource
 
 if TYPE_CHECKING:
     from medtex_edge.runtime.web.server import Page
 
 FRAMES = "frames"  # the folder that the window saves to
-
-
-class Viewer(Protocol):
-    """A display of frames; `web.server.Page` is one."""
-
-    def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
-        """Copy a frame, BGR with nothing drawn into it yet, and its reading; from the drawing thread, never waiting."""
-
-
-class Screen(Viewer, Protocol):
-    """A display that the main thread drives; `display.window.Window` is one."""
-
-    def poll(self, why: str = "") -> bool:
-        """Show it; False when the user wants to end."""
 
 
 class Screens:
