@@ -41,12 +41,12 @@ class Lines:
         """Print. Raises `StorageError` if standard output is closed."""
         if reading.verdict is Verdict.UNGRADABLE:
             reason = reading.reason.value if reading.reason else ""
-            answer = f"{reason}: {reading.detail}" if reading.detail else reason
+            text = f"{reason}: {reading.detail}" if reading.detail else reason
         else:
             probability = 0.0 if reading.probabilities is None else float(reading.probabilities.max())
-            answer = f"P(refer) {reading.referable_probability:.3f}  {reading.label} {probability:.3f}"
+            text = f"P(refer) {reading.referable_probability:.3f}  {reading.label} {probability:.3f}"
         try:
-            click.echo(printable(f"{reading.verdict.value:<14}{answer}  {reading.source}"))
+            click.echo(printable(f"{reading.verdict.value:<14}{text}  {reading.source}"))
         except OSError as error:
             raise StorageError(f"cannot write to standard output: {error.strerror}") from error
 
@@ -84,10 +84,10 @@ class Status:
             self._status.update(f"NOT LIVE: {printable(self._source.name)} lost for {lost_s:.0f} s")
         elif reading is not None:
             value = reading.referable_probability
-            answer = f"P(refer) {value:.2f}" if value is not None else str(reading.reason and reading.reason.value)
+            text = f"P(refer) {value:.2f}" if value is not None else str(reading.reason and reading.reason.value)
             engine = f"engine {printable(progress)}  " if progress else ""
             self._status.update(
-                f"frame {reading.frame}  {reading.verdict.value}  {answer}  age {reading.age_ms:.0f} ms  "
+                f"frame {reading.frame}  {reading.verdict.value}  {text}  age {reading.age_ms:.0f} ms  "
                 f"{pipeline.frames_per_second:.0f} frames/s  {engine}(Ctrl-C ends)"
             )
 

@@ -69,7 +69,7 @@ class MjpegStream(ByteStream):
 
     def read(self, frame: Frame) -> bool:
         """Fill `frame` with the newest whole picture; False where none comes within a second."""
-        while (found := self._newest()) is not None:
+        while (found := self._latest_picture()) is not None:
             data, captured = found
             began = time.monotonic()
             pixels = jpeg.decode(data)
@@ -82,23 +82,23 @@ class MjpegStream(ByteStream):
 
     def skip(self) -> bool:
         """Take the newest picture without decoding it."""
-        if self._newest() is None:
+        if self._latest_picture() is None:
             return False
         self._index += 1
         return True
 
-    def _newest(self) -> tuple[bytes, float] | None:
+    def _latest_picture(self) -> tuple[bytes, float] | None:
         """Wait for a whole picture, then read on as long as more is there."""
-        newest: tuple[bytes, float] | None = None
+        latest: tuple[bytes, float] | None = None
         read, deadline = 0, time.monotonic() + QUIET_S
-        while newest is None or (read < _BACKLOG and self._waiting(0.0)):
+        while latest is None or (read < _BACKLOG and self._waiting(0.0)):
             data = self._more() if time.monotonic() < deadline else b""
             if not data:
                 break
             read += len(data)
-            newest = self._splitter.feed(data, time.monotonic()) or newest
+            latest = self._splitter.feed(data, time.monotonic()) or latest
         self._count()
-        return newest
+        return latest
 
     def _count(self) -> None:
         self.broken = self._splitter.broken + self._undecodable

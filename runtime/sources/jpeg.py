@@ -36,13 +36,13 @@ class Splitter:
     def feed(self, data: bytes, now: float) -> tuple[bytes, float] | None:
         """The newest picture that `data` completes, and when its first bytes were fed (`now` of that call)."""
         self._data += data
-        newest: tuple[bytes, float] | None = None
+        latest: tuple[bytes, float] | None = None
         while (length := self._advance(now)) > 0:
-            newest = bytes(self._data[:length]), self._began
+            latest = bytes(self._data[:length]), self._began
             self._drop(length)
         if len(self._data) > MAX_BYTES:
             self._break(len(self._data))
-        return newest
+        return latest
 
     def _advance(self, now: float) -> int:
         """Parse on. The length of the picture at the start once its end was found; else 0."""
