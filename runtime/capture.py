@@ -58,7 +58,7 @@ class Capture:
                 self._changed.notify_all()
 
     def next(self) -> Frame | None:
-        """The next frame (the newest of a live source), waiting for it; None when no more will come."""
+        """Wait for the next frame, the newest of a live source; None when the source has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._ended or self._stop.is_set())
             if self._stop.is_set() or not self._ready:
@@ -66,13 +66,13 @@ class Capture:
             return self._ready.popleft()
 
     def release(self, frame: Frame) -> None:
-        """Give a slot back."""
+        """Return a slot, to be filled again."""
         with self._changed:
             self._free.append(frame)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End `run` after the read that it is in, and `next` at once."""
+        """End `run` after its present read, and `next` at once."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
@@ -85,11 +85,11 @@ class Capture:
         return self._arrivals.silence_s(time.monotonic()) if self._source.live else 0.0
 
     def _slot(self) -> Frame | None:
-        """A slot to fill. For a live source None when all are in use: the frame on the device is to be skipped."""
+        """A slot to fill. None for a live source whose slots are all in use: its frame is to be skipped."""
         with self._changed:
             if not self._source.live:
                 self._changed.wait_for(lambda: self._free or self._stop.is_set())
-            # The waiting frame is not taken back for the next one: while that is being read, there would be none.
+            # The waiting frame is not reused for the next one: while that is read, the reader would have no frame.
             return self._free.pop() if self._free else None
 
     def _read(self, frame: Frame) -> bool:

@@ -69,7 +69,7 @@ class Status:
         self._status = console.status("waiting for the first frame") if self._wanted(console) else None
 
     def tick(self, pipeline: Any, progress: str = "") -> None:
-        """Called by the pipeline's main thread. `progress`: of an engine that is being built."""
+        """Update the line; for the pipeline's main thread. `progress` is that of an engine build, or ''."""
         lost_s = pipeline.lost_s
         if (lost_s > 0) != self._lost:
             self._lost = lost_s > 0

@@ -249,7 +249,7 @@ def _signals(pipeline: Pipeline) -> Iterator[None]:
 
 
 def _file_name(source: FrameSource) -> str:
-    """A name for a video of this source: a file's own, or the camera's with the time, so that none is replaced."""
+    """A name for a video of this source: a file's own, or the camera's with the time, so that no file is replaced."""
     if not source.live:
         return Path(source.name).stem or "video"
     name = re.sub(r"[^A-Za-z0-9]+", "-", source.name).strip("-") or "camera"

@@ -1,4 +1,4 @@
-"""The protocols of a display: what the pipeline offers its frames to."""
+"""The protocols of a display, to which the pipeline offers its frames."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Snapshots:
     def _write(
         self, pixels: Pixels, reading: Reading, frames_per_second: float | None, strongest_alpha: float | None
     ) -> str:
-        """NAME.png as it came, NAME-overlay.png, NAME.json; each whole or not at all. Raises `StorageError`."""
+        """Write NAME.png undrawn, NAME-overlay.png and NAME.json, each atomically. Raises `StorageError`."""
         base = self.folder / _name(reading)
         _write_png(base.with_name(f"{base.name}.png"), pixels)
         if strongest_alpha is not None:

@@ -1,4 +1,4 @@
-"""What every source of frames has in common: the protocol that the capture thread reads.
+"""The protocol of every source of frames, which the capture thread reads.
 
 Cameras and streams are *live*: the newest frame wins, and a frame's age matters. In files every frame counts.
 """
@@ -21,7 +21,7 @@ class FrameSource(Protocol):
     live: bool  # the newest frame wins; it can be stale, stop, and be opened again
     stream: bool  # frames follow each other in time, so that one can be a duplicate of the one before
     rate: float  # frames per second that it claims; 0 where it claims none
-    count: int | None  # frames in all, where that is known
+    count: int | None  # frames in all; None where that is unknown
 
     @property
     def notes(self) -> list[str]:
@@ -37,4 +37,4 @@ class FrameSource(Protocol):
         """Close and open again. Raises `SourceError` with the attempts, `Ended` where the sender has ended."""
 
     def close(self) -> None:
-        """Give the device or file back. May be called twice."""
+        """Release the device or file. May be called twice."""

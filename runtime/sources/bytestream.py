@@ -29,7 +29,7 @@ class ByteStream:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.broken = 0  # frames that came damaged and were left out
+        self.broken = 0  # damaged frames, which were dropped
         self._index = 0
 
     @property
@@ -42,7 +42,7 @@ class ByteStream:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection. May be called twice."""
 
     def __enter__(self) -> ByteStream:
         return self

@@ -29,7 +29,7 @@ _TRIES = 5  # frames; the first ones of a camera are often cut
 _CLOCK_SLACK_S = 10.0
 _BUSY_HINT = "close other programs that use it, or name another by --camera; `medtex-edge doctor` lists them"
 _CSI_HINT = "check the ribbon cable, and on the board: sudo systemctl restart nvargus-daemon"
-_CAPS = {"nv12": "NV12", "yuyv": "YUY2", "grey": "GRAY8"}  # names of GStreamer's
+_CAPS = {"nv12": "NV12", "yuyv": "YUY2", "grey": "GRAY8"}  # GStreamer's names
 _CSI_SIZE, _CSI_FPS = (1280, 720), 30
 _CSI = (
     "nvarguscamerasrc sensor-id={sensor}{exposure} ! "
@@ -45,13 +45,13 @@ _CODES = {name: cv2.VideoWriter.fourcc(*name.upper()) for name in FORMATS if nam
 _MANUAL, _AUTO_MODES = 1, (3, 0)
 _EXPOSURE_UNIT_US = 100.0
 _ENOUGH = 15.0  # frames per second that a raw format must reach where no rate is requested; else compressed is better
-# Kept over a replugging, after which a camera has its own defaults again. Switches stand before what they lock.
+# Restored after a replugging, which resets a camera to its defaults. Automatic modes come before what they control.
 _KEPT = (
     cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE, cv2.CAP_PROP_AUTO_WB, cv2.CAP_PROP_WB_TEMPERATURE,
     cv2.CAP_PROP_AUTOFOCUS, cv2.CAP_PROP_FOCUS, cv2.CAP_PROP_GAIN, cv2.CAP_PROP_BRIGHTNESS, cv2.CAP_PROP_CONTRAST,
     cv2.CAP_PROP_SATURATION, cv2.CAP_PROP_HUE, cv2.CAP_PROP_GAMMA, cv2.CAP_PROP_SHARPNESS, cv2.CAP_PROP_BACKLIGHT,
 )  # fmt: skip
-_MISSING = -1.0  # what OpenCV reads where a camera has no such control
+_MISSING = -1.0  # the value that OpenCV returns where a camera lacks the control
 
 
 @dataclass(frozen=True)

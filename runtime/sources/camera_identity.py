@@ -1,4 +1,4 @@
-"""Which camera a /dev/videoN is, so that it is found again under another number, and no other in its place.
+"""The identity of the camera behind /dev/videoN, so that it is found again under another number.
 
 The kernel hands numbers out in the order of plugging. What stays is the camera's own name (vendor, product, serial)
 and the socket that it is plugged into. Another camera under the same number would give valid frames of another eye.

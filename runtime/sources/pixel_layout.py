@@ -21,7 +21,7 @@ def shape(layout: str, width: int, height: int) -> tuple[int, ...]:
 
 
 def view(pixels: Pixels, wanted: tuple[int, ...]) -> Pixels | None:
-    """`pixels` in the shape `wanted`, without a copy; None where they are not as many, or not plain bytes.
+    """`pixels` in the shape `wanted`, without a copy; None where their number differs, or they are not plain bytes.
 
     Releases of OpenCV differ: some return a camera's bytes in their shape, some as one long row.
     """

@@ -1,4 +1,4 @@
-"""Network streams through FFmpeg: RTSP and all that is not MJPEG over HTTP (http_mjpeg.py)."""
+"""Network streams through FFmpeg: RTSP and everything else but MJPEG over HTTP (http_mjpeg.py)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class StreamClock:
     def captured(self, stamp: float, now: float) -> float:
         """In seconds of `time.monotonic()`, `now` at the latest, for a frame stamped `stamp` (seconds)."""
         offset = now - stamp
-        # FFmpeg begins to count anew when it knows better where the stream began.
+        # FFmpeg restarts its count when it has a better estimate of the stream's start.
         if self._offset is None or stamp < self._stamp or abs(offset - self._offset) > _JUMP_S:
             self._offset = offset
         self._stamp = stamp

@@ -32,7 +32,7 @@ class _Video:
         self.name = name
         self.rate = 0.0
         self.count: int | None = None
-        self.broken = 0  # pictures that came damaged and were left out
+        self.broken = 0  # damaged pictures, which were dropped
         self.layout = "bgr"
         self._shape: tuple[int, ...] | None = None  # of every frame; None where decoded pictures may have any size
         self._notes: list[str] = []
@@ -90,7 +90,7 @@ class _Video:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give the device or file back."""
+        """Release the device or file. May be called twice."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None
@@ -185,11 +185,11 @@ class Live(_Video):
         raise SourceError(f"{self.name}: no picture. Tried {'; '.join(tried)}", hint=self._hint)
 
     def _ready(self, capture: cv2.VideoCapture) -> str:
-        """Make an opened device give pictures. Returns what went wrong, or ''; may raise `SourceError`."""
+        """Make an opened device give pictures. Returns the failure, or ''; may raise `SourceError`."""
         return self._prove(capture)
 
     def _prove(self, capture: cv2.VideoCapture) -> str:
-        """One picture, thrown away: many devices open and then give nothing. Returns what went wrong, or ''."""
+        """One picture, thrown away: many devices open and then give nothing. Returns the failure, or ''."""
         deadline = time.monotonic() + FIRST_FRAME_S
         while time.monotonic() < deadline:
             began = time.monotonic()
@@ -208,7 +208,7 @@ class Live(_Video):
 
 
 def frame_count(capture: cv2.VideoCapture | None) -> int | None:
-    """How many frames it holds; None where that is not known, as for a camera."""
+    """How many frames it holds; None where that is unknown, as for a camera."""
     frames = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture is not None else 0.0
     # FFmpeg's estimates of a length that it does not know are negative or astronomical.
     return int(frames) if 0 < frames < 1e9 else None
