@@ -29,9 +29,6 @@ def open_source(
     Raises `SettingsError` for settings that this source lacks, `SourceError` for a missing file or an unknown kind,
     `DataError` for a folder without photographs.
     """
-    # Imported here since photographs need nothing of video.
-    from medtex_edge.runtime.sources.video import VideoFile
-
     if spec == "-":
         from medtex_edge.runtime.sources.stdin import open_stdin
 
@@ -48,6 +45,13 @@ def open_source(
                 hint="name a file by its path",
             )
         return _open_url(spec, scheme)
+    return _open_path(spec, leave_out)
+
+
+def _open_path(spec: str, leave_out: Path | None) -> FrameSource:
+    # Imported here since photographs need nothing of video.
+    from medtex_edge.runtime.sources.video import VideoFile
+
     path = Path(spec).expanduser()
     if path.is_dir():
         return PhotoSource(_photos_in(path, leave_out), str(path))
