@@ -2,8 +2,8 @@
 
 In a file every frame counts, so the thread waits for a free slot. Of a camera or stream the newest frame wins: a frame
 that was not taken in time is replaced and counted. While every slot is in use the device is still drained, so that no
-driver's queue makes the next frame old. A missing frame is never replaced by another one, and a frame that was held
-back during a loss is not taken for a new one (`medtex_edge.runtime.sources.reconnect`).
+driver's queue makes the next frame old. A missing frame is never replaced by another one, and a frame that was
+delayed by a loss is not taken for a new one (`medtex_edge.runtime.sources.reconnect`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, t
 
 
 class Capture:
-    """Slots between a source and whoever reads them. `run` is the thread's body; the rest is for other threads."""
+    """Slots between a source and its reader. `run` is the body of the capture thread; other threads use the rest.
+
+    `slots` is the number of frames in use at once; `retries` is that of `Reconnector`.
+    """
 
     def __init__(self, source: FrameSource, *, slots: int = SLOTS, retries: int | None = RETRIES) -> None:
         self._source = source
@@ -38,7 +41,7 @@ class Capture:
         self.recoveries = 0
 
     def run(self) -> None:
-        """Read until the source ends, stops for good (`SourceError`) or `stop` is called."""
+        """Read until the source ends or `stop` is called. Raises `SourceError` if reopening fails for good."""
         self.failed = True
         self._arrivals = ArrivalMonitor(self._source.rate, time.monotonic())
         reconnector = Reconnector(self._source, self._arrivals, retries=self._retries)
@@ -55,7 +58,7 @@ class Capture:
                 self._changed.notify_all()
 
     def next(self) -> Frame | None:
-        """The next frame (the newest of a live source), waiting for it; None when no more will come."""
+        """Wait for the next frame, the newest of a live source; None when the source has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._ended or self._stop.is_set())
             if self._stop.is_set() or not self._ready:
@@ -63,30 +66,30 @@ class Capture:
             return self._ready.popleft()
 
     def release(self, frame: Frame) -> None:
-        """Give a slot back."""
+        """Return a slot, to be filled again."""
         with self._changed:
             self._free.append(frame)
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """End `run` after the read that it is in, and `next` at once."""
+        """End `run` after its present read, and `next` at once."""
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
 
     def lost_s(self) -> float:
-        """For how many seconds a live source has given no picture, if that is too long; 0 while it runs.
+        """Seconds since the last frame of a live source if it counts as lost; 0 while it runs.
 
-        By the clock alone, whatever the capture thread waits for: a driver that blocks is noticed too.
+        Measured by the clock alone, so that a driver that blocks the capture thread is noticed too.
         """
         return self._arrivals.silence_s(time.monotonic()) if self._source.live else 0.0
 
     def _slot(self) -> Frame | None:
-        """A slot to fill. For a live source None when all are in use: the frame on the device is to be skipped."""
+        """A slot to fill. None for a live source whose slots are all in use: its frame is to be skipped."""
         with self._changed:
             if not self._source.live:
                 self._changed.wait_for(lambda: self._free or self._stop.is_set())
-            # The waiting frame is not taken back for the next one: while that is being read, there would be none.
+            # The waiting frame is not reused for the next one: while that is read, the reader would have no frame.
             return self._free.pop() if self._free else None
 
     def _read(self, frame: Frame) -> bool:
@@ -112,7 +115,7 @@ class Capture:
             self._changed.notify_all()
 
     def _is_new(self) -> bool:
-        """Whether the frame that has just come is one, and count the recovery that it may be."""
+        """Whether the frame that has just arrived may be taken as new; counts the end of a loss as a recovery."""
         now = time.monotonic()
         self._lost = self._lost or self._arrivals.silence_s(now) > 0
         if not self._arrivals.record(now):

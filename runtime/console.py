@@ -1,4 +1,4 @@
-"""What a run says on the terminal: a line per photograph, a status line for streams, the summary as a table."""
+"""The terminal output of a run: a line per photograph, a status line for streams, the summary as a table."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ class Lines:
     name = "lines"
 
     def write(self, reading: Reading, pixels: Pixels | None = None) -> None:
-        """Print. Raises `StorageError` where nobody listens any more."""
+        """Print. Raises `StorageError` if standard output is closed."""
         if reading.verdict is Verdict.UNGRADABLE:
             reason = reading.reason.value if reading.reason else ""
-            answer = f"{reason}: {reading.detail}" if reading.detail else reason
+            text = f"{reason}: {reading.detail}" if reading.detail else reason
         else:
             probability = 0.0 if reading.probabilities is None else float(reading.probabilities.max())
-            answer = f"P(refer) {reading.referable_probability:.3f}  {reading.label} {probability:.3f}"
+            text = f"P(refer) {reading.referable_probability:.3f}  {reading.label} {probability:.3f}"
         try:
-            click.echo(printable(f"{reading.verdict.value:<14}{answer}  {reading.source}"))
+            click.echo(printable(f"{reading.verdict.value:<14}{text}  {reading.source}"))
         except OSError as error:
             raise StorageError(f"cannot write to standard output: {error.strerror}") from error
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: standard output stays open."""
 
     def abandon(self) -> None:
-        """Nothing can be taken back."""
+        """Do nothing: a printed line stays."""
 
 
 class Status:
-    """The line that changes while a stream runs, and the news of a source that is lost or back."""
+    """The line that changes while a stream runs, and a message when its source is lost or back."""
 
     def __init__(self, console: Console, source: FrameSource, print_line: Callable[[str], None]) -> None:
         self._source = source
@@ -69,7 +69,7 @@ class Status:
         self._status = console.status("waiting for the first frame") if self._wanted(console) else None
 
     def tick(self, pipeline: Any, progress: str = "") -> None:
-        """Called by the pipeline's main thread. `progress`: of an engine that is being built."""
+        """Update the line; for the pipeline's main thread. `progress` is that of an engine build, or ''."""
         lost_s = pipeline.lost_s
         if (lost_s > 0) != self._lost:
             self._lost = lost_s > 0
@@ -84,10 +84,10 @@ class Status:
             self._status.update(f"NOT LIVE: {printable(self._source.name)} lost for {lost_s:.0f} s")
         elif reading is not None:
             value = reading.referable_probability
-            answer = f"P(refer) {value:.2f}" if value is not None else str(reading.reason and reading.reason.value)
+            text = f"P(refer) {value:.2f}" if value is not None else str(reading.reason and reading.reason.value)
             engine = f"engine {printable(progress)}  " if progress else ""
             self._status.update(
-                f"frame {reading.frame}  {reading.verdict.value}  {answer}  age {reading.age_ms:.0f} ms  "
+                f"frame {reading.frame}  {reading.verdict.value}  {text}  age {reading.age_ms:.0f} ms  "
                 f"{pipeline.frames_per_second:.0f} frames/s  {engine}(Ctrl-C ends)"
             )
 

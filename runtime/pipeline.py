@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.capture import SLOTS, Capture
+from medtex_edge.runtime.display.base import Screen, Viewer
 from medtex_edge.runtime.display.overlay import Overlay
 from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
@@ -29,16 +29,17 @@ from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.sources.reconnect import RETRIES
 from medtex_edge.runtime.summary import Summary
 
-if TYPE_CHECKING:
-    from medtex_edge.runtime.display.screens import Screen, Viewer
-
 _READINGS_QUEUE = 512  # readings are small: a disk may pause for seconds
 _RATE_WINDOW_S = 1.0
 _TICK_S = 0.05
 
 
 class Pipeline:
-    """One run of one source through one backend."""
+    """One run of one source through one backend.
+
+    `reading_sinks` get every reading, `picture_sinks` also the drawn frame. `screen` is polled by the thread that calls
+    `run`; `viewers` get every frame undrawn. `on_message` gets one line when a sink fails.
+    """
 
     def __init__(
         self,
@@ -73,10 +74,10 @@ class Pipeline:
         wait = not source.live
         self._readings_queue: SinkQueue[Reading] = SinkQueue(self._write, capacity=_READINGS_QUEUE, wait=wait)
         self._pictures_queue: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._paint, capacity=2, wait=wait)
-        # A thread before it, so that a disk that hangs does not freeze what is seen.
+        # A thread before it, so that a disk that hangs does not freeze the display.
         self._display_queue: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._show, capacity=2, wait=wait)
         self._overlay = Overlay(contract)
-        # What is shown, and what is drawn into, where a camera does not deliver BGR: one for each thread.
+        # BGR copies for display and for drawing, where a camera does not deliver BGR: one for each thread.
         self._display_canvas: Pixels | None = None
         self._drawing_canvas: Pixels | None = None
         self._screen = screen
@@ -120,11 +121,11 @@ class Pipeline:
 
     @property
     def lost_s(self) -> float:
-        """For how long the source has been lost; 0 while it runs."""
+        """For how many seconds the source has been lost; 0 while it runs."""
         return self._capture.lost_s()
 
     def _watch(self, inference: Future[None], queues: Sequence[Future[None]], tick: Callable[[Pipeline], None]) -> None:
-        # Photographs would be gone before they were seen: window and page keep the last one until the user ends it.
+        # Photographs would pass too fast to be viewed: window and page keep the last one until the user ends the run.
         hold = bool(self._viewers) and not self._source.stream
         while not self._stopped.is_set() and not any(queue.done() for queue in queues):
             if inference.done() and (not hold or self._capture.failed or inference.exception()):

@@ -16,22 +16,22 @@ from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_v
 from medtex_edge.runtime.backend import Backend, Outputs
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.quality import gate
-from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics
+from medtex_edge.runtime.quality.gate import Inspector
 from medtex_edge.runtime.quality.motion import FASTEST, Motion, MotionMeter, SteadyBox
-from medtex_edge.runtime.reading import Reading, Reason, Verdict
+from medtex_edge.runtime.reading import QualityMetrics, Reading, Reason, Verdict
 from medtex_edge.runtime.smoothing import Smoother
 
 STAGES = ("read", "quality", "prepare", "infer")  # in the order in which a frame passes them
 
-_USUAL_RATE = 25.0  # frames per second of a file that does not say
+_USUAL_RATE = 25.0  # frames per second of a file that does not state them
 
 
 class Scorer:
     """Scores the frames of one source, in order. Fills the graph's input buffer, so one per thread and backend.
 
-    Frames of a `stream` follow each other in time, so that one can repeat or move against the one before; a `live` one
-    can be stale. `rate` is what a file says of its frames per second. `smooth_s` is over how many seconds answers are
-    averaged (see `Smoother`); 0: every frame stands alone.
+    Frames of a `stream` follow each other in time, so that one can repeat the frame before it or be in motion; a `live`
+    frame can be stale. `rate` is the frames per second that a file states, 0 where it states none. `smooth_s` is the
+    time constant in seconds of the average over readings (see `Smoother`); 0: every frame is read alone.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Scorer:
         self._scored_s: float | None = None
 
     def score(self, frame: Frame) -> Reading:
-        """Read one frame. What cannot be graded is not scored, and says why. Raises `BackendError`."""
+        """The reading of one frame; one that cannot be graded has a reason and is not scored. Raises `BackendError`."""
         times = {"read": frame.read_ms}
         if frame.pixels is None:
             return self._refuse(frame, times, Reason.UNREADABLE, frame.error)
         age_ms = (time.monotonic() - frame.captured) * 1e3
-        # Asked before the inference: on a slow board an inference alone may take longer than that.
+        # Checked before the inference: on a slow board an inference alone may take longer than that.
         if self._live and age_ms > gate.STALE_MS:
             return self._refuse(frame, times, Reason.STALE, f"{age_ms:.0f} ms old, {gate.STALE_MS:.0f} ms allowed")
         with _Timed(times, "quality"):
@@ -101,20 +101,20 @@ class Scorer:
         if outputs.gpu_ms is not None:
             times["gpu"] = outputs.gpu_ms  # a part of "infer"
         self._fastest_ms = min(self._fastest_ms, times["infer"])
-        # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
+        # Checked again: the process may have been suspended meanwhile. The fastest inference is the board's minimum.
         age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, gate.STALE_MS + self._fastest_ms
         if self._live and age_ms > allowed_ms:
-            detail = f"answered {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
+            detail = f"scored {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
             return self._refuse(frame, times, Reason.STALE, detail, box=box, metrics=metrics)
-        return self._answer(frame, times, outputs, box, metrics)
+        return self._scored_reading(frame, times, outputs, box, metrics)
 
     def _image(self) -> npt.NDArray[np.uint8]:
         """Where to prepare the next image: in the backend's own memory where it has some, which saves a copy."""
-        # Asked anew for each frame: a backend may be taken over from by another.
+        # Read anew for each frame: another backend may have taken over.
         own: npt.NDArray[np.uint8] | None = getattr(self._backend, "input_buffer", None)
         return self._input if own is None else own
 
-    def _answer(
+    def _scored_reading(
         self, frame: Frame, times: dict[str, float], outputs: Outputs, box: FieldOfView, metrics: QualityMetrics
     ) -> Reading:
         c = self._contract
@@ -152,7 +152,7 @@ class Scorer:
         box: FieldOfView | None = None,
         metrics: QualityMetrics | None = None,
     ) -> Reading:
-        # A duplicate says nothing new, not even that the scene has changed.
+        # A duplicate holds no new information, not even that the scene has changed.
         if reason is not Reason.DUPLICATE:
             self._smoother.reset()
         return self._reading(frame, times, box, metrics, reason=reason, detail=detail)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medtex_edge.contract import Contract
     from medtex_edge.image.geometry import FieldOfView
     from medtex_edge.runtime.frame import Pixels
-    from medtex_edge.runtime.quality.gate import QualityMetrics
+    from medtex_edge.runtime.reading import QualityMetrics
     from medtex_edge.runtime.reading import Reading as RuntimeReading
 
 

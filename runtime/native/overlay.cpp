@@ -61,7 +61,7 @@ struct Workspace {
 };
 
 // Blends a row whose effect was gathered pixel by pixel before: one plain loop over all bytes. Blending each pixel at
-// its look-up in the table would wait at every pixel for the one before to reach memory.
+// its table access would wait at every pixel for the one before to reach memory.
 MEDTEX_CLONES
 void blend_row(uint8_t* __restrict pixels, const uint8_t* __restrict kept, const uint8_t* __restrict added, size_t n) {
     for (size_t i = 0; i < n; ++i)

@@ -1,4 +1,7 @@
 // Crop and resize: exact means over boxes of pixels, in one pass over the picture's rows.
+//
+// One file of some 450 lines: the passes of one row share a workspace and are inlined into one loop, which a division
+// into translation units would prevent.
 #include "geometry.hpp"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-"""What a frame says about itself, in numpy: the reference of runtime/native/quality_metrics.cpp, and its stand-in.
+"""The quality metrics of a frame in numpy: the reference of runtime/native/quality_metrics.cpp, and its replacement.
 
-Whole numbers throughout, so that both say the same to the last bit.
+Whole numbers throughout, so that both give the same result to the last bit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Sums(NamedTuple):
 
 
 def precheck_frame(frame: U8, layout: int) -> tuple[int, int, int]:
-    """Every so many rows: a number that changes with any byte of them, the lit levels in them, and all levels.
+    """(digest, lit, levels) of evenly spaced rows: a number that changes with any byte, the lit levels, all levels.
 
     frame is uint8 in that layout. The number is a polynomial of the rows' 64-bit words, in 8 lanes, modulo 2**64.
     """

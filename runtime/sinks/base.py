@@ -1,4 +1,4 @@
-"""What every sink has in common: the protocol, and how an unfinished file removes itself.
+"""The protocol of every sink, and how an unfinished file removes itself.
 
 A file gets its name when it is whole: a run that ends well, or by Ctrl-C, renames it into place; one that breaks (a
 full disk) leaves none.
@@ -23,14 +23,14 @@ class Sink(Protocol):
         """Take one reading, with its drawn picture where there is one. Raises `StorageError`."""
 
     def close(self) -> None:
-        """Finish: what was written gets its name. Raises `StorageError`."""
+        """Finish: the file gets its name. Raises `StorageError`."""
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
 
 
 class _Abandoned(Exception):
-    """Thrown into an atomic file so that it removes itself."""
+    """Raised inside an atomic file so that it removes itself."""
 
 
 def discard(stack: ExitStack) -> None:

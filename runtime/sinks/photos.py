@@ -21,7 +21,7 @@ class PhotoFolder:
     def __init__(self, folder: Path, sources: tuple[Path, ...]) -> None:
         self.name = f"photographs {folder}"
         self._folder = folder
-        # With photographs of several folders, only the path below what they share tells them apart.
+        # With photographs of several folders, only the path below their common folder distinguishes them.
         self._root = Path(os.path.commonpath([path.absolute().parent for path in sources]))
         self._names: set[Path] = set()
         present = {path.resolve() for path in sources}

@@ -1,4 +1,4 @@
-"""A queue and a thread in front of sinks, so that a slow or broken one never holds inference up."""
+"""A queue and a thread in front of sinks, so that a slow or broken sink never delays inference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ Item = TypeVar("Item")
 
 
 class FaultTolerantSink:
-    """A sink with its counts. When it fails it is abandoned, `on_error` hears of it once, the rest counts as lost."""
+    """A sink with its counts, which may fail without ending the run.
+
+    A sink that fails is abandoned, `on_error` is called once, and every further reading counts as lost.
+    """
 
     def __init__(self, sink: Sink, on_error: Callable[[StorageError], None]) -> None:
         self._sink = sink
@@ -52,7 +55,7 @@ class FaultTolerantSink:
                 self._fail(error)
 
     def to_json(self) -> dict[str, str | int | None]:
-        """What came of it."""
+        """Its counts and error, as an entry of a summary's sinks."""
         error = self.error.message if self.error else None
         return {"name": self.name, "written": self.written, "lost": self.lost, "error": error}
 
@@ -63,7 +66,10 @@ class FaultTolerantSink:
 
 
 class SinkQueue(Generic[Item]):
-    """A bounded queue. `run` is the thread's body: it hands every item to `consume` until `finish` and all is done."""
+    """A bounded queue between the pipeline and one thread of sinks.
+
+    `run` is the body of that thread: it passes every item to `consume` until `finish` was called and all are done.
+    """
 
     def __init__(self, consume: Callable[[Item], None], *, capacity: int, wait: bool) -> None:
         self._consume = consume
@@ -88,7 +94,7 @@ class SinkQueue(Generic[Item]):
             return True
 
     def finish(self) -> None:
-        """No more will come; `run` returns when what is queued has been consumed."""
+        """Accept no more items; `run` returns when all queued items have been consumed."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()

@@ -16,13 +16,13 @@ from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.sinks.base import discard
 
 VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG"}
-DEFAULT_RATE = 25.0  # frames per second of a video whose source does not say
-LONGEST_HOLD_S = 1.0  # a gap in a live source is shown for at most this long
+DEFAULT_RATE = 25.0  # frames per second of a video whose source does not state them
+LONGEST_REPEAT_S = 1.0  # a gap in a live source is shown for at most this long
 SPARE_BYTES = 16 << 20  # OpenCV's writer does not report a full disk, so writing stops before it is full
 
 
 class VideoSink:
-    """A video of the drawn frames. Frames of a live source are held so that the video plays at true speed."""
+    """A video of the drawn frames. Frames of a live source are repeated so that the video plays at true speed."""
 
     def __init__(self, path: Path, rate: float, *, live: bool) -> None:
         if path.suffix.lower() not in VIDEO_CODES:
@@ -55,7 +55,7 @@ class VideoSink:
             self._written += 1
 
     def close(self) -> None:
-        """Finish the container, look whether it can be read, give it its name; without a frame there is none."""
+        """Finish the container, check that it can be read, give it its name; without a frame there is no file."""
         if self._writer is None:
             self.abandon()
             return
@@ -68,7 +68,7 @@ class VideoSink:
             self.abandon()
             raise StorageError(
                 f"cannot write {self._path}: {frames} of {self._written} frames arrived in the file",
-                hint="look at the disk's free space",
+                hint="check the disk's free space",
             )
         with storage(self._path):
             self._stack.close()
@@ -96,11 +96,11 @@ class VideoSink:
         self._began = reading.captured.timestamp()
 
     def _due(self, reading: Reading) -> int:
-        """How often this frame is written: once, or as often as the clock asks for a live source."""
+        """How often to write this frame: once, or for a live source as often as the time since the last requires."""
         if not self._live:
             return 1
         due = round((reading.captured.timestamp() - self._began) * self._rate) + 1 - self._written
-        longest = round(LONGEST_HOLD_S * self._rate)
+        longest = round(LONGEST_REPEAT_S * self._rate)
         if due > longest:  # a gap: the video goes on from here instead of standing still
             self._began += (due - longest) / self._rate
             due = longest

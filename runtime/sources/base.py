@@ -1,4 +1,4 @@
-"""What every source of frames has in common: the protocol that the capture thread reads.
+"""The protocol of every source of frames, which the capture thread reads.
 
 Cameras and streams are *live*: the newest frame wins, and a frame's age matters. In files every frame counts.
 """
@@ -11,7 +11,7 @@ from medtex_edge.runtime.frame import Frame
 
 
 class Ended(Exception):
-    """There is nothing to open again: whoever wrote into standard input has closed it."""
+    """The source cannot be reopened: the program that wrote into standard input has closed it."""
 
 
 class FrameSource(Protocol):
@@ -20,12 +20,12 @@ class FrameSource(Protocol):
     name: str
     live: bool  # the newest frame wins; it can be stale, stop, and be opened again
     stream: bool  # frames follow each other in time, so that one can be a duplicate of the one before
-    rate: float  # frames per second that it claims; 0 where it does not say
-    count: int | None  # frames in all, where that is known
+    rate: float  # frames per second that it claims; 0 where it claims none
+    count: int | None  # frames in all; None where that is unknown
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told at the end."""
+        """Lines for the user at the end of the run."""
 
     def read(self, frame: Frame) -> bool:
         """Fill `frame`; False where there is none (a file has ended, a camera has stopped)."""
@@ -34,7 +34,7 @@ class FrameSource(Protocol):
         """Take a frame off the source without decoding it; False as in `read`."""
 
     def reopen(self) -> None:
-        """Close and open again. Raises `SourceError` with what was tried, `Ended` where it was the end."""
+        """Close and open again. Raises `SourceError` with the attempts, `Ended` where the sender has ended."""
 
     def close(self) -> None:
-        """Give the device or file back. May be called twice."""
+        """Release the device or file. May be called twice."""

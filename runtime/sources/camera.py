@@ -1,4 +1,9 @@
-"""Cameras: V4L2 by number or path, the CSI connector of Jetson boards, and any GStreamer pipeline."""
+"""Cameras: V4L2 by number or path, the CSI connector of Jetson boards, and any GStreamer pipeline.
+
+A V4L2 driver may accept a setting silently and do something else, so every setting is read back through OpenCV's
+properties. V4L2 counts exposure in units of 100 microseconds, and numbers its modes 0 automatic, 1 manual, 3 automatic
+exposure at a fixed aperture.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ _TRIES = 5  # frames; the first ones of a camera are often cut
 _CLOCK_SLACK_S = 10.0
 _BUSY_HINT = "close other programs that use it, or name another by --camera; `medtex-edge doctor` lists them"
 _CSI_HINT = "check the ribbon cable, and on the board: sudo systemctl restart nvargus-daemon"
-_CAPS = {"nv12": "NV12", "yuyv": "YUY2", "grey": "GRAY8"}  # names of GStreamer's
+_CAPS = {"nv12": "NV12", "yuyv": "YUY2", "grey": "GRAY8"}  # GStreamer's names
 _CSI_SIZE, _CSI_FPS = (1280, 720), 30
 _CSI = (
     "nvarguscamerasrc sensor-id={sensor}{exposure} ! "
@@ -39,19 +44,19 @@ FORMATS = (AUTO, "yuyv", "nv12", "mjpg", "grey")
 _CODES = {name: cv2.VideoWriter.fourcc(*name.upper()) for name in FORMATS if name != AUTO}
 _MANUAL, _AUTO_MODES = 1, (3, 0)
 _EXPOSURE_UNIT_US = 100.0
-_ENOUGH = 15.0  # frames per second that a raw format must reach where nothing was asked for; else compressed is better
-# Kept over a replugging, after which a camera has its own defaults again. Switches stand before what they lock.
+_ENOUGH = 15.0  # frames per second that a raw format must reach where no rate is requested; else compressed is better
+# Restored after a replugging, which resets a camera to its defaults. Automatic modes come before what they control.
 _KEPT = (
     cv2.CAP_PROP_AUTO_EXPOSURE, cv2.CAP_PROP_EXPOSURE, cv2.CAP_PROP_AUTO_WB, cv2.CAP_PROP_WB_TEMPERATURE,
     cv2.CAP_PROP_AUTOFOCUS, cv2.CAP_PROP_FOCUS, cv2.CAP_PROP_GAIN, cv2.CAP_PROP_BRIGHTNESS, cv2.CAP_PROP_CONTRAST,
     cv2.CAP_PROP_SATURATION, cv2.CAP_PROP_HUE, cv2.CAP_PROP_GAMMA, cv2.CAP_PROP_SHARPNESS, cv2.CAP_PROP_BACKLIGHT,
 )  # fmt: skip
-_MISSING = -1.0  # what OpenCV reads where a camera has no such control
+_MISSING = -1.0  # the value that OpenCV returns where a camera lacks the control
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """What the user asked for; None: nothing, the camera's own."""
+    """The requested settings of a camera; None leaves the camera's own."""
 
     format: str = AUTO  # one of FORMATS
     size: tuple[int, int] | None = None  # width, height in pixels
@@ -62,12 +67,12 @@ class CameraSettings:
 
 @dataclass(frozen=True)
 class Mode:
-    """What the camera delivers now."""
+    """The mode in which the camera delivers frames now."""
 
     format: str  # one of FORMATS; AUTO: one that OpenCV converts by itself
     layout: str  # of medtex_edge.image.geometry.LAYOUTS
     size: tuple[int, int]  # width, height in pixels
-    fps: float  # frames per second; 0 where the driver does not say
+    fps: float  # frames per second; 0 where the driver does not report them
 
 
 class Camera(Live):
@@ -78,7 +83,7 @@ class Camera(Live):
         super().__init__(name, attempts, hint)
 
     def _check_frame(self, capture: cv2.VideoCapture) -> None:
-        """Raises `SourceError` where what is handed over has not the shape that was agreed on."""
+        """Raises `SourceError` if no frame has the shape that the mode promises."""
         shape: tuple[int, ...] | None = None
         for _ in range(_TRIES):
             got, pixels = capture.read()
@@ -89,7 +94,7 @@ class Camera(Live):
         raise SourceError(f"expected {self.layout} frames of {wanted} bytes, it gives {shape or 'none that is whole'}")
 
     def _check_clock(self, capture: cv2.VideoCapture) -> None:
-        # V4L2 stamps with the clock of time.monotonic(); what is far from it is some other clock.
+        # V4L2 stamps frames with the clock of time.monotonic(); a stamp far from it comes from another clock.
         stamp = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
         self._stamped = stamp > 0 and abs(time.monotonic() - stamp) < _CLOCK_SLACK_S
 
@@ -100,7 +105,7 @@ class Camera(Live):
 
 
 class V4L2Camera(Camera):
-    """A camera of the kernel's, found again wherever it comes back, with the settings that it had."""
+    """A camera of the kernel (V4L2). After a loss it is found under any number and gets its former settings."""
 
     def __init__(self, path: str, name: str, wanted: CameraSettings) -> None:
         self._device = Device(path)
@@ -129,15 +134,15 @@ class V4L2Camera(Camera):
 
     def _settle(self, capture: cv2.VideoCapture, mode: Mode) -> None:
         self.layout = mode.layout
-        # A JPEG says its own size.
+        # A JPEG states its own size.
         self._shape = None if mode.format == "mjpg" else pixel_layout.shape(mode.layout, *mode.size)
         if self._kept is not None:
             return
         self._check_frame(capture)
         self._kept = remember(capture)
         if self._wanted.fps and mode.fps and abs(mode.fps - self._wanted.fps) > 0.1 * self._wanted.fps:
-            self._notes.append(f"{self.name}: asked for {self._wanted.fps:g} frames/s, its driver says {mode.fps:g}")
-        # What was chosen once is asked for from now on: the same geometry and colours after a loss.
+            self._notes.append(f"{self.name}: {self._wanted.fps:g} frames/s requested, its driver reports {mode.fps:g}")
+        # From now on the chosen mode is requested: the same geometry and colours after a loss.
         self._wanted = replace(self._wanted, format=mode.format, size=mode.size)
 
 
@@ -166,8 +171,8 @@ class Pipeline(Camera):
 def open_camera(spec: str, wanted: CameraSettings | None = None) -> Camera:
     """Open `N`, `/dev/videoN` (or any path of a device), `csi` or `csi:N`, or `gst:PIPELINE`.
 
-    Raises `SettingsError` for another word or a setting that this kind of camera has not, `SourceError` with the list
-    of what was tried or with what the driver did not take.
+    Raises `SettingsError` for any other `spec` or a setting that this kind of camera lacks, `SourceError` with the list
+    of attempts or with the setting that the driver rejected.
     """
     wanted = wanted or CameraSettings()
     csi = re.fullmatch(r"csi(?::(\d+))?", spec)
@@ -192,9 +197,11 @@ def has_gstreamer() -> bool:
 
 def _csi(spec: str, sensor: str, wanted: CameraSettings) -> Camera:
     if wanted.format not in (AUTO, "nv12"):
-        raise SettingsError(f"--camera-format: a CSI camera is read as nv12, got {wanted.format}", hint="leave it out")
+        raise SettingsError(
+            f"--camera-format: a CSI camera is read as nv12, got {wanted.format}", hint="omit the option"
+        )
     if wanted.white_balance not in (None, AUTO):
-        raise SettingsError("--white-balance: the CSI driver takes no colour temperature", hint="leave it out")
+        raise SettingsError("--white-balance: the CSI driver takes no colour temperature", hint="omit the option")
     width, height = wanted.size or _CSI_SIZE
     exposure = ""
     if isinstance(wanted.exposure, int):
@@ -218,11 +225,11 @@ def _custom(pipeline: str, wanted: CameraSettings) -> Camera:
             hint="such as 'gst:v4l2src ! videoconvert ! video/x-raw,format=BGR ! appsink max-buffers=1 drop=true'",
         )
     delivers = "bgr" if wanted.format in (AUTO, "mjpg") else wanted.format
-    # OpenCV does not tell NV12 from I420: the same bytes in another order, and other colours.
+    # OpenCV cannot distinguish NV12 from I420: the same bytes in another order, and other colours.
     if delivers != "bgr" and f"format={_CAPS[delivers]}" not in re.sub(r"\s|\(string\)", "", pipeline):
         raise SettingsError(
             f"--camera-format {delivers}: expected video/x-raw,format={_CAPS[delivers]} before the appsink",
-            hint="write it into the pipeline, or convert to format=BGR there and leave --camera-format out",
+            hint="write it into the pipeline, or convert to format=BGR there and omit --camera-format",
         )
     hint = "try it with gst-launch-1.0, fakesink in place of appsink"
     attempt = (f"GStreamer {pipeline}", lambda: _gstreamer(pipeline))
@@ -230,18 +237,18 @@ def _custom(pipeline: str, wanted: CameraSettings) -> Camera:
 
 
 def _v4l2(path: str) -> cv2.VideoCapture:
-    # Looked at first, since OpenCV answers to each of these with the same silent failure.
+    # Checked first, since OpenCV reports each of these by the same silent failure.
     if not Path(path).exists():
         raise SourceError("no such device")
     if not os.access(path, os.R_OK | os.W_OK):
-        raise SourceError("permission denied (cure: sudo usermod -aG video $USER, then log in again)")
+        raise SourceError("permission denied (fix: sudo usermod -aG video $USER, then log in again)")
     return cv2.VideoCapture(path, cv2.CAP_V4L2)
 
 
 def _gstreamer(pipeline: str) -> cv2.VideoCapture:
     if not has_gstreamer():
         raise SourceError(
-            "this OpenCV was built without GStreamer (cure: pip uninstall opencv-python, and use the system's own in "
+            "this OpenCV was built without GStreamer (fix: pip uninstall opencv-python, and use the system's own in "
             "an environment made with --system-site-packages; `medtex-edge doctor` has the exact line)"
         )
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
@@ -258,7 +265,7 @@ def _hint() -> str:
 
 
 def set_mode(capture: cv2.VideoCapture, wanted: CameraSettings) -> Mode:
-    """Choose format, size and rate, before the first frame. Raises `SourceError`: what the camera does instead.
+    """Choose format, size and rate, before the first frame. Raises `SourceError` with the camera's own value.
 
     `auto` takes the first raw format that reaches the rate: those need no decoder and lose nothing. A USB 2 camera
     reaches it with large frames in MJPEG alone.
@@ -283,7 +290,7 @@ def set_mode(capture: cv2.VideoCapture, wanted: CameraSettings) -> Mode:
 
 
 def lock(capture: cv2.VideoCapture, wanted: CameraSettings) -> None:
-    """Set exposure and white balance. Raises `SourceError` where the driver did not take them."""
+    """Set exposure and white balance. Raises `SourceError` where the driver did not accept them."""
     if wanted.exposure == AUTO:
         if not any(_set(capture, cv2.CAP_PROP_AUTO_EXPOSURE, mode) for mode in _AUTO_MODES):
             raise SourceError("the camera has no automatic exposure")
@@ -301,12 +308,12 @@ def lock(capture: cv2.VideoCapture, wanted: CameraSettings) -> None:
 
 
 def remember(capture: cv2.VideoCapture) -> dict[int, float]:
-    """The controls that make colours and brightness, as they are now."""
+    """The present values of the controls of colour and brightness, by OpenCV's property."""
     return {name: value for name in _KEPT if (value := float(capture.get(name))) != _MISSING}
 
 
 def restore(capture: cv2.VideoCapture, kept: dict[int, float]) -> None:
-    """Set what `remember` gave; what an automatic controls cannot be set and is left to it."""
+    """Set what `remember` returned; a control that is in automatic mode rejects it and stays automatic."""
     for name, value in kept.items():
         if float(capture.get(name)) != value:
             capture.set(name, value)

@@ -22,22 +22,20 @@ STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt
 def open_source(
     spec: str, *, leave_out: Path | None = None, kind: str | None = None, size: tuple[int, int] | None = None
 ) -> FrameSource:
-    """Open a file, folder, glob, video, stream URL, or `-` for standard input, of which alone `kind` and `size` speak.
+    """Open a file, folder, glob, video, stream URL, or `-` for standard input.
 
-    `leave_out` is a folder that is being written to: a folder that contains it must not read its own overlays.
-    Raises `SettingsError` for settings that this source has not, `SourceError` for what is not there or of no known
-    kind, `DataError` for a folder without photographs.
+    `leave_out` is a folder that is being written to, so that a folder that contains it does not read its own overlays.
+    `kind`, one of `stdin.FORMATS`, and `size`, (width, height) in pixels, are for standard input alone.
+    Raises `SettingsError` for settings that this source lacks, `SourceError` for a missing file or an unknown kind,
+    `DataError` for a folder without photographs.
     """
-    # Imported here since photographs need nothing of video.
-    from medtex_edge.runtime.sources.video import VideoFile
-
     if spec == "-":
         from medtex_edge.runtime.sources.stdin import open_stdin
 
         return open_stdin(kind, size)
     if kind is not None or size is not None:
         raise SettingsError(
-            f"{without_secrets(spec)} says its own size and format", hint="--size and --format are for --source -"
+            f"{without_secrets(spec)} states its own size and format", hint="--size and --format are for --source -"
         )
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", spec):
         scheme = urlsplit(spec).scheme.lower()
@@ -47,6 +45,13 @@ def open_source(
                 hint="name a file by its path",
             )
         return _open_url(spec, scheme)
+    return _open_path(spec, leave_out)
+
+
+def _open_path(spec: str, leave_out: Path | None) -> FrameSource:
+    # Imported here since photographs need nothing of video.
+    from medtex_edge.runtime.sources.video import VideoFile
+
     path = Path(spec).expanduser()
     if path.is_dir():
         return PhotoSource(_photos_in(path, leave_out), str(path))

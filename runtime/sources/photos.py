@@ -46,7 +46,7 @@ class PhotoSource:
         return True
 
     def skip(self) -> bool:
-        """Leave out the next photograph."""
+        """Skip the next photograph."""
         self._next += 1
         return self._next <= len(self.paths)
 
@@ -55,7 +55,7 @@ class PhotoSource:
         self._next = 0
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: every file is closed as soon as it is read."""
 
     def __enter__(self) -> PhotoSource:
         return self

@@ -63,8 +63,8 @@ class Reconnector:
 class ArrivalMonitor:
     """Learns the usual interval between the frames of one source; all times are seconds of `time.monotonic()`.
 
-    During a loss a server, a driver or a network may hold frames back. They come in one burst when the loss is over,
-    and look new. A frame that had to be waited for was not held back. So the first frame after a loss, whose wait is
+    During a loss a server, a driver or a network may buffer frames. They come in one burst when the loss is over, and
+    appear to be new. A frame that had to be waited for was not buffered. So the first frame after a loss, whose wait is
     that of the loss, is refused, and so is every frame that follows faster than the usual interval: for `SETTLE_S` at
     most.
 
@@ -89,7 +89,7 @@ class ArrivalMonitor:
         return gap if self._lost or gap > LOST_AFTER_S else 0.0
 
     def record(self, now: float) -> bool:
-        """Record the arrival of a frame. True if it may be taken as new, False if it may have been held back."""
+        """Record the arrival of a frame. True if it may be taken as new, False if it may have been buffered."""
         interval, self._last = now - self._last, now
         if interval > LOST_AFTER_S:
             self.mark_lost()

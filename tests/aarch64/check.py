@@ -38,7 +38,8 @@ CPU part\t: 0xd0b
 CPU revision\t: 1
 """
 TESTS = (
-    "core/image/test_image", "core/image/test_layouts", "runtime/quality/test_quality_metrics",
+    "core/image/test_field_of_view", "core/image/test_crop_resize", "core/image/test_layouts",
+    "runtime/quality/test_quality_metrics",
     "native/test_native_threads", "runtime/display/test_overlay_pixels", "runtime/quality/test_tracking",
     "core/test_bundle", "runtime/backend/test_backend_onnxruntime", "runtime/quality/test_quality",
     "runtime/test_pipeline",

@@ -77,7 +77,7 @@ class Sometimes(VideoSink):
 
 
 class Watch:
-    """What the process holds each time that `sample` is called, which waits until no frame is under way."""
+    """Memory and threads of the process at each call of `sample`, which waits until no frame is in the pipeline."""
 
     def __init__(self, counted: Counted, *, trace: bool) -> None:
         self._counted = counted
@@ -91,7 +91,7 @@ class Watch:
         while before != self._counted.count:
             before = self._counted.count
             time.sleep(0.2)
-        text.width.cache_clear()  # it remembers a bounded number of lines, and has not seen as many at the first look
+        text.width.cache_clear()  # its cache of lines is bounded, and not yet full at the first sample
         gc.collect()
         self.resident_kb.append(resident_kb())
         self.blocks.append(sys.getallocatedblocks())
@@ -99,7 +99,7 @@ class Watch:
             self._snapshots.append(tracemalloc.take_snapshot())
 
     def growth(self) -> dict[str, int]:
-        """Bytes more at the end, by the line that asked for them; this file's and the tracer's own left out."""
+        """Bytes more at the end, by the line that allocated them; without this file's and the tracer's own."""
         if not self._trace:
             return {}
         first, last = (
@@ -152,7 +152,7 @@ class Generator:
         return True
 
     def skip(self) -> bool:
-        time.sleep(0.001)  # not counted, so that no look is left out
+        time.sleep(0.001)  # not counted, so that no sample is skipped
         return True
 
     def reopen(self) -> None:
@@ -174,7 +174,7 @@ def resident_kb() -> int:
 
 
 def native_threads() -> int:
-    """The fewest of half a second: one that has been joined is still to be seen for a moment."""
+    """The fewest of half a second: one that has been joined is still listed for a moment."""
     counts = []
     for _ in range(10):
         time.sleep(0.05)

@@ -46,7 +46,7 @@ class Driver:
 
 
 class Capture:
-    """One opening of it. Only what is asked of cv2.VideoCapture is here."""
+    """One opening of it, with the methods of cv2.VideoCapture that the code calls."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -119,7 +119,7 @@ def test_the_time_since_the_last_picture_is_known_while_the_source_is_lost() -> 
     captured.stop()
 
 
-def test_a_source_that_blocks_is_known_to_be_lost_by_the_clock_before_it_says_so() -> None:
+def test_a_source_that_blocks_is_lost_by_the_clock_before_it_reports_it() -> None:
     source = ScriptedSource(10**6, live=True, pause_s=0.005)
     blocked = threading.Event()
 
@@ -182,10 +182,10 @@ def paced(intervals: list[float], rate: float = 0.0) -> list[bool]:
     return taken
 
 
-def test_what_was_held_back_during_a_loss_is_not_taken_for_new() -> None:
+def test_a_frame_that_was_buffered_during_a_loss_is_not_taken_for_new() -> None:
     usual = [0.04] * 20
     assert all(paced(usual))
-    # Two seconds of nothing, five frames at once that were held back, then the usual pace, out of step.
+    # Two seconds of nothing, five frames at once that were buffered, then the usual pace, out of step.
     after = paced([*usual, 2.0, 0.001, 0.002, 0.001, 0.001, 0.015, 0.04, 0.04])[20:]
     assert after == [False, False, False, False, False, False, True, True]
 

@@ -55,7 +55,7 @@ def test_a_slow_sink_does_not_slow_the_inference_of_a_live_source() -> None:
     assert summary.stages["age"].percentile(0.95) < 100
 
 
-def test_a_sink_that_fails_is_said_once_and_the_others_go_on() -> None:
+def test_a_sink_that_fails_is_reported_once_and_the_others_go_on() -> None:
     messages: list[str] = []
     broken, whole = RecordingSink("broken", fails=3), RecordingSink("whole")
     summary = run(DiscSource(10, live=False), FixedBackend(), reading_sinks=[broken, whole], on_message=messages.append)
@@ -92,7 +92,7 @@ def test_inference_and_drawing_overlap() -> None:
     assert summary.seconds < 20 * 0.055
 
 
-def test_a_disk_that_hangs_does_not_freeze_what_is_seen() -> None:
+def test_a_disk_that_hangs_does_not_freeze_the_display() -> None:
     class Eyes:
         offered = 0
 

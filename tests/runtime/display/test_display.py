@@ -1,4 +1,4 @@
-"""The window: what is seen, what the keys do, and what happens when the glass breaks."""
+"""The window: its picture, its keys, and a window that breaks."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def middle(pixels: Pixels) -> Pixels:
     return pixels[height * 3 // 8 : height * 5 // 8, width * 3 // 8 : width * 5 // 8]
 
 
-def test_without_overlay_the_frame_is_bare_and_says_that_the_overlay_is_off(glass: Glass, tmp_path: Path) -> None:
+def test_without_overlay_the_frame_is_bare_and_a_note_states_it(glass: Glass, tmp_path: Path) -> None:
     viewer, pixels = window(tmp_path), frame()
     offer(viewer, pixels)
     assert viewer.poll()
@@ -153,7 +153,9 @@ def test_a_live_picture_that_stands_is_marked_within_a_second_with_or_without_ov
         assert middle(pressed(glass, viewer, keys)).mean() > 0.7 * middle(pixels).mean()
 
 
-def test_another_opacity_is_said_on_the_picture_and_leaves_the_fixed_scale_alone(glass: Glass, tmp_path: Path) -> None:
+def test_another_opacity_is_stated_on_the_picture_and_does_not_change_the_fixed_scale(
+    glass: Glass, tmp_path: Path
+) -> None:
     before = blend_table()
     viewer, pixels = window(tmp_path), frame()
     offer(viewer, pixels)
@@ -190,7 +192,7 @@ def test_a_saved_frame_is_kept_bare_drawn_and_as_a_reading(glass: Glass, tmp_pat
     assert messages == [f"saved {tmp_path / 'frames' / base}.png"]
 
 
-def test_a_frame_saved_with_another_opacity_says_so_in_its_name_and_without_overlay_there_is_none(
+def test_a_frame_saved_with_another_opacity_has_it_in_its_name_and_without_overlay_there_is_none(
     glass: Glass, tmp_path: Path
 ) -> None:
     messages: list[str] = []
@@ -205,8 +207,8 @@ def test_a_frame_saved_with_another_opacity_says_so_in_its_name_and_without_over
     assert drawn == ["1-overlay-at-65-percent.png", "1.png", "2.png"]
 
 
-def test_a_disk_that_refuses_is_said_and_counted_and_the_window_goes_on(glass: Glass, tmp_path: Path) -> None:
-    (tmp_path / "frames").write_text("in the way")
+def test_a_disk_that_refuses_is_reported_and_counted_and_the_window_goes_on(glass: Glass, tmp_path: Path) -> None:
+    (tmp_path / "frames").write_text("not a folder")
     messages: list[str] = []
     snapshots = Snapshots(tmp_path / "frames", CONTRACT, "", messages.append)
     viewer = Window(CONTRACT, snapshots, live=True, on_message=messages.append)
@@ -319,7 +321,7 @@ def test_two_threads_that_draw_text_at_once_draw_it_as_one_would() -> None:
     assert wrong == []
 
 
-def test_a_bare_frame_still_says_that_it_is_ungradable(glass: Glass, tmp_path: Path) -> None:
+def test_a_bare_frame_is_still_marked_as_ungradable(glass: Glass, tmp_path: Path) -> None:
     pixels, now = frame(), datetime.datetime.now(datetime.timezone.utc)
     refused = Reading("camera 0", 0, now, 1.0, None, Verdict.UNGRADABLE, Reason.BLURRED, "sharpness 0.1")
     viewer = window(tmp_path)

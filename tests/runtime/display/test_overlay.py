@@ -117,7 +117,7 @@ def test_an_ungradable_frame_is_unmissable_and_shows_no_saliency() -> None:
     np.testing.assert_array_equal(below, grey()[360:400, 100:540])
 
 
-def test_a_picture_that_is_not_live_is_darkened_and_says_so() -> None:
+def test_a_picture_that_is_not_live_is_darkened_and_marked() -> None:
     picture = drawn(reading(np.ones((16, 16), np.float32)), grey(200))
     before = picture.copy()
     Overlay(bundles.contract()).draw_not_live(picture, 3.2, "camera 0 is being opened again")

@@ -12,14 +12,14 @@ from frame_kit import as_layout
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image.geometry import find_field_of_view, prepare
 from medtex_edge.image.photo import read_photo
-from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics, assess
-from medtex_edge.runtime.reading import Reason
+from medtex_edge.runtime.quality.gate import Inspector, assess
+from medtex_edge.runtime.reading import QualityMetrics, Reason
 
 REAL = Path(__file__).parents[3] / "../shared/data"
 
 
 def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
-    """What is said of one BGR frame; '' where it can be graded."""
+    """The reason to refuse one BGR frame; '' where it can be graded."""
     refusal = Inspector().precheck_frame(frame)
     if refusal is not None:
         return refusal.value
@@ -32,7 +32,7 @@ def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
 
 
 def spoiled(frame: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
-    """The ways to spoil a frame that the thresholds were made for."""
+    """A frame with each of the faults that the thresholds were made for."""
     sigma = 6 * frame.shape[1] / 482
     return {
         "blurred": cv2.GaussianBlur(frame, (0, 0), sigma),
@@ -107,7 +107,7 @@ def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(
 
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
-def test_the_facts_of_a_frame_hardly_depend_on_how_its_camera_delivers_it(layout: str) -> None:
+def test_the_metrics_of_a_frame_hardly_depend_on_its_layout(layout: str) -> None:
     frame = bundles.disc(480, width=640)
     results = []
     for each, name in ((frame, "bgr"), (as_layout(frame, layout), layout)):

@@ -1,4 +1,4 @@
-"""What is measured of a frame: the native module says what the numpy reference says, to the last bit."""
+"""The quality metrics of a frame: the native module gives what the numpy reference gives, to the last bit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHAPES = {
     view=st.sampled_from(sorted(VIEWS)),
     seed=st.integers(0, 1000),
 )
-def test_the_native_facts_are_those_of_the_reference(side: int, kind: str, view: str, seed: int) -> None:
+def test_the_native_metrics_are_those_of_the_reference(side: int, kind: str, view: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     if kind == "disc":
         picture = bundles.disc(side, seed=seed % 5)
@@ -58,7 +58,9 @@ def test_the_native_facts_are_those_of_the_reference(side: int, kind: str, view:
     view=st.sampled_from(["packed", "upside down", "every second"]),
     seed=st.integers(0, 1000),
 )
-def test_the_native_glance_is_that_of_the_reference(layout: str, shape: tuple[int, int], view: str, seed: int) -> None:
+def test_the_native_precheck_is_that_of_the_reference(
+    layout: str, shape: tuple[int, int], view: str, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     frame = rng.integers(0, 256, SHAPES[layout](*shape), dtype=np.uint8) >> rng.integers(0, 5, dtype=np.uint8)
     if layout not in ("yuyv", "nv12"):  # whose rows are in one piece, in the camera's order
@@ -66,7 +68,7 @@ def test_the_native_glance_is_that_of_the_reference(layout: str, shape: tuple[in
     assert _native.precheck_frame(frame, LAYOUTS[layout]) == reference.precheck_frame(frame, LAYOUTS[layout])
 
 
-def test_a_glance_changes_with_any_byte_of_the_rows_that_it_looks_at() -> None:
+def test_a_precheck_changes_with_any_byte_of_the_rows_that_it_reads() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 33, 3), dtype=np.uint8)
     digests = {reference.precheck_frame(frame, LAYOUTS["bgr"])[0]}
     for index in range(0, frame.size, 7):

@@ -46,14 +46,14 @@ def test_the_speed_of_the_retina_is_measured_in_disc_diameters_a_second(shift: i
     assert speed == pytest.approx(abs(shift) / 450 / SECONDS, abs=0.006 / SECONDS)
 
 
-def test_noise_alone_is_no_movement_and_after_a_long_pause_nothing_is_said() -> None:
+def test_noise_alone_is_no_movement_and_after_a_long_pause_none_is_measured() -> None:
     still = speed_of(0)
     assert still is not None
     assert still < FASTEST / 5
     assert speed_of(24, seconds=1.0) is None
 
 
-def test_a_trembling_box_is_held_and_one_that_moves_is_followed() -> None:
+def test_a_trembling_box_is_kept_and_one_that_moves_is_followed() -> None:
     steady = SteadyBox()
     first = FieldOfView(100, 50, 800, 0.95)
     assert steady.follow(first) == first
@@ -113,7 +113,7 @@ def test_a_new_scene_is_not_averaged_with_the_one_before() -> None:
     assert results[-1].referable_probability == pytest.approx(0.9)
 
 
-def test_after_a_refused_frame_the_average_begins_anew_but_a_duplicate_says_nothing() -> None:
+def test_after_a_refused_frame_the_average_begins_anew_but_not_after_a_duplicate() -> None:
     black = np.zeros((480, 480, 3), np.uint8)
     frames = [retina(noise_seed=k) for k in range(3)]
     after_black = readings([*frames, black, retina(noise_seed=9)], smooth_s=1.0)

@@ -70,7 +70,7 @@ def test_abandoned_readings_leave_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not on this system")
-def test_a_full_disk_is_said_once_and_the_rest_is_counted() -> None:
+def test_a_full_disk_is_reported_once_and_the_rest_is_counted() -> None:
     messages: list[StorageError] = []
     sink = FaultTolerantSink(ReadingsFile(Path("/dev/full"), bundles.contract(), ""), messages.append)
     for index in range(5):

@@ -1,8 +1,8 @@
 """Pull the plug: a real stream is killed, stopped and resumed, restarted with another size, and damaged on the way.
 
-The server is a process of its own with ffmpeg beneath it, and every frame says when it was made. The quick form, always
-in the suite, does each of these once per kind of stream. The long form does twenty rounds, holds each recovery to two
-seconds and the memory to be flat, and prints its figures:
+The server is a process of its own with ffmpeg as its child, and every frame carries the time of its making. The quick
+form, always in the suite, does each of these once per kind of stream. The long form does twenty rounds, requires each
+recovery within two seconds and flat memory, and prints its figures:
 
     MEDTEX_EDGE_LONG=1 python -m pytest -s tests/runtime/sources/test_recovery.py
 """
@@ -37,9 +37,9 @@ from medtex_edge.runtime.summary import Summary
 
 LONG = os.environ.get("MEDTEX_EDGE_LONG", "") not in ("", "0")
 ROUNDS = 20 if LONG else 4
-RECOVERED_S = 2.0 if LONG else 8.0  # the quick form asks whether, not how fast: it may share its cores
+RECOVERED_S = 2.0 if LONG else 8.0  # the quick form tests recovery, not its speed: it may share its cores
 NOTICED_S = 1.0 if LONG else 3.0
-OLDEST_S = 1.0 + 0.25  # a scored frame's true age: what is stale by its arrival, and the way to us
+OLDEST_S = 1.0 + 0.25  # of a scored frame: the limit of staleness, which counts from its arrival, and the network
 RATE = 20.0
 SIZES = ((320, 240), (400, 300))
 
@@ -227,6 +227,6 @@ def _serves(server: Server) -> bool:
 
 
 def _notice(pipeline: Pipeline, witness: Witness, noticed: list[float]) -> None:
-    """How long after the last frame it is said that there are none."""
+    """Seconds from the last frame until the source is reported as lost."""
     wait(lambda: pipeline.lost_s > 0, 10, "the loss is not noticed")
     noticed.append(time.monotonic() - witness.scored[-1].at)

@@ -1,4 +1,4 @@
-"""What a run is seen on: a window, a page in the browser, both or neither."""
+"""The screens of a run: a window, a page in the browser, both or neither."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from medtex_edge.bundle import Bundle
+from medtex_edge.runtime.display.base import Viewer
 from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import Probe, Window
-from medtex_edge.runtime.frame import Pixels
-from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.sources.base import FrameSource
 
 if TYPE_CHECKING:
@@ -21,24 +20,10 @@ if TYPE_CHECKING:
 FRAMES = "frames"  # the folder that the window saves to
 
 
-class Viewer(Protocol):
-    """Somebody who looks; `web.server.Page` is one."""
-
-    def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
-        """Copy a frame, BGR with nothing drawn into it yet, and its reading; from the drawing thread, never waiting."""
-
-
-class Screen(Viewer, Protocol):
-    """What the main thread shows; `display.Window` is one."""
-
-    def poll(self, why: str = "") -> bool:
-        """Show it; False when the user wants to end."""
-
-
 class Screens:
-    """A context manager. Made first, so that an address that is refused is known before anything else is done.
+    """A context manager. Made first, so that an address that cannot be used is reported before anything else is done.
 
-    `alone`: nothing else takes the readings, so that a window that is closed ends the run. Raises `SettingsError`.
+    `alone`: the window is the only output, so that closing it ends the run. Raises `SettingsError`.
     """
 
     def __init__(
@@ -57,11 +42,11 @@ class Screens:
         self._snapshots: Snapshots | None = None
         self._page: Page | None = None
         self.window: Window | None = None
-        self._probe = Probe() if window else None  # looks while the bundle is read
+        self._probe = Probe() if window else None  # runs while the bundle is read
         self._serve = None if serve is None else _listen(serve, token_file, self._stack)
 
     def open(self, bundle: Bundle, sha256: str, source: FrameSource) -> None:
-        """Show from now on what is offered."""
+        """Open the page and the window, which show every frame offered from now on."""
         self._name = source.name
         if self._serve is not None:
             self._page = self._stack.enter_context(self._serve(bundle, sha256, source, self._on_message))
@@ -69,7 +54,7 @@ class Screens:
             self._on_message(f"live page: {self._page.url}{end}")
         why = "" if self._probe is None else self._probe.why_not()
         if why:
-            self._on_message(f"no window: {why}; going on without (--no-display says so beforehand)")
+            self._on_message(f"no window: {why}; the run goes on without it (--no-display avoids the attempt)")
         elif self._probe is not None:
             self._snapshots = Snapshots(Path.cwd() / FRAMES, bundle.contract, sha256, self._on_message)
             self.window = Window(
@@ -80,16 +65,16 @@ class Screens:
 
     @property
     def viewers(self) -> tuple[Viewer, ...]:
-        """Who looks beside the window."""
+        """The viewers in addition to the window."""
         return () if self._page is None else (self._page,)
 
     def tick(self, lost_s: float, progress: str = "") -> None:
-        """From the main thread: for how long the source has been lost, 0 while it runs; and of an engine."""
+        """Update the page; for the main thread. `lost_s`: seconds without frames; `progress`: of an engine build."""
         if self._page is not None:
             self._page.tick(f"{self._name} is being opened again" if lost_s > 0 else "", progress)
 
     def close(self) -> list[dict[str, Any]]:
-        """End them; returns what came of each, as the sinks of a summary say it."""
+        """Close them; returns their counts as entries of a summary's sinks."""
         self._stack.close()
         saved = self._snapshots if self._snapshots is not None and self._snapshots.requested else None
         return [each.to_json() for each in (self._page, saved) if each is not None]
@@ -106,8 +91,8 @@ class Screens:
 def _listen(
     serve: str, token_file: Path | None, stack: ExitStack
 ) -> Callable[[Bundle, str, FrameSource, Callable[[str], None]], Page]:
-    """Listen there already, and return what makes the page once there is something to show."""
-    # Imported here, and not above, since only a page needs the extra.
+    """Start to listen, and return the function that makes the page once there is something to show."""
+    # Imported here since only a page needs the extra.
     from medtex_edge.runtime.web import address
     from medtex_edge.runtime.web.access import AccessPolicy
     from medtex_edge.runtime.web.feed import Feed
