@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import pytest
 from web_kit import TOKEN, ViewerClient, frame, offer, served, until
+from websockets.sync.client import connect
 
 from medtex_edge.api.bundle import open_bundle
 from medtex_edge.runtime.photo_reader import PhotoReader
@@ -271,6 +272,8 @@ def test_a_run_with_a_page_reads_uploads_next_to_its_own_pictures(bundle: Path, 
     try:
         page = cast(Page, SimpleNamespace(url=f"http://127.0.0.1:{port}/"))
         until(lambda: _answers(port), 30)
+        with connect(f"ws://127.0.0.1:{port}/live") as viewer:  # until the run's own photograph is read
+            until(lambda: isinstance(viewer.recv(timeout=10), bytes) or viewer.send("drawn"))
         status, _, reading = post(page, photo)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=20)
