@@ -26,7 +26,7 @@ from medtex_edge.errors import MedtexError
 from medtex_edge.files import write_json
 from medtex_edge.image.geometry import native_available
 from medtex_edge.runtime.backend import open_backend
-from medtex_edge.runtime.bench.frames import Ring, golden_stills, parse_size, source_stills
+from medtex_edge.runtime.bench.bench import Ring, golden_stills, parse_size, source_stills
 from medtex_edge.runtime.bench.machine import describe, warnings
 
 CASES = ("640x480:bgr", "1920x1080:bgr", "1920x1080:nv12")

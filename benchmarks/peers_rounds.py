@@ -23,7 +23,7 @@ from medtex_edge.contract import Contract
 from medtex_edge.errors import DataError
 from medtex_edge.image.geometry import crop_resize, find_field_of_view
 from medtex_edge.runtime.backend import Backend
-from medtex_edge.runtime.bench.frames import Ring
+from medtex_edge.runtime.bench.bench import Ring
 from medtex_edge.runtime.display.overlay import FAINTEST, Overlay, blend_table
 from medtex_edge.runtime.display.pixels import draw_saliency, to_bgr
 from medtex_edge.runtime.frame import Frame

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError
-from medtex_edge.runtime.bench.frames import SIZE, Ring, golden_stills
+from medtex_edge.runtime.bench.bench import SIZE, Ring, golden_stills
 
 ASKED = {"help_s": 0.2, "first_reading_s": 1.2, "resident_mb": 250.0}
 WORDS = {

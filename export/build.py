@@ -16,9 +16,8 @@ import numpy.typing as npt
 from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BundleError, DataError, ParityError
-from medtex_edge.export.gate import parity
-from medtex_edge.export.gate.engine import prove_engine
-from medtex_edge.export.gate.proof import ProofCase, prove_full, prove_half, prove_int8
+from medtex_edge.export import parity
+from medtex_edge.export.gate import ProofCase, prove_engine, prove_full, prove_half, prove_int8
 from medtex_edge.export.golden_frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx

@@ -1,4 +1,7 @@
-"""The gate: a graph's answers against the fp32 PyTorch model's, on photographs, or no bundle."""
+"""Parity: how far a graph's answers are from those of the fp32 PyTorch model, and the bounds of each precision.
+
+`medtex_edge.export.gate` refuses a graph that is beyond them.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,17 @@ import torch
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import ParityError
-from medtex_edge.export.precision.half import Bounds
 from medtex_edge.runtime.backend import Backend
 from medtex_edge.train.models.medtex import MedTex
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 Answers = tuple[Floats, Floats]  # probabilities (N, C), saliency (N, h, w)
-Tick = Callable[[int], None]  # told how many photographs more were done
+Tick = Callable[[int], None]  # a callback: this many more photographs are done
 
-# A verdict that flips this close to the threshold is a tie, counted and said but not refused: single precision itself
-# differs by up to 1e-6 between machines, half by up to 1e-3, and no photograph is graded that finely. So is a label
-# whose two classes the trained model itself puts this close: met on a real photograph at a distance of 3e-5.
+# A verdict that flips this close to the threshold is a tie, counted and reported but not refused: single precision
+# itself differs by up to 1e-6 between machines, half by up to 1e-3, and no photograph is graded that finely. So is a
+# label whose two classes the trained model itself puts this close: met on a real photograph at a distance of 3e-5.
 TIE = 1e-3
 UNSEEN = 1e-3  # a quarter of a grey level of an overlay: no difference to anyone
 HINTS = {
@@ -35,7 +37,24 @@ _BATCH = 8  # more than one, so that the open batch of the graph is proved too
 
 
 def _silent(_: int) -> None:
-    """For those who do not watch."""
+    """No callback."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a precision may be from the fp32 PyTorch model on any photograph."""
+
+    probability: float  # largest difference of any class probability
+    saliency: float  # mean absolute difference of any one map
+    rank_correlation: float  # Spearman's, of the pixels of a map, on average
+    flips: float = 0.0  # fraction of the photographs whose label may flip, and whose verdict may
+
+
+BOUNDS = {
+    "fp32": Bounds(probability=1e-3, saliency=1e-3, rank_correlation=0.99),
+    "fp16": Bounds(probability=0.02, saliency=0.01, rank_correlation=0.99),
+    "int8": Bounds(probability=0.05, saliency=0.03, rank_correlation=0.97, flips=0.01),
+}
 
 
 @dataclass(frozen=True)
@@ -87,19 +106,19 @@ def answers(infer: Callable[[Images], Answers], images: Images, tick: Tick) -> A
     return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
 
 
-def compare(expected: Answers, came: Answers, contract: Contract) -> Parity:
+def compare(expected: Answers, actual: Answers, contract: Contract) -> Parity:
     """The differences of two sets of answers for the same N >= 1 photographs. NaN is the largest difference."""
-    probability = np.nan_to_num(np.abs(came[0] - expected[0]).max(axis=1), nan=np.inf)
-    saliency = np.nan_to_num(np.abs(came[1] - expected[1]).mean(axis=(1, 2)), nan=np.inf)
+    probability = np.nan_to_num(np.abs(actual[0] - expected[0]).max(axis=1), nan=np.inf)
+    saliency = np.nan_to_num(np.abs(actual[1] - expected[1]).mean(axis=(1, 2)), nan=np.inf)
     threshold = np.float32(contract.operating_point.threshold)
-    scores = [contract.referable_probability(p) for p in (expected[0], came[0])]
+    scores = [contract.referable_probability(p) for p in (expected[0], actual[0])]
     flipped = (scores[0] >= threshold) != (scores[1] >= threshold)
     tied = flipped & (np.maximum(*(np.abs(score - threshold) for score in scores)) <= TIE)
-    labels, others = (answers[0].argmax(axis=1) for answers in (expected, came))
+    labels, others = (answers[0].argmax(axis=1) for answers in (expected, actual))
     rows = np.arange(len(labels))
     changed = labels != others
     near = changed & (expected[0][rows, labels] - expected[0][rows, others] <= TIE)
-    ranks = [r for a, b in zip(expected[1], came[1], strict=True) if (r := rank_correlation(a, b)) is not None]
+    ranks = [r for a, b in zip(expected[1], actual[1], strict=True) if (r := rank_correlation(a, b)) is not None]
     return Parity(
         photographs=len(probability),
         label_flips=int((changed & ~near).sum()),

@@ -15,8 +15,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from medtex_edge.contract import INPUT_NAME
-from medtex_edge.export.gate.parity import Floats, Images, Tick
 from medtex_edge.export.int8.quantize import LEVELS
+from medtex_edge.export.parity import Floats, Images, Tick
 
 _BINS = 2048
 _CUTS = np.linspace(0.3, 1, 71)  # of the largest value

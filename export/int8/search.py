@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from medtex_edge.export.gate import parity
-from medtex_edge.export.gate.parity import Images
+from medtex_edge.export import parity
 from medtex_edge.export.int8.quantize import Layer, quantise
-from medtex_edge.export.precision import half, rounding
+from medtex_edge.export.parity import Images
+from medtex_edge.export.precision import rounding
 
 # The worst of some hundred photographs and classes, over the root mean square that is predicted: 4 to 9 were met. The
 # search starts where the smallest of them would just hold.
@@ -34,12 +34,12 @@ class Damage:
 
     def squared(self) -> float:
         """Of both, as fractions of what int8 may differ."""
-        bounds = half.BOUNDS["int8"]
+        bounds = parity.BOUNDS["int8"]
         return (self.probability / bounds.probability) ** 2 + (self.saliency / bounds.saliency) ** 2
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Int8Attempt:
     """One set of layers in eight bits, and what came of it."""
 
     int8_share: float  # of the multiply-adds
@@ -59,7 +59,7 @@ class Int8Result:
     measured_on: int  # of them, for the damage of single layers
     damages: tuple[Damage, ...]  # in the order of the graph
     precisions: Mapping[str, str]  # node -> "int8", "fp16" or "fp32"
-    tries: tuple[Attempt, ...]  # the last of them being this
+    attempts: tuple[Int8Attempt, ...]  # every graph that was tried, the last of them being this
 
     def to_json(self) -> dict[str, Any]:
         """For the report."""
@@ -74,7 +74,7 @@ class Int8Result:
         return {
             "calibration": {"photographs": self.calibrated_on, "measured_on": self.measured_on, "split": "train"},
             "layers": table,
-            "tries": [asdict(one) for one in self.tries],
+            "tries": [asdict(one) for one in self.attempts],
         }
 
 

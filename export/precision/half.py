@@ -7,7 +7,6 @@ already folded, in fp32, and what stays in fp32 is chosen node by node. TensorRT
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -16,23 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 from medtex_edge.contract import INPUT_NAME
 from medtex_edge.export.onnx import plain, serialise
 from medtex_edge.export.precision.arithmetic import MATRICES, explainer_nodes
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How far a precision may be from the fp32 PyTorch model on any photograph."""
-
-    probability: float  # largest difference of any class probability
-    saliency: float  # mean absolute difference of any one map
-    rank_correlation: float  # Spearman's, of the pixels of a map, on average
-    flips: float = 0.0  # fraction of the photographs whose label may flip, and whose verdict may
-
-
-BOUNDS = {
-    "fp32": Bounds(probability=1e-3, saliency=1e-3, rank_correlation=0.99),
-    "fp16": Bounds(probability=0.02, saliency=0.01, rank_correlation=0.99),
-    "int8": Bounds(probability=0.05, saliency=0.03, rank_correlation=0.97, flips=0.01),
-}
 
 # Sums of exponentials and of squares leave the range of half precision long before their results do.
 _KEEP = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",

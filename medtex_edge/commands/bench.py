@@ -64,11 +64,10 @@ def bench(
     scored, 7 the engine is missing or fails, 9 something could not be written.
     """
     from medtex_edge.files import write_json
-    from medtex_edge.runtime.bench import compare, compare_report
+    from medtex_edge.runtime.bench import compare
     from medtex_edge.runtime.bench import profile as bench_profile
     from medtex_edge.runtime.bench import report as bench_report
-    from medtex_edge.runtime.bench.bench import Options, measure
-    from medtex_edge.runtime.bench.frames import parse_size
+    from medtex_edge.runtime.bench.bench import Options, measure, parse_size
     from medtex_edge.settings import newest_bundle
 
     if png is not None and png.suffix.lower() != ".png":
@@ -85,7 +84,7 @@ def bench(
             report = compare.compare(options, told)
     else:
         report = measure(options)
-    reporter = compare_report if many else bench_report
+    reporter = compare if many else bench_report
     if json_file == "-":
         click.echo(json.dumps(report, indent=2, allow_nan=False))
     else:

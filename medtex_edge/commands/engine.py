@@ -14,7 +14,8 @@ from medtex_edge.errors import BackendError, BundleError
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
-    from medtex_edge.runtime.engines.cache import Cache, EngineKey, Entry
+    from medtex_edge.runtime.engines.cache import Cache, Entry
+    from medtex_edge.runtime.engines.key import EngineKey
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _STEP = 0.01  # of progress that is worth a line
@@ -50,14 +51,14 @@ def build(bundle: Path | None, precision: str | None, again: bool, parent: int |
     """
     from medtex_edge.bundle import Bundle
     from medtex_edge.runtime.engines import build
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
     from medtex_edge.runtime.engines.cache import Cache
     from medtex_edge.settings import newest_bundle
 
     if parent is not None:
         build.follow_parent(parent)
     opened = Bundle.open(bundle or newest_bundle())
-    key = target.key_of(opened, target.precision_of(opened, precision))
+    key = engine_key.key_of(opened, engine_key.precision_of(opened, precision))
     cache = Cache(told=lambda line: click.echo(line, err=True))
     with _progress(as_json) as told, cache.building(lambda: told("waiting for another build", 0.0)):
         if again:
@@ -177,10 +178,10 @@ def _progress(as_json: bool) -> Iterator[Callable[[str, float], None]]:
 
 def _mine() -> tuple[EngineKey | None, str]:
     """A key of this device, whatever the graph; else why there is none."""
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
 
     try:
-        return target.key("", ""), ""
+        return engine_key.key_of_graph("", ""), ""
     except BackendError as error:
         return None, error.message
 

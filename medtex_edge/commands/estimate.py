@@ -35,11 +35,11 @@ def estimate(bundle: Path | None, board: str, precision: str | None, json_file: 
     """
     from medtex_edge.bundle import Bundle
     from medtex_edge.files import write_json
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
     from medtex_edge.settings import newest_bundle
 
     opened = Bundle.open(bundle or newest_bundle())
-    precision = target.precision_of(opened, precision)
+    precision = engine_key.precision_of(opened, precision)
     content = opened.model(precision)
     from medtex_edge.export.estimate.latency import estimate as estimated
 

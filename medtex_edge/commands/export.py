@@ -38,11 +38,11 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
     from medtex_edge.settings import newest_run
 
     folder = run or newest_run()
-    target = out or Path(f"{folder.resolve().name}.medtex")
-    if target.suffix != ".medtex":
-        raise SettingsError(f"--out: expected a name that ends in .medtex, got {target.name!r}")
-    if target.is_dir():
-        raise SettingsError(f"--out: {target} is a folder", hint="name a file, or delete that folder")
+    path = out or Path(f"{folder.resolve().name}.medtex")
+    if path.suffix != ".medtex":
+        raise SettingsError(f"--out: expected a name that ends in .medtex, got {path.name!r}")
+    if path.is_dir():
+        raise SettingsError(f"--out: {path} is a folder", hint="name a file, or delete that folder")
     # Only now: these take seconds, and a typing mistake should not.
     from medtex_edge.export.build import build
     from medtex_edge.progress import ProgressDisplay
@@ -52,7 +52,7 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
     command = " ".join(["medtex-edge", *sys.argv[1:]])
     with ProgressDisplay(console) as steps:
         steps.message(f"exporting {folder}")
-        built = build(load_run(folder), target, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
+        built = build(load_run(folder), path, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
     if as_json:
         import json
 

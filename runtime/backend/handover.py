@@ -18,9 +18,10 @@ import numpy.typing as npt
 from medtex_edge.errors import BackendError, BundleError, MedtexError, SettingsError, StorageError
 from medtex_edge.runtime.backend import Backend, NonsenseError, Outputs, onnxruntime, open_backend
 from medtex_edge.runtime.backend.golden_check import check_golden
-from medtex_edge.runtime.engines import key as target
+from medtex_edge.runtime.engines import key as engine_key
 from medtex_edge.runtime.engines.build import BuildProcess, command
-from medtex_edge.runtime.engines.cache import Cache, EngineKey
+from medtex_edge.runtime.engines.cache import Cache
+from medtex_edge.runtime.engines.key import EngineKey
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
@@ -231,10 +232,10 @@ def _key(bundle: Bundle, name: str, precision: str | None, require: bool, told: 
             raise SettingsError(f"--require-tensorrt: expected --backend tensorrt or auto, got {name}")
         return None
     needed = require or name == "tensorrt"
-    if not needed and target.lacks_tensorrt():
+    if not needed and engine_key.lacks_tensorrt():
         return None
     try:
-        return target.key_of(bundle, target.precision_of(bundle, precision))
+        return engine_key.key_of(bundle, engine_key.precision_of(bundle, precision))
     except BackendError as error:
         if needed:
             raise

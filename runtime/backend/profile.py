@@ -71,7 +71,7 @@ def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int 
 
         clock, watched, runs = profile.watch(bundle, images, precision=precision)
     elif engine == "onnxruntime":
-        from medtex_edge.runtime.backend import onnxruntime_profile
+        from medtex_edge.runtime.backend.onnxruntime import profile as onnxruntime_profile
 
         clock, watched, runs = onnxruntime_profile.watch(
             bundle, images, precision=precision, threads=threads, provider=provider

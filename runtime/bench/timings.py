@@ -10,13 +10,13 @@ from typing import Any
 from medtex_edge.contract import Contract
 from medtex_edge.errors import DataError
 from medtex_edge.runtime.backend import Backend
-from medtex_edge.runtime.bench.frames import Ring
 from medtex_edge.runtime.display.overlay import Overlay
 from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import LIVE_S
+from medtex_edge.runtime.sources.source import FrameSource
 from medtex_edge.runtime.summary import Histogram
 
 STAGES = ("quality", "prepare", "infer", "convert", "draw", "other")  # in the order in which a frame passes them
@@ -52,10 +52,10 @@ class StageTimings:
 class SequentialRun:
     """One frame after the other on one backend; filling the slot, the camera's work, is outside of the clock."""
 
-    def __init__(self, ring: Ring, backend: Backend, contract: Contract) -> None:
+    def __init__(self, source: FrameSource, backend: Backend, contract: Contract) -> None:
         self.way = StageTimings()
-        self._ring = ring
-        self._scorer = Scorer(backend, contract, stream=True, rate=ring.rate, smooth_s=LIVE_S)
+        self._source = source
+        self._scorer = Scorer(backend, contract, stream=True, rate=source.rate, smooth_s=LIVE_S)
         self._overlay = Overlay(contract)
         self._overlay.warm()
         self._slot = Frame()
@@ -65,7 +65,7 @@ class SequentialRun:
     def frame(self, *, counted: bool = True) -> None:
         """Score and draw the next one. Raises `BackendError`."""
         slot = self._slot
-        self._ring.read(slot)
+        self._source.read(slot)
         assert slot.pixels is not None
         cpu, began = time.process_time(), time.perf_counter()
         reading = self._scorer.score(slot)

@@ -15,12 +15,12 @@ import pytest
 from rich.console import Console
 
 from medtex_edge.errors import BackendError, BundleError, ParityError
-from medtex_edge.export.gate import engine, parity
-from medtex_edge.export.gate.proof import Proof, ProofCase, prove_full
+from medtex_edge.export import gate, parity
+from medtex_edge.export.gate import Proof, ProofCase, prove_full
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, NonsenseError, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import runner
-from medtex_edge.runtime.engines import key
+from medtex_edge.runtime.engines import key as engine_key
 
 COUNT = 6
 
@@ -60,13 +60,13 @@ def prove(case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -
             except BundleError as error:
                 raise NonsenseError(error.message) from error
 
-        monkeypatch.setattr(key, "lacks_tensorrt", lambda: False)
+        monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: False)
         monkeypatch.setattr(runner, "module", lambda: ModuleType("tensorrt"))
-        monkeypatch.setattr(engine.builder, "build", build)
+        monkeypatch.setattr(gate.builder, "build", build)
         monkeypatch.setattr(runner, "open_engine", open_engine)
         with ProgressDisplay(Console(file=said, width=200)) as steps:
             full = prove_full(bundles.graph(), case, steps)
-            return engine.prove_engine("fp32", full, case, steps)
+            return gate.prove_engine("fp32", full, case, steps)
 
     return proved
 
@@ -113,10 +113,10 @@ def test_without_a_gpu_nothing_is_tried_and_nothing_said(
     prove: Callable[..., Proof], case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proof = prove(bundles.graph())
-    monkeypatch.setattr(key, "lacks_tensorrt", lambda: True)
+    monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: True)
     before, plain = said.getvalue(), replace(proof, parities={"onnxruntime": proof.parities["onnxruntime"]})
     with ProgressDisplay(Console(file=said)) as steps:
-        assert engine.prove_engine("fp32", plain, case, steps) is plain
+        assert gate.prove_engine("fp32", plain, case, steps) is plain
     assert said.getvalue() == before
 
 

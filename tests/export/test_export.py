@@ -28,10 +28,9 @@ from onnx import TensorProto, helper, numpy_helper
 from medtex_edge.bundle import Bundle, Golden, write_bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, DataError, ParityError
-from medtex_edge.export import build
+from medtex_edge.export import build, parity
 from medtex_edge.export import onnx as export_onnx
 from medtex_edge.export.estimate.latency import estimate
-from medtex_edge.export.gate import parity
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.precision import half as precision
 from medtex_edge.export.precision import rounding
@@ -280,7 +279,7 @@ def test_equal_answers_differ_by_nothing() -> None:
         found, label_flips=0, label_ties=0, verdict_flips=0, verdict_ties=0, probability=0, saliency=0
     )
     assert found.rank_correlation == pytest.approx(1)
-    parity.check("fp32", found, precision.BOUNDS["fp32"], [""] * 6, "test")
+    parity.check("fp32", found, parity.BOUNDS["fp32"], [""] * 6, "test")
 
 
 def test_a_flipped_label_is_counted_and_refused() -> None:
@@ -290,7 +289,7 @@ def test_a_flipped_label_is_counted_and_refused() -> None:
     found = parity.compare(expected, came, contract(referable=(2,)))
     assert (found.label_flips, found.verdict_flips) == (1, 0)
     with pytest.raises(ParityError, match=r"labels flipped 1 \(bound 0\).*worst on eye\.png") as caught:
-        parity.check("fp16", found, precision.BOUNDS["fp16"], ["eye.png"], "test")
+        parity.check("fp16", found, parity.BOUNDS["fp16"], ["eye.png"], "test")
     assert caught.value.exit_code == 4
 
 
@@ -298,7 +297,7 @@ def test_a_label_that_the_model_itself_cannot_decide_is_a_tie_and_said() -> None
     probabilities = np.array([[0.5001, 0.4999, 0.0]], np.float32)
     found = parity.compare((probabilities, answers(1)[1]), (probabilities[:, [1, 0, 2]], answers(1)[1]), contract())
     assert (found.label_flips, found.label_ties) == (0, 1)
-    parity.check("fp16", found, precision.BOUNDS["fp16"], ["eye.png"], "test")
+    parity.check("fp16", found, parity.BOUNDS["fp16"], ["eye.png"], "test")
 
 
 @pytest.mark.parametrize(("step", "flips", "ties"), [(4e-4, 0, 1), (2e-3, 1, 0)])
@@ -319,7 +318,7 @@ def test_nan_is_the_largest_difference_there_is(which: int) -> None:
     found = parity.compare(answers(), (came[0], came[1]), contract())
     assert (found.probability, found.saliency)[which] == np.inf
     with pytest.raises(ParityError, match="inf"):
-        parity.check("fp32", found, precision.BOUNDS["fp32"], list("abcdef"), "test")
+        parity.check("fp32", found, parity.BOUNDS["fp32"], list("abcdef"), "test")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +327,7 @@ def test_nan_is_the_largest_difference_there_is(which: int) -> None:
 def test_each_number_beyond_its_bound_refuses(change: dict[str, Any]) -> None:
     found = dataclasses.replace(parity.compare(answers(), answers(), contract()), **change)
     with pytest.raises(ParityError, match="no bundle was written"):
-        parity.check("fp16", found, precision.BOUNDS["fp16"], list("abcdef"), "test")
+        parity.check("fp16", found, parity.BOUNDS["fp16"], list("abcdef"), "test")
 
 
 @settings(max_examples=100, deadline=None)
@@ -351,7 +350,7 @@ def test_the_order_of_pixels_that_are_all_but_zero_does_not_count() -> None:
     noisy = sparse + (draw.random((16, 16)) * 1e-6).astype(np.float32)
     assert parity.rank_correlation(sparse, noisy) == 1
     turned = sparse.T.copy()
-    assert (parity.rank_correlation(sparse, turned) or 0) < precision.BOUNDS["fp32"].rank_correlation
+    assert (parity.rank_correlation(sparse, turned) or 0) < parity.BOUNDS["fp32"].rank_correlation
 
 
 @pytest.mark.parametrize("what", ["probability", "saliency"])

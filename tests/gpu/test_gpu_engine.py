@@ -14,9 +14,8 @@ from kit_environment import kit_environment
 from rich.console import Console
 
 from medtex_edge.errors import BackendError
-from medtex_edge.export.gate import parity
-from medtex_edge.export.gate.engine import prove_engine
-from medtex_edge.export.gate.proof import ProofCase, prove_full
+from medtex_edge.export import parity
+from medtex_edge.export.gate import ProofCase, prove_engine, prove_full
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import cuda, runner

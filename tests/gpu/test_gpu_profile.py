@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medtex_edge.bundle import Bundle
-from medtex_edge.runtime.backend import onnxruntime_profile
+from medtex_edge.runtime.backend.onnxruntime import profile as onnxruntime_profile
 from medtex_edge.runtime.backend.tensorrt import profile
 
 pytestmark = pytest.mark.gpu

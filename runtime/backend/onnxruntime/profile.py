@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from medtex_edge.errors import BackendError
 from medtex_edge.files import storage
-from medtex_edge.runtime.backend import onnxruntime
+from medtex_edge.runtime.backend.onnxruntime import runner
 from medtex_edge.runtime.backend.profile import GPU, LAUNCHING, PROCESSOR, Watched
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def watch(
     Raises what `onnxruntime.open` raises, and `StorageError` where the disk has no room for the events.
     """
     with storage(Path(os.environ.get("TMPDIR", "/tmp"))), TemporaryDirectory(prefix="medtex-edge-") as folder:
-        session = onnxruntime.open(
-            bundle, precision=precision, threads=threads, provider=provider or onnxruntime.CPU,
+        session = runner.open(
+            bundle, precision=precision, threads=threads, provider=provider or runner.CPU,
             trace=Path(folder) / "trace",
         )  # fmt: skip
         with session as backend:

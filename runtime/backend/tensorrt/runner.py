@@ -92,10 +92,10 @@ def open(
 
 def built(bundle: Bundle, precision: str) -> bytes:
     """The engine that was built on this device. Raises as `open`."""
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
     from medtex_edge.runtime.engines.cache import Cache
 
-    key = target.key_of(bundle, precision)
+    key = engine_key.key_of(bundle, precision)
     plan = Cache().get(key)
     if plan is None:
         raise BackendError(

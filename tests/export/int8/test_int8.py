@@ -23,9 +23,8 @@ from rich.console import Console
 from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BundleError, ParityError
-from medtex_edge.export import build
-from medtex_edge.export.gate import parity, refusal
-from medtex_edge.export.gate.proof import ProofCase
+from medtex_edge.export import build, gate, parity
+from medtex_edge.export.gate import ProofCase
 from medtex_edge.export.int8 import calibration, quantize, search
 from medtex_edge.export.int8.quantize import Layer
 from medtex_edge.export.int8.search import Damage
@@ -321,11 +320,11 @@ def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothin
 def test_of_a_hundred_photographs_one_label_and_one_verdict_may_flip(photographs: int, flips: int, fine: bool) -> None:
     found = parity.Parity(photographs, flips, 0, 0, 0, 0.01, 0.01, 0.99, 0)
     for one in (found, replace(found, label_flips=0, verdict_flips=flips)):
-        assert parity.holds(one, half.BOUNDS["int8"]) == fine
-        assert not flips or not parity.holds(one, half.BOUNDS["fp16"])
+        assert parity.holds(one, parity.BOUNDS["int8"]) == fine
+        assert not flips or not parity.holds(one, parity.BOUNDS["fp16"])
     if not fine:
         with pytest.raises(ParityError, match=r"labels flipped \d+ \(bound [01]\).*without --int8|no bundle") as caught:
-            parity.check("int8", found, half.BOUNDS["int8"], ["eye.png"], "test")
+            parity.check("int8", found, parity.BOUNDS["int8"], ["eye.png"], "test")
         assert "--int8" in caught.value.hint
 
 
@@ -366,12 +365,12 @@ def test_the_picture_shows_the_worst_photographs_first(tmp_path: Path) -> None:
     came[0][4] = came[0][4][::-1]
     came[1][4] = np.nan
     keys = [f"eye-{i}.png" for i in range(6)]
-    refusal.show(tmp_path / "x.png", drawn.images, keys, expected, came, agreed)
+    gate.draw_refusal(tmp_path / "x.png", drawn.images, keys, expected, came, agreed)
     picture = cv2.imread(str(tmp_path / "x.png"))
     rows, columns = picture.shape[:2]
     assert columns > 4 * 200
-    first = picture[: rows // refusal.ROWS]
-    calm = picture[-rows // refusal.ROWS :]
+    first = picture[: rows // gate.ROWS]
+    calm = picture[-rows // gate.ROWS :]
     largest = cv2.applyColorMap(np.full((1, 1), 255, np.uint8), cv2.COLORMAP_VIRIDIS)[0, 0]
     assert (first[:, -100:] == largest).all(axis=2).any()  # nan is the largest difference there is
     assert not (calm[:, -100:] == largest).all(axis=2).any()

@@ -13,6 +13,7 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import BackendError, BundleError, SettingsError
 from medtex_edge.runtime.backend import Backend, onnxruntime, open_backend
 from medtex_edge.runtime.backend.golden_check import check_golden
+from medtex_edge.runtime.backend.onnxruntime import runner
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ class Installation:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, *offered: str, broken: bool = False) -> None:
-    monkeypatch.setattr(onnxruntime, "_import", lambda: Installation(*offered, broken=broken))
+    monkeypatch.setattr(runner, "_import", lambda: Installation(*offered, broken=broken))
 
 
 @pytest.mark.parametrize("name", ["OpenVINO", "openvino", "OpenVINOExecutionProvider"])

@@ -29,8 +29,9 @@ from medtex_edge.errors import BackendError, MedtexError, SettingsError
 from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import Backend, Outputs, handover, onnxruntime
 from medtex_edge.runtime.backend.handover import EngineBuild, Switching
-from medtex_edge.runtime.engines import key
-from medtex_edge.runtime.engines.cache import Cache, EngineKey
+from medtex_edge.runtime.engines import key as engine_key
+from medtex_edge.runtime.engines.cache import Cache
+from medtex_edge.runtime.engines.key import EngineKey
 from medtex_edge.runtime.reading import Verdict
 
 IMAGE = np.ascontiguousarray(bundles.disc(bundles.SIZE, lesion=True)[None, ..., ::-1])
@@ -190,7 +191,7 @@ def test_closing_ends_the_thread_and_closes_both_at_any_time(bundle: Bundle, sai
 def test_a_device_without_tensorrt_is_served_by_onnx_runtime_without_a_word(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key, "lacks_tensorrt", lambda: True)
+    monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: True)
     backend, said = opened(bundle)
     with backend:
         assert backend.name == "onnxruntime:CPUExecutionProvider:fp32"
@@ -204,7 +205,7 @@ def test_tensorrt_that_does_not_work_is_an_error_where_it_was_asked_for_and_a_wo
         raise BackendError("pycuda is missing", hint="install it")
 
     engine_kit.give_device(monkeypatch)
-    monkeypatch.setattr(key, "key", broken)
+    monkeypatch.setattr(engine_key, "key_of_graph", broken)
     backend, said = opened(bundle)
     with backend:
         assert backend.name.startswith("onnxruntime")

@@ -20,8 +20,9 @@ from medtex_edge.bundle import Bundle, write_bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, BundleError
 from medtex_edge.export.int8 import quantize
-from medtex_edge.runtime.backend import graph_parts, onnxruntime_profile
+from medtex_edge.runtime.backend import graph_parts
 from medtex_edge.runtime.backend import profile as profiles
+from medtex_edge.runtime.backend.onnxruntime import profile as onnxruntime_profile
 from medtex_edge.runtime.backend.profile import RUNS, WARM_UP, profile
 from medtex_edge.runtime.backend.tensorrt import engine, runner
 from medtex_edge.runtime.backend.tensorrt import profile as tensorrt_profile

@@ -20,7 +20,7 @@ from medtex_edge.image.geometry import LAYOUTS, crop_resize, find_field_of_view
 from medtex_edge.runtime.bench import bench, timings
 from medtex_edge.runtime.bench import machine as bench_machine
 from medtex_edge.runtime.bench import report as bench_report
-from medtex_edge.runtime.bench.frames import Ring, golden_stills, parse_size, to_layout
+from medtex_edge.runtime.bench.bench import Ring, golden_stills, parse_size, to_layout
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.summary import Histogram
 

@@ -18,6 +18,7 @@ from medtex_edge.errors import BackendError
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.bench import bench, compare
 from medtex_edge.runtime.bench import report as bench_report
+from medtex_edge.runtime.engines import key as engine_key
 from medtex_edge.runtime.bench.timings import WARM_UP
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.scorer import Scorer
@@ -105,7 +106,7 @@ def test_an_engine_that_is_not_here_is_a_row_that_says_why(
     def lacking(*_: str) -> None:
         raise BackendError("no GPU that could serve", hint="plug one in")
 
-    monkeypatch.setattr(compare.key, "key", lacking)
+    monkeypatch.setattr(engine_key, "key_of_graph", lacking)
     offered = [onnxruntime.CUDA, onnxruntime.CPU]
     monkeypatch.setattr(onnxruntime, "providers", lambda: offered)
     assert main(["bench", *FAST, "--backend", "all", "--json", "all.json", "--png", "all.png"]) == 0
@@ -120,7 +121,7 @@ def test_an_engine_that_is_not_here_is_a_row_that_says_why(
 def test_an_engine_without_its_plan_names_the_command_that_builds_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare.key, "key", engine_kit.key)
+    monkeypatch.setattr(engine_key, "key_of_graph", engine_kit.key)
     found = report(capsys, "--backend", "all", "--precision", "fp16")
     assert rows(found) == [("onnxruntime", "fp16")]
     assert rows(found, measured=False) == [("tensorrt", "fp16")]

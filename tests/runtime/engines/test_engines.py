@@ -27,9 +27,10 @@ from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, StorageError
 from medtex_edge.runtime.backend.tensorrt import runner
 from medtex_edge.runtime.engines import build as engine_build
-from medtex_edge.runtime.engines import file
-from medtex_edge.runtime.engines import key as target
-from medtex_edge.runtime.engines.cache import Cache, EngineKey
+from medtex_edge.runtime.engines import cache as engine_cache
+from medtex_edge.runtime.engines import key as engine_key
+from medtex_edge.runtime.engines.cache import Cache
+from medtex_edge.runtime.engines.key import EngineKey
 
 PLAN = bytes(range(256)) * 40
 OTHER = dataclasses.replace(KEY, graph_sha256="11" * 32)
@@ -101,7 +102,7 @@ def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
     Gpu().install(monkeypatch)
     monkeypatch.setattr(runner, "module", lambda: SimpleNamespace(__name__="tensorrt", __version__="10.3.0"))
     monkeypatch.setattr(runner, "open_engine", lambda plan, contract, label: plan)
-    key = target.key_of(bundle, "fp16")
+    key = engine_key.key_of(bundle, "fp16")
     Cache().put(key, PLAN, {})
     assert runner.open(bundle, precision="fp16") == PLAN
     assert key.graph_sha256 == bundle.manifest["model.fp16.onnx"]
@@ -311,7 +312,7 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, how: str
 def test_list_and_prune_tell_what_this_device_can_use(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(target, "key", engine_kit.key)
+    monkeypatch.setattr(engine_key, "key_of_graph", engine_kit.key)
     cache, mine = Cache(), engine_kit.key_of(bundle)
     assert main(["engine", "list"]) == 0
     assert "no engines in" in capsys.readouterr().out
@@ -336,7 +337,7 @@ def test_without_tensorrt_nothing_is_pruned_that_might_be_of_use(
     def missing(graph_sha256: str, precision: str) -> EngineKey:
         raise BackendError("pycuda is missing", hint="install it")
 
-    monkeypatch.setattr(target, "key", missing)
+    monkeypatch.setattr(engine_key, "key_of_graph", missing)
     Cache().put(KEY, PLAN, {})
     assert main(["engine", "prune"]) == 7
     assert "--all" in capsys.readouterr().err
@@ -377,6 +378,6 @@ def test_a_builder_that_was_stopped_before_it_began_never_begins(tmp_path: Path)
 def test_engines_are_listed_newest_first(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, day in ((OTHER, 2), (KEY, 3), (dataclasses.replace(KEY, driver="11.4"), 1)):
         clock = SimpleNamespace(now=lambda zone, day=day: datetime(2026, 11, day, tzinfo=zone))
-        monkeypatch.setattr(file, "datetime", clock)
+        monkeypatch.setattr(engine_cache, "datetime", clock)
         cache.put(key, PLAN, {})
     assert [entry.created[:10] for entry in cache.list()] == ["2026-11-03", "2026-11-02", "2026-11-01"]
