@@ -16,7 +16,7 @@ from torch import nn
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 from medtex_edge.errors import BackendError
-from medtex_edge.export.precision.arithmetic import shapes
+from medtex_edge.export.arithmetic import shapes
 
 OPSET = 18  # read by every TensorRT from 10.3 on, and by ONNX Runtime from 1.14 on
 # What came with each opset, 19 being that of int8; the exporter writes a later one that old runtimes refuse.

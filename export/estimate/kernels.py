@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from medtex_edge.errors import BundleError
-from medtex_edge.export.precision.arithmetic import MATRICES, multiply_adds, reading_int8, shapes
+from medtex_edge.export.arithmetic import MATRICES, multiply_adds, reading_int8, shapes
 from medtex_edge.runtime.backend.graph_parts import EXPLAINER, REST, STUDENT, parts
 
 PARTS = (STUDENT, EXPLAINER, REST)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from medtex_edge.export.arithmetic import MATRICES, explainer_nodes, multiply_adds, reading_int8, shapes
 from medtex_edge.export.onnx import plain, serialise
-from medtex_edge.export.precision.arithmetic import MATRICES, explainer_nodes, multiply_adds, reading_int8, shapes
 
 OPSET = 19  # the first whose QuantizeLinear takes half-precision values; read by TensorRT 10.3, ONNX Runtime 1.15
 LEVELS = 127  # -127..127: symmetric, so that 0 is exact and no kernel meets -128 * -128

@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from medtex_edge.contract import INPUT_NAME
+from medtex_edge.export.arithmetic import MATRICES, explainer_nodes
 from medtex_edge.export.onnx import plain, serialise
-from medtex_edge.export.precision.arithmetic import MATRICES, explainer_nodes
 
 # Sums of exponentials and of squares leave the range of half precision long before their results do.
 _KEEP = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",

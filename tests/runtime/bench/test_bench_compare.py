@@ -18,8 +18,8 @@ from medtex_edge.errors import BackendError
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.bench import bench, compare
 from medtex_edge.runtime.bench import report as bench_report
-from medtex_edge.runtime.engines import key as engine_key
 from medtex_edge.runtime.bench.timings import WARM_UP
+from medtex_edge.runtime.engines import key as engine_key
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.scorer import Scorer
 
