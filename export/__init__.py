@@ -1,1 +1,1 @@
-"""From a run folder to one verified bundle file, or a refusal that says why."""
+"""From a run folder to one verified bundle file, or a refusal with its reason."""

@@ -1,4 +1,4 @@
-"""What an exported graph says of itself: shapes, who computes what, multiply-adds. No torch, no rewriting."""
+"""The arithmetic of an ONNX graph, read from its nodes: shapes, multiply-adds, which nodes are the explainer's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
 
 
 def multiply_adds(node: onnx.NodeProto, sides: Shapes) -> int:
-    """Of one photograph, by a convolution or matrix: what each output adds up, times the outputs."""
+    """The multiply-adds of a convolution or matrix for one photograph: terms of each output, times the outputs."""
     weight, out = sides[node.input[1]], sides[node.output[0]]
     if node.op_type == "MatMul":
         terms = (weight[-2:][0], *out)
@@ -46,7 +46,7 @@ def explainer_nodes(graph: onnx.GraphProto) -> set[str]:
 
 
 def reading_int8(graph: onnx.GraphProto) -> set[str]:
-    """The names of the nodes that read int8 values, by way of a cast or not."""
+    """The names of the nodes that read int8 values, through a cast or directly."""
     maker = {node.output[0]: node for node in graph.node}
 
     def made_of_int8(name: str) -> bool:

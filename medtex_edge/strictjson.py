@@ -1,4 +1,4 @@
-"""JSON from a file that nobody vouches for, and JSON in one canonical form."""
+"""JSON from an untrusted file, and JSON in one canonical form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Eight bits written into the graph: values are rounded where a layer reads them, weights are stored as int8.
 
 Symmetric, weights by output channel, activations by tensor, biases left alone: what TensorRT fuses into integer
-kernels. A pair of QuantizeLinear and DequantizeLinear (QDQ) marks each place, so that every engine rounds there and
+kernels. A pair of QuantizeLinear and DequantizeLinear (QDQ) stands at each place, so that every engine rounds there and
 nowhere else. Sums (residuals, the decoder's) stay in the precision of the rest of the graph.
 """
 
@@ -58,7 +58,7 @@ def layers(content: bytes) -> list[Layer]:
 def quantise(content: bytes, scales: Mapping[str, float], chosen: Collection[str]) -> bytes:
     """An fp32 ONNX file -> the same with QDQ before the nodes named in `chosen`; the rest of it stays in fp32.
 
-    `scales`: activation -> the step of its grid, as `int8_calibration.observe` finds it.
+    `scales`: activation -> the step of its grid, as `calibration.observe` finds it.
     """
     model = onnx.load_from_string(content)
     graph = model.graph

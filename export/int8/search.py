@@ -1,4 +1,4 @@
-"""Which layers compute in eight bits: each is measured alone, and what costs most for what it saves is lifted.
+"""The search for the layers that compute in eight bits: each is measured alone, the most harmful fall back.
 
 The errors of single layers are small and nearly independent, so their squares add up: the layers are ordered by
 squared damage for each multiply-add, and the graph takes them from the cheapest on as long as the bounds hold.
@@ -20,13 +20,13 @@ from medtex_edge.export.precision import rounding
 # The worst of some hundred photographs and classes, over the root mean square that is predicted: 4 to 9 were met. The
 # search starts where the smallest of them would just hold.
 _WORST = 4.0
-_STEP = 0.05  # of the multiply-adds, lifted together where a bound does not hold
+_STEP = 0.05  # of the multiply-adds, given back to the fp16 graph together where a bound does not hold
 LEAST = 0.2  # of the multiply-adds; with less in eight bits the graph is slower than half precision
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What rounding one layer alone to eight bits does to the answers."""
+    """The change of the answers when one layer alone is rounded to eight bits."""
 
     layer: Layer
     probability: float  # root mean square over photographs and classes
@@ -40,7 +40,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Int8Attempt:
-    """One set of layers in eight bits, and what came of it."""
+    """One set of layers in eight bits, and its parity."""
 
     int8_share: float  # of the multiply-adds
     label_flips: int
@@ -52,7 +52,7 @@ class Int8Attempt:
 
 @dataclass(frozen=True)
 class Int8Result:
-    """How an int8 graph came to be."""
+    """How an int8 graph was found."""
 
     share: float  # of the multiply-adds of convolutions and matrices
     calibrated_on: int  # training photographs
@@ -85,9 +85,11 @@ def measure(
     expected = _answers(full, images)
     found = []
     for layer in layers:
-        came = _answers(quantise(full, scales, {layer.node}), images)
+        actual = _answers(quantise(full, scales, {layer.node}), images)
         # NaN is beyond everything.
-        off = [np.nan_to_num(np.abs(b - a).astype(np.float64), nan=np.inf) for a, b in zip(expected, came, strict=True)]
+        off = [
+            np.nan_to_num(np.abs(b - a).astype(np.float64), nan=np.inf) for a, b in zip(expected, actual, strict=True)
+        ]
         probability, saliency = np.sqrt((off[0] ** 2).mean()), np.sqrt((off[1].mean(axis=(1, 2)) ** 2).mean())
         found.append(Damage(layer, float(probability), float(saliency)))
         tick(1)

@@ -1,4 +1,4 @@
-"""Precisions written into the graph, so that every engine computes what was proved and none decides for itself.
+"""Half precision written into the graph, so that every engine computes what was proved and none decides for itself.
 
 Half precision is a rewrite of the checked fp32 graph rather than a second export: the batch normalisations are
 already folded, in fp32, and what stays in fp32 is chosen node by node. TensorRT builds it strongly typed.
@@ -16,7 +16,7 @@ from medtex_edge.contract import INPUT_NAME
 from medtex_edge.export.arithmetic import MATRICES, explainer_nodes
 from medtex_edge.export.onnx import plain, serialise
 
-# Sums of exponentials and of squares leave the range of half precision long before their results do.
+# Sums of exponentials and of squares overflow half precision long before their results do.
 _KEEP = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
                    "Exp", "Log", "Pow", "ReduceL2", "ReduceSumSquare", "ReduceSum", "ReduceProd", "Range",
                    "ConstantOfShape", "RandomNormal", "RandomUniform"})  # fmt: skip

@@ -21,7 +21,7 @@ from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 HALF_MAX = 65504.0
-# A photograph of another camera may reach further than those at hand.
+# The values of a photograph by another camera may be larger than those of the photographs at hand.
 HEADROOM = 4.0
 _SPLIT = np.float32(2**13 + 1)  # Veltkamp's constant for 24 - 13 = 11 bits
 _PEAKS = "peaks"

@@ -13,7 +13,7 @@ from medtex_edge.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from medtex_edge.export.build import Built
+    from medtex_edge.export.build import ExportResult
 
 
 @click.command()
@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; progress goes to stderr.")
 def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Path | None, as_json: bool) -> None:
-    """Turn a run (default: the newest in ./runs) into one .medtex file, or refuse.
+    """Turn RUN (default: the newest in ./runs) into one .medtex file, or refuse.
+
+    \b
+    medtex-edge export
+    medtex-edge export runs/eye --fp16 --int8 --out eye.medtex
 
     The file holds the model as an ONNX graph, fp32 and on request fp16 and int8, its contract, and the proof: on the
     run's validation photographs each graph must answer as the trained model does. No label may flip (int8: at most
-    1 %). Where a number is beyond its bound the command ends with exit code 4, says which, and leaves no bundle but a
-    picture of the worst photographs.
+    1 %). Where a number is beyond its bound, no bundle is written but a picture of the worst photographs.
+
+    Exit codes: 0 exported, 4 a graph is beyond its bounds, 5 the run or its photographs cannot be used, 7 the model
+    cannot be exported, 9 something could not be written.
     """
     from rich.console import Console
 
@@ -61,7 +67,7 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
         _show(console, built)
 
 
-def _show(console: Console, built: Built) -> None:
+def _show(console: Console, built: ExportResult) -> None:
     from medtex_edge.commands.bundle import parity_table
     from medtex_edge.commands.estimate import lines
 

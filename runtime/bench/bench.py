@@ -1,4 +1,4 @@
-"""What the product does with a frame and how long each part takes: `Scorer.score` and `Overlay.draw`, on this machine.
+"""The benchmark: how long each stage of a frame takes on this machine, from `Scorer.score` to `Overlay.draw`.
 
 First one frame at a time, each part under its own clock; then through the threads of `Pipeline`, as `medtex-edge run`
 does it. A refused frame is counted as refused and timed nowhere: a refusal is faster than a reading.
@@ -46,7 +46,7 @@ _MEMORY_EVERY = 8  # frames between two readings of the memory
 SIZE: Size = (1920, 1080)
 SIDES = (64, 7680)  # pixels
 _MOST_STILLS = 5
-_STAY = 12  # frames of one eye, or a few more, before the next one
+_STAY = 12  # frames of one eye, or a few more, before the next eye
 _RATE = 25.0  # frames per second, as a camera would count them
 _TURN_FRAMES = 25  # frames that pass uncounted while the camera is turned to the next eye
 _RING_BYTES = 96 << 20
@@ -58,7 +58,7 @@ _NOISE = 2.0  # grey levels, standard deviation
 
 @dataclass(frozen=True)
 class Options:
-    """What `medtex-edge bench` was asked for. `size` None: 1920 x 1080, or the source's own."""
+    """The options of `medtex-edge bench`. `size` None: 1920 x 1080, or the source's own."""
 
     bundle: Path
     size: Size | None = None
@@ -96,7 +96,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def ring_of(options: Options, bundle: Bundle) -> Ring:
-    """The frames that were asked for. Raises `DataError`, `SettingsError`, and as the source."""
+    """The requested frames. Raises `DataError`, `SettingsError`, and what the source raises."""
     o = options
     if o.source is None:
         return Ring(golden_stills(bundle), o.size or SIZE, o.layout, whole=False)
@@ -105,7 +105,7 @@ def ring_of(options: Options, bundle: Bundle) -> Ring:
 
 
 def described(options: Options, bundle: Bundle, ring: Ring) -> dict[str, Any]:
-    """What was measured: the head of every report."""
+    """The head of every report: what was measured."""
     o = options
     return {
         "bundle": o.bundle.name,
@@ -123,13 +123,13 @@ def described(options: Options, bundle: Bundle, ring: Ring) -> dict[str, Any]:
 def _in_turn(
     ring: Ring, backend: Backend, bundle: Bundle, frames: int
 ) -> tuple[StageTimings, dict[str, float | int] | None]:
-    turn, looks = SequentialRun(ring, backend, bundle.contract), []
+    turn, readings = SequentialRun(ring, backend, bundle.contract), []
     for index in range(WARM_UP + frames):
         turn.frame(counted=index >= WARM_UP)
         if index >= WARM_UP and index % _MEMORY_EVERY == 0:
-            looks.append((index, bench_machine.resident_bytes() or 0))
-    check_scored(turn.way, frames)
-    return turn.way, _memory(looks)
+            readings.append((index, bench_machine.resident_bytes() or 0))
+    check_scored(turn.timings, frames)
+    return turn.timings, _memory(readings)
 
 
 class _Finish:
@@ -138,22 +138,22 @@ class _Finish:
     name = "bench"
 
     def __init__(self) -> None:
-        self.way = StageTimings()
-        self._seen = 0
+        self.timings = StageTimings()
+        self._finished = 0
         self._began = self._cpu = 0.0
 
     def write(self, reading: Reading, pixels: Pixels | None = None) -> None:
         """Count one drawn reading."""
-        self._seen += 1
+        self._finished += 1
         now, cpu = time.perf_counter(), time.process_time()
-        if self._seen <= WARM_UP:
+        if self._finished <= WARM_UP:
             self._began, self._cpu = now, cpu
             return
-        if counts(self.way, reading):
-            self.way.seconds, self.way.cpu_seconds = now - self._began, cpu - self._cpu
+        if counts(self.timings, reading):
+            self.timings.seconds, self.timings.cpu_seconds = now - self._began, cpu - self._cpu
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing is open."""
 
     def abandon(self) -> None:
         """Nothing can be taken back."""
@@ -169,24 +169,24 @@ def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) 
         ring, scorer, bundle.contract, summary, picture_sinks=[finish], max_frames=WARM_UP + options.frames
     )
     pipeline.run()
-    finish.way.stages = summary.stages
-    return finish.way
+    finish.timings.stages = summary.stages
+    return finish.timings
 
 
-def _memory(looks: list[tuple[int, int]]) -> dict[str, float | int] | None:
+def _memory(readings: list[tuple[int, int]]) -> dict[str, float | int] | None:
     """Resident megabytes at the end, and their growth per 1,000 frames.
 
-    The median slope between any two looks (Theil and Sen): a buffer that is made once, late, is no growth.
+    The median slope between any two readings (Theil and Sen): a buffer that is made once, late, is no growth.
     """
-    if len(looks) < 2 or not looks[-1][1]:
+    if len(readings) < 2 or not readings[-1][1]:
         return None
-    index, resident = np.array(looks, np.float64).T
-    first, second = np.triu_indices(len(looks), 1)
+    index, resident = np.array(readings, np.float64).T
+    first, second = np.triu_indices(len(readings), 1)
     slope = float(np.median((resident[second] - resident[first]) / (index[second] - index[first]))) / 1e6
     return {
-        "resident_mb": round(looks[-1][1] / 1e6, 1),
+        "resident_mb": round(readings[-1][1] / 1e6, 1),
         "growth_mb_per_1000_frames": round(1000 * slope, 3),
-        "frames": looks[-1][0] - looks[0][0],
+        "frames": readings[-1][0] - readings[0][0],
     }
 
 
@@ -285,7 +285,7 @@ class Ring:
         return other
 
     def skip(self) -> bool:
-        """Leave one out."""
+        """Pass over one frame."""
         self._next += 1
         return True
 
@@ -294,7 +294,7 @@ class Ring:
         self._next = 0
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing is open."""
 
     def _place(self, index: int) -> int:
         eye = index // self._stay % (len(self.frames) // self._each)

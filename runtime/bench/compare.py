@@ -1,7 +1,7 @@
-"""The same frames through every engine and every precision that are here, in turns, so that other load falls on all.
+"""The comparison of engines: the same frames through every engine and precision, as numbers, table and picture.
 
-An engine that cannot be opened, or whose answers are not those of the bundle's golden vectors, is said and not timed:
-the speed of wrong answers is nobody's business.
+They run in turns, so that other load falls on all. An engine that cannot be opened, or whose answers are not those of
+the bundle's golden vectors, is reported and not timed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ from medtex_edge.runtime.engines import key as engine_key
 SCHEMA = "medtex-edge/bench-all/1"
 ALL = "all"
 TURN = 10  # frames of one engine until the next one's turn
-SETTLE = 2  # frames at the start of a turn that nobody counts: the caches are full of the one before
+SETTLE = 2  # frames at the start of a turn that are not counted: the caches are full of the one before
 _INK, _FAINT, _BAD = (40, 40, 40), (130, 130, 130), (40, 40, 200)
 _ROW, _TOP = 64, 190
 
 
 @dataclass
 class Contender:
-    """One engine with one of the bundle's graphs. `error` set: it is out, and why; `precision` None: any would be."""
+    """One engine with one of the bundle's graphs.
+
+    `error`: why it is out of the comparison, or None. `precision` None: the engine runs none of them.
+    """
 
     backend: str  # as `open_backend` takes it
     precision: str | None
@@ -54,11 +57,11 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Its name in tables and messages."""
         return f"{self.backend} {self.precision}" if self.precision else self.backend
 
     def enter(self, bundle: Bundle, ring: Ring, threads: int | None) -> None:
-        """Open and prove it; what stands against it is kept in `error`."""
+        """Open the engine and check the golden vectors; a failure is kept in `error`."""
         if self.error is not None or self.precision is None:
             return
         try:
@@ -67,7 +70,7 @@ class Contender:
             self.drift = check_golden(self.opened, bundle, self.precision)
             self.turn = SequentialRun(ring.again(), self.opened, bundle.contract)
         except MedtexError as error:
-            self.leave(error)
+            self.close(error)
 
     def play(self, frames: int, settle: int) -> None:
         """Its turn: `frames` that count, after some that do not."""
@@ -77,9 +80,9 @@ class Contender:
             for index in range(settle + frames):
                 self.turn.frame(counted=index >= settle)
         except MedtexError as error:
-            self.leave(error)
+            self.close(error)
 
-    def leave(self, error: MedtexError | None = None) -> None:
+    def close(self, error: MedtexError | None = None) -> None:
         """Give the engine back. May be called twice."""
         if error is not None:
             self.error, self.turn = error, None
@@ -89,8 +92,8 @@ class Contender:
 
     def to_json(self, first: SequentialRun | None) -> dict[str, Any]:
         """A value for `json.dumps`; how long it takes as a multiple of `first`."""
-        way = self.turn.way.to_json() if self.turn else None
-        base = first.way.to_json()["latency_ms"] if first else {}
+        result = self.turn.timings.to_json() if self.turn else None
+        base = first.timings.to_json()["latency_ms"] if first else {}
         return {
             "backend": self.backend,
             "precision": self.precision,
@@ -101,16 +104,18 @@ class Contender:
             "golden": self.drift and {
                 "count": self.drift.count, "probability": self.drift.probability, "saliency": self.drift.saliency,
             },
-            "in_turn": way,
-            "times_first": way and {
-                stage: round(way["latency_ms"][stage]["median"] / max(base[stage]["median"], 1e-3), 4)
+            "in_turn": result,
+            "times_first": result and {
+                stage: round(result["latency_ms"][stage]["median"] / max(base[stage]["median"], 1e-3), 4)
                 for stage in ("infer", "whole")
             },
         }  # fmt: skip
 
 
-def compare(options: Options, told: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Run the benchmark and give its report, a value for `json.dumps`; `told` hears what is under way.
+def compare(options: Options, on_message: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Run the benchmark and return its report, a value for `json.dumps`.
+
+    `on_message` is a callback for the step under way.
 
     `options.backend` "all": every engine; `options.precision` "all": every precision. Raises `MedtexError`, also where
     none of them can be measured: that of the first one.
@@ -123,10 +128,10 @@ def compare(options: Options, told: Callable[[str], None] = lambda line: None) -
     throttled = bench_machine.throttled()
     with ExitStack() as stack:
         for each in contenders:
-            told(f"opening {each.label}")
-            stack.callback(each.leave)
+            on_message(f"opening {each.label}")
+            stack.callback(each.close)
             each.enter(bundle, ring, o.threads)
-        rounds = _play(contenders, o.frames, told)
+        rounds = _play(contenders, o.frames, on_message)
     measured = [each for each in contenders if each.turn]
     if not measured:
         why = "; ".join(f"{each.label}: {each.error.message}" for each in contenders if each.error)
@@ -135,7 +140,7 @@ def compare(options: Options, told: Callable[[str], None] = lambda line: None) -
         raise type(error)(f"nothing can be measured: {why}", hint=error.hint)
     for each in measured:
         assert each.turn is not None
-        check_scored(each.turn.way, o.frames)
+        check_scored(each.turn.timings, o.frames)
     return {
         "schema": SCHEMA,
         **described(o, bundle, ring),
@@ -148,9 +153,12 @@ def compare(options: Options, told: Callable[[str], None] = lambda line: None) -
 
 
 def list_contenders(bundle: Bundle, backend: str, precision: str) -> list[Contender]:
-    """What there is to compare, ONNX Runtime's CPU provider first. Raises `BundleError` for a precision that is not."""
+    """List the engines and precisions to compare, ONNX Runtime's CPU provider first.
+
+    Raises `BundleError` for a precision that the bundle lacks.
+    """
     if precision != ALL:
-        bundle.model(precision)  # says which there are
+        bundle.model(precision)  # raises, and lists the precisions of the bundle
     precisions = bundle.precisions if precision == ALL else (precision,)
     nothing: list[Contender] = []
     names = [backend]
@@ -166,13 +174,13 @@ def list_contenders(bundle: Bundle, backend: str, precision: str) -> list[Conten
     return [Contender(name, each, sizes[each]) for name in names for each in precisions] + nothing
 
 
-def _play(contenders: list[Contender], frames: int, told: Callable[[str], None]) -> int:
+def _play(contenders: list[Contender], frames: int, on_message: Callable[[str], None]) -> int:
     """Every contender sees the same frames. Each second round goes backwards; returns how many there were."""
     for each in contenders:
         each.play(0, WARM_UP)
     rounds = -(-frames // TURN)
     for index in range(rounds):
-        told(f"round {index + 1} of {rounds}")
+        on_message(f"round {index + 1} of {rounds}")
         for each in contenders[:: -1 if index % 2 else 1]:
             each.play(min(TURN, frames - index * TURN), SETTLE)
     return rounds
@@ -208,11 +216,11 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 
 def picture(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(H, W, 3) uint8 BGR: a bar per engine and precision, made of its stages; one that was not measured says why."""
+    """(H, W, 3) uint8 BGR: a bar per engine and precision, made of its stages; else the reason why it is missing."""
     rows, left, right = report["rows"], 340, 1290
     image = np.full((_TOP + _ROW * len(rows) + 90, right + 70, 3), 255, np.uint8)
-    ways = [row["in_turn"]["latency_ms"] for row in rows if row["in_turn"]]
-    scale = (right - 250 - left) / max(*(way["whole"]["p95"] for way in ways), 1e-6)
+    results = [row["in_turn"]["latency_ms"] for row in rows if row["in_turn"]]
+    scale = (right - 250 - left) / max(*(result["whole"]["p95"] for result in results), 1e-6)
     width, height = report["size"]
     machine = report["machine"]
     text.put(image, "The same frames, engine by engine", 30, 52, 34, _INK, bold=True)
@@ -231,7 +239,7 @@ def picture(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
             _bar(image, row, left, y, scale)
         else:
             text.put(image, text.fit(f"not measured: {row['error']}", 18, right + 40 - left), left, y + 30, 18, _BAD)
-    _legend(image, {stage for way in ways for stage in way} - {"whole"}, image.shape[0] - 30)
+    _legend(image, {stage for result in results for stage in result} - {"whole"}, image.shape[0] - 30)
     return image
 
 
@@ -247,8 +255,8 @@ def _bar(image: np.ndarray[Any, np.dtype[np.uint8]], row: dict[str, Any], left: 
     late = max(last, left + round(stages["whole"]["p95"] * scale))
     cv2.line(image, (last, y + 21), (late, y + 21), COLOURS["whole"], 2)
     cv2.line(image, (late, y + 13), (late, y + 29), COLOURS["whole"], 2)
-    said = f"{stages['whole']['median']:.2f} ms, {row['in_turn']['frames_per_second']:.0f} frames/s"
-    text.put(image, said, late + 12, y + 29, 20, _INK)
+    label = f"{stages['whole']['median']:.2f} ms, {row['in_turn']['frames_per_second']:.0f} frames/s"
+    text.put(image, label, late + 12, y + 29, 20, _INK)
 
 
 def _legend(image: np.ndarray[Any, np.dtype[np.uint8]], stages: set[str], y: int) -> None:

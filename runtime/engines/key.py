@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineKey:
-    """All that an engine depends on. Two that differ in anything are two engines."""
+    """All that an engine depends on: engines whose keys differ in any field are different engines."""
 
     graph_sha256: str  # of the ONNX file, hexadecimal
     precision: str  # of the graph
-    gpu: str  # as the driver names it
+    gpu: str  # its name by the driver
     capability: str  # such as "8.7"
     trt_module: str  # "tensorrt" or "tensorrt_rtx"
     trt_version: str

@@ -199,7 +199,7 @@ def test(arm: Path, tree: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, help="a bundle to be answered by both; a drawn one where left out")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     check_tools()
     CACHE.mkdir(parents=True, exist_ok=True)
     root, site = debian(), wheels()
@@ -207,7 +207,7 @@ def main() -> None:
     run(*emulator(root), native, needs="the native core is wrong on Arm")
     tree = copy_tree(module)
     arm = python(root, site, tree)
-    compare(asked.bundle.resolve() if asked.bundle else drawn_bundle(), arm)
+    compare(options.bundle.resolve() if options.bundle else drawn_bundle(), arm)
     test(arm, tree)
 
 

@@ -171,12 +171,12 @@ def test_a_full_disk_that_nobody_caught_is_still_a_message(
 
 
 def test_the_settings_file_sets_defaults_and_the_command_line_wins(demo: Callable[..., None]) -> None:
-    seen: list[int] = []
-    demo(seen.append)
+    epochs: list[int] = []
+    demo(epochs.append)
     Path("medtex.toml").write_text("[demo]\nepochs = 7\n[train]\nwhatever-is-unknown = 1\n")
     assert main(["demo"]) == 0
     assert main(["demo", "--epochs", "9"]) == 0
-    assert seen == [7, 9]
+    assert epochs == [7, 9]
 
 
 @pytest.mark.parametrize("value", ["2.7", '"many"', "true", "[1, 2]"])

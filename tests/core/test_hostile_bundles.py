@@ -261,7 +261,7 @@ def test_a_manifest_at_odds_with_the_file_is_refused(toy: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         (b"not json", "expected JSON"),
         (b"", "1 to 1048576 bytes"),
@@ -281,8 +281,8 @@ def test_a_manifest_at_odds_with_the_file_is_refused(toy: bytes, tmp_path: Path)
         (b'"', "expected JSON"),
     ],
 )
-def test_json_that_is_out_of_hand_is_refused(toy: bytes, tmp_path: Path, content: bytes, words: str) -> None:
-    assert words in refusal(tmp_path / "x.medtex", sealed({**members_of(toy), "contract.json": content}))
+def test_json_that_is_out_of_hand_is_refused(toy: bytes, tmp_path: Path, content: bytes, fragment: str) -> None:
+    assert fragment in refusal(tmp_path / "x.medtex", sealed({**members_of(toy), "contract.json": content}))
 
 
 def test_a_report_that_is_no_object_is_refused(toy: bytes, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_byte_order_mark_before_the_first_table_is_no_error(tmp_path: Path) ->
     [
         (b"[trian]\n", "no command [trian]", "'train'"),
         (b"epochs = 3\n", "epochs stands outside of a table", "[train]"),
-        (b"[train\n", "is not TOML", "lines look like"),
+        (b"[train\n", "is not TOML", "a line is written as"),
         (b"[train]\nx = '\xff'\n", "cannot read", "UTF-8"),
     ],
 )

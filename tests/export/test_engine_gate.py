@@ -38,12 +38,12 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> ProofCase:
 
 
 @pytest.fixture
-def said() -> io.StringIO:
+def output() -> io.StringIO:
     return io.StringIO()
 
 
 @pytest.fixture
-def prove(case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Proof]:
+def prove(case: ProofCase, output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Proof]:
     """The gate on an engine that answers as the graph `runs` does, or whose build or start `fails`."""
 
     def proved(runs: bytes, fails: Exception | None = None, at: str = "open") -> Proof:
@@ -64,7 +64,7 @@ def prove(case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(runner, "module", lambda: ModuleType("tensorrt"))
         monkeypatch.setattr(gate.builder, "build", build)
         monkeypatch.setattr(runner, "open_engine", open_engine)
-        with ProgressDisplay(Console(file=said, width=200)) as steps:
+        with ProgressDisplay(Console(file=output, width=200)) as steps:
             full = prove_full(bundles.graph(), case, steps)
             return gate.prove_engine("fp32", full, case, steps)
 
@@ -101,23 +101,23 @@ def test_a_graph_that_tensorrt_refuses_makes_no_bundle(prove: Callable[..., Proo
 
 @pytest.mark.parametrize("at", ["build", "open"])
 def test_where_no_engine_runs_the_proof_is_what_it_was_and_that_is_said(
-    prove: Callable[..., Proof], said: io.StringIO, at: str
+    prove: Callable[..., Proof], output: io.StringIO, at: str
 ) -> None:
     proof = prove(bundles.graph(), BackendError("pycuda is missing"), at)
     assert list(proof.parities) == ["onnxruntime"]
-    assert "fp32 is not proved on this machine's GPU: pycuda is missing" in said.getvalue()
-    assert "engine for this GPU" not in said.getvalue(), "a step that failed is not ticked off"
+    assert "fp32 is not proved on this machine's GPU: pycuda is missing" in output.getvalue()
+    assert "engine for this GPU" not in output.getvalue(), "a step that failed is not ticked off"
 
 
 def test_without_a_gpu_nothing_is_tried_and_nothing_said(
-    prove: Callable[..., Proof], case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    prove: Callable[..., Proof], case: ProofCase, output: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proof = prove(bundles.graph())
     monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: True)
-    before, plain = said.getvalue(), replace(proof, parities={"onnxruntime": proof.parities["onnxruntime"]})
-    with ProgressDisplay(Console(file=said)) as steps:
+    before, plain = output.getvalue(), replace(proof, parities={"onnxruntime": proof.parities["onnxruntime"]})
+    with ProgressDisplay(Console(file=output)) as steps:
         assert gate.prove_engine("fp32", plain, case, steps) is plain
-    assert said.getvalue() == before
+    assert output.getvalue() == before
 
 
 def test_a_picture_of_a_refusal_is_not_asked_for_where_there_is_no_place(case: ProofCase, tmp_path: Path) -> None:

@@ -220,10 +220,10 @@ def chain(first: float, second: float) -> bytes:
 @given(first=st.floats(0.0625, 50, width=16), second=st.floats(0.0625, 0.5, width=16))
 def test_the_emulation_rounds_as_half_precision_does(first: float, second: float) -> None:
     image = np.arange(256, dtype=np.uint8).reshape(64, 4)
-    came, _ = rounding.EmulatedSession(rounding.emulate(chain(first, second))).infer(image)
+    actual, _ = rounding.EmulatedSession(rounding.emulate(chain(first, second))).infer(image)
     expected = image.astype(np.float16) * np.float16(first) * np.float16(second)
     normal = np.abs(expected) >= 6.2e-5  # below, half precision is coarser than what it is emulated by
-    np.testing.assert_array_equal(came[normal], expected.astype(np.float32)[normal])
+    np.testing.assert_array_equal(actual[normal], expected.astype(np.float32)[normal])
 
 
 def test_the_emulation_sees_the_overflow_that_onnx_runtime_hides() -> None:
@@ -285,8 +285,8 @@ def test_equal_answers_differ_by_nothing() -> None:
 def test_a_flipped_label_is_counted_and_refused() -> None:
     probabilities = np.array([[0.501, 0.499, 0.0]], np.float32)
     expected = (probabilities, answers(1)[1])
-    came = (probabilities[:, [1, 0, 2]], answers(1)[1])
-    found = parity.compare(expected, came, contract(referable=(2,)))
+    actual = (probabilities[:, [1, 0, 2]], answers(1)[1])
+    found = parity.compare(expected, actual, contract(referable=(2,)))
     assert (found.label_flips, found.verdict_flips) == (1, 0)
     with pytest.raises(ParityError, match=r"labels flipped 1 \(bound 0\).*worst on eye\.png") as caught:
         parity.check("fp16", found, parity.BOUNDS["fp16"], ["eye.png"], "test")
@@ -313,9 +313,9 @@ def test_a_verdict_that_flips_at_the_threshold_is_a_tie_and_further_off_a_flip(
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_nan_is_the_largest_difference_there_is(which: int) -> None:
-    came = [part.copy() for part in answers()]
-    came[which][2] = np.nan
-    found = parity.compare(answers(), (came[0], came[1]), contract())
+    actual = [part.copy() for part in answers()]
+    actual[which][2] = np.nan
+    found = parity.compare(answers(), (actual[0], actual[1]), contract())
     assert (found.probability, found.saliency)[which] == np.inf
     with pytest.raises(ParityError, match="inf"):
         parity.check("fp32", found, parity.BOUNDS["fp32"], list("abcdef"), "test")
@@ -336,11 +336,11 @@ def test_rank_correlation_is_spearmans(pairs: list[tuple[int, int]]) -> None:
     from scipy import stats
 
     a, b = (np.array(column, np.float32) for column in zip(*pairs, strict=True))
-    came = parity.rank_correlation(a, b)
+    actual = parity.rank_correlation(a, b)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
-        assert came is None
+        assert actual is None
     else:
-        assert came == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
+        assert actual == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
 
 
 def test_the_order_of_pixels_that_are_all_but_zero_does_not_count() -> None:
@@ -520,7 +520,7 @@ def test_photographs_that_were_moved_are_asked_for_and_taken(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "fragment"),
     [
         (["export", "nowhere"], 5, "nowhere is no finished run"),
         (["export", "RUN", "--out", "model.onnx"], 2, "ends in .medtex"),
@@ -533,7 +533,7 @@ def test_photographs_that_were_moved_are_asked_for_and_taken(
     ],
 )
 def test_mistakes_are_one_line_and_their_exit_code(
-    arguments: list[str], code: int, words: str, run: Path, tmp_path: Path, quick: Callable[[bytes | None], None],
+    arguments: list[str], code: int, fragment: str, run: Path, tmp_path: Path, quick: Callable[[bytes | None], None],
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
@@ -541,7 +541,7 @@ def test_mistakes_are_one_line_and_their_exit_code(
     (tmp_path / "file").write_text("hello")
     assert main([str(run) if a == "RUN" else a for a in arguments]) == code
     error = capfd.readouterr().err
-    assert words in error
+    assert fragment in error
     assert "Traceback" not in error
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.medtex"]
 
@@ -620,7 +620,7 @@ def _gate_of(photographs: Path, folder: Path) -> None:
 # --- verify and inspect ---------------------------------------------------------------------------------------
 
 
-def refused(path: Path, capfd: pytest.CaptureFixture[str], words: str) -> None:
+def refused(path: Path, capfd: pytest.CaptureFixture[str], fragment: str) -> None:
     """`verify` ends with exit code 3 and one line of error, and writes nothing."""
     before = {p: p.read_bytes() for p in path.parent.iterdir()}
     capfd.readouterr()
@@ -629,13 +629,13 @@ def refused(path: Path, capfd: pytest.CaptureFixture[str], words: str) -> None:
     assert out == ""
     assert error.startswith(f"error: {path}: ")
     assert len([line for line in error.splitlines() if not line.startswith("  hint: ")]) == 1
-    assert words in error
+    assert fragment in error
     assert {p: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
 def test_verify_says_what_it_recomputed(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(exported)]) == 0
-    assert "every sum holds" in (out := capsys.readouterr().out)
+    assert "every checksum holds" in (out := capsys.readouterr().out)
     assert "fp32: 8 golden frames" in out or "fp32: 7 golden frames" in out
     assert main(["verify", str(exported), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
@@ -693,8 +693,8 @@ def test_verify_catches_a_graph_whose_answers_are_none_on_the_golden_frames(
 def test_inspect_shows_what_is_promised(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(exported)]) == 0
     out = capsys.readouterr().out
-    for words in ("fov-square-area/1", "referable probability >= 0.6000", "0.91", "model.fp16.onnx", "fp16"):
-        assert words in out
+    for fragment in ("fov-square-area/1", "referable probability >= 0.6000", "0.91", "model.fp16.onnx", "fp16"):
+        assert fragment in out
     assert main(["inspect", str(exported), "--json"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["contract"]["classes"] == ["0", "1", "2"]

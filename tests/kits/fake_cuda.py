@@ -69,10 +69,10 @@ class Gpu:
 
     def guarded(self, name: str, *, context: bool = True) -> None:
         """The same as pycuda tells it."""
-        said = self.call(name, context=context)
-        if said:
-            kind = self.driver.MemoryError if said == OUT_OF_MEMORY else self.driver.LogicError
-            raise kind(f"{name} failed: {said}")
+        error = self.call(name, context=context)
+        if error:
+            kind = self.driver.MemoryError if error == OUT_OF_MEMORY else self.driver.LogicError
+            raise kind(f"{name} failed: {error}")
 
     def make(self, thing: Any) -> int:
         """A new handle."""
@@ -277,7 +277,7 @@ class Library:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
-        self.said = b"unknown error"
+        self.error = b"unknown error"
         for name in (
             "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphDestroy",
             "cuGraphLaunch", "cuGraphExecDestroy", "cuGetErrorString",
@@ -290,13 +290,13 @@ class Library:
         assert len(types) == len(arguments), name
         assert all(isinstance(a, int) or hasattr(a, "_obj") for a in arguments), name
         if name == "cuGetErrorString":
-            arguments[1]._obj.value = self.said
+            arguments[1]._obj.value = self.error
             return 0
-        said = self.gpu.call("destroy" if "Destroy" in name else name)
-        if said and name == "cuStreamEndCapture":
+        error = self.gpu.call("destroy" if "Destroy" in name else name)
+        if error and name == "cuStreamEndCapture":
             self._cuStreamEndCapture(arguments[0], None)  # a capture that fails is over all the same
-        code: int = self.FAILED if said else getattr(self, f"_{name}")(*arguments)
-        self.said = (said or "invalid resource handle").encode()
+        code: int = self.FAILED if error else getattr(self, f"_{name}")(*arguments)
+        self.error = (error or "invalid resource handle").encode()
         return code
 
     def _cuStreamBeginCapture_v2(self, stream: int, mode: int) -> int:

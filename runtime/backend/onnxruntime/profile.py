@@ -1,4 +1,4 @@
-"""Layers and their times by ONNX Runtime's own profiler, which writes a file of events when a session ends."""
+"""Layers and their times, from the file of events that ONNX Runtime's own profiler writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from medtex_edge.errors import BackendError
 from medtex_edge.files import storage
 from medtex_edge.runtime.backend.onnxruntime import runner
-from medtex_edge.runtime.backend.profile import GPU, LAUNCHING, PROCESSOR, Watched
+from medtex_edge.runtime.backend.profile import GPU, LAUNCHING, PROCESSOR, MeasuredLayer
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
@@ -36,10 +36,11 @@ def watch(
     precision: str = "fp32",
     threads: int | None = None,
     provider: str = "",
-) -> tuple[str, list[Watched], list[dict[str, float]]]:
-    """Whose clock it is, the layers, and per image the milliseconds of each. Nothing is left on the disk.
+) -> tuple[str, list[MeasuredLayer], list[dict[str, float]]]:
+    """Return the clock, the layers, and for each image the milliseconds by layer. No file is left.
 
-    Raises what `onnxruntime.open` raises, and `StorageError` where the disk has no room for the events.
+    Each of `images` is (H, W, 3) uint8 RGB. Raises what `onnxruntime.open` raises, and `StorageError` where the disk
+    has no room for the events.
     """
     with storage(Path(os.environ.get("TMPDIR", "/tmp"))), TemporaryDirectory(prefix="medtex-edge-") as folder:
         session = runner.open(
@@ -53,38 +54,38 @@ def watch(
     return read(events)
 
 
-def read(events: Iterable[Event]) -> tuple[str, list[Watched], list[dict[str, float]]]:
-    """The same of a list of events. Nodes on a GPU count as the kernels that are listed behind them, where any are."""
-    watched: dict[str, Watched] = {}
+def read(events: Iterable[Event]) -> tuple[str, list[MeasuredLayer], list[dict[str, float]]]:
+    """Compute the same from `events`. A node on a GPU takes the time of the kernels listed after it."""
+    watched: dict[str, MeasuredLayer] = {}
     runs: list[dict[str, float]] = [{}]
     kernels: list[dict[str, float]] = [{}]  # the same by the GPU's clock
-    name, away, told = "", False, False
+    name, away, gpu_timed = "", False, False
     for event in events:
         ms = float(event.get("dur", 0)) / 1e3
         if event.get("cat") == "Node" and str(event["name"]).endswith(_TIMED):
             name = str(event["name"]).removesuffix(_TIMED)
             arguments = event.get("args", {})
-            watched.setdefault(name, _watched(name, arguments))
+            watched.setdefault(name, _measured_layer(name, arguments))
             asynchronous = arguments.get("provider") in _ASYNCHRONOUS
             away = away or asynchronous
             runs[-1][name] = runs[-1].get(name, 0.0) + ms
             kernels[-1][name] = kernels[-1].get(name, 0.0) + (0.0 if asynchronous else ms)
         elif event.get("cat") == "Kernel" and name in kernels[-1]:
-            told = True
+            gpu_timed = True
             kernels[-1][name] += ms
         elif event.get("name") == _RUN_ENDS:
             runs.append({})
             kernels.append({})
-    clock = PROCESSOR if not away else GPU if told else LAUNCHING
-    return clock, list(watched.values()), (kernels if told else runs)[:-1]
+    clock = PROCESSOR if not away else GPU if gpu_timed else LAUNCHING
+    return clock, list(watched.values()), (kernels if gpu_timed else runs)[:-1]
 
 
-def _watched(name: str, arguments: Event) -> Watched:
+def _measured_layer(name: str, arguments: Event) -> MeasuredLayer:
     node = name.removeprefix(_INSERTED).removesuffix(_BLOCKED)
     # Each a list of {type: shape}. What a node reads first is what it works on: behind it come weights and sizes.
     shapes = [*arguments.get("input_type_shape", ()), *arguments.get("output_type_shape", ())]
     kind = next((str(key) for shape in shapes for key in shape), "unknown")
-    return Watched(name, str(arguments.get("op_name", "unknown")), _TYPES.get(kind, kind), (node,))
+    return MeasuredLayer(name, str(arguments.get("op_name", "unknown")), _TYPES.get(kind, kind), (node,))
 
 
 def _read(path: Path) -> list[Event]:

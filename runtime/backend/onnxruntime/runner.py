@@ -1,4 +1,4 @@
-"""ONNX Runtime: the embedded default, on the CPU of any board; other execution providers by name."""
+"""Opens a graph with ONNX Runtime and runs it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OnnxRuntimeBackend:
         return outputs
 
     def end_trace(self) -> Path:
-        """Finish the file of events that `open` was asked for, and say where it is."""
+        """Finish the file of events that `open` was given a name for, and return its path."""
         return Path(self._session.end_profiling())
 
     def close(self) -> None:
@@ -84,9 +84,9 @@ def open(
     """Open the bundle's graph of that precision.
 
     `provider` is one of `providers`, in full or short ("cuda", "OpenVINO"). `threads` is how many cores one inference
-    may use (None: all that this process may use). `trace`: how the name of a file of all that is done shall begin.
-    Raises `BundleError` for a precision that the bundle lacks and a graph that is not what the contract says,
-    `BackendError` where the engine or the provider is missing or fails.
+    may use (None: all that this process may use). `trace` is the first part of the name of a file of profiling events
+    (None: no such file). Raises `BundleError` for a precision that the bundle lacks and a graph that is not as the
+    contract promises, `BackendError` where the engine or the provider is missing or fails.
     """
     model = bundle.model(precision)
     return open_graph(model, bundle.contract, threads=threads, provider=provider, label=precision, trace=trace)
@@ -114,9 +114,10 @@ def open_graph(
     label: str = "graph",
     trace: Path | None = None,
 ) -> OnnxRuntimeBackend:
-    """Open an ONNX model that is still only bytes; names, types and shapes are held against `contract`.
+    """Open an ONNX file given as bytes, and check its names, types and shapes against `contract`.
 
-    One black image goes through it, which warms the session up and proves the shapes that were left open.
+    One black image goes through it, which warms the session up and proves the shapes that were left open. Raises
+    `BundleError` for a graph that is not as the contract promises, `BackendError` for a provider that does not load.
     """
     engine = _import()
     provider = _full_name(provider)
@@ -133,7 +134,7 @@ def open_graph(
         # ONNX Runtime would go on with the CPU and call it a success.
         raise BackendError(
             f"onnxruntime: expected {provider}, got {session.get_providers()[0]}: it is offered, but does not load",
-            hint="its libraries or its device are missing: `medtex-edge doctor`; or leave the provider out",
+            hint="its libraries or its device are missing: `medtex-edge doctor`; or omit the provider",
         )
     _check_graph(session, contract, label)
     backend = OnnxRuntimeBackend(session, contract, f"onnxruntime:{provider}:{label}")
@@ -156,7 +157,7 @@ def _full_name(provider: str) -> str:
             return name
     raise BackendError(
         f"onnxruntime: expected one of the providers of this installation, {', '.join(offered)}, got {provider!r}",
-        hint=f"{_BRINGS.get(short, 'install the build of ONNX Runtime that has it')}; or leave the provider out",
+        hint=f"{_BRINGS.get(short, 'install the build of ONNX Runtime that has it')}; or omit the provider",
     )
 
 
@@ -172,7 +173,7 @@ def _import() -> ModuleType:
 
 
 def _engine_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions share no base class, so they are gathered by looking."""
+    """ONNX Runtime's exceptions share no base class, so they are gathered from its module."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [e for e in vars(state).values() if isinstance(e, type) and issubclass(e, Exception)]
@@ -184,7 +185,7 @@ def _options(engine: ModuleType, threads: int | None) -> Any:
     if threads is not None and threads < 1:
         raise SettingsError(f"threads: expected at least 1, got {threads}")
     options = engine.SessionOptions()
-    # Told outright: its own guess counts cores that a container or taskset does not grant.
+    # Set explicitly: its own default counts cores that a container or taskset does not grant.
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY

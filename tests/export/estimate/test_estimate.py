@@ -251,7 +251,7 @@ def test_parts_are_the_student_the_explainer_and_what_stands_before_and_between(
     assert found[-1].part == "student"
 
 
-class Told(rtx.ILogger):  # type: ignore[misc]
+class ListLogger(rtx.ILogger):  # type: ignore[misc]
     """Keeps what the builder says."""
 
     def __init__(self) -> None:
@@ -265,7 +265,7 @@ class Told(rtx.ILogger):  # type: ignore[misc]
 def test_launches_are_as_many_as_a_real_builder_makes_of_the_graph(full: bytes) -> None:
     model = onnx.load_from_string(to_half(full))
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    log = Told()
+    log = ListLogger()
     builder = rtx.Builder(log)
     network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = rtx.OnnxParser(network, log)

@@ -200,10 +200,10 @@ def test_the_graph_rounds_as_numpy_does(seed: int, scale: float) -> None:
     draw = np.random.default_rng(seed)
     weight, image = draw.normal(size=(3, 4)).astype(np.float32), draw.integers(0, 256, (16, 4)).astype(np.uint8)
     content, steps = line(scale, weight)
-    came = rounding.literal(quantize.quantise(content, steps, {"gemm"}))(image)[0]
+    actual = rounding.literal(quantize.quantise(content, steps, {"gemm"}))(image)[0]
     step = quantize.weight_scales(weight, 0)[:, None]
     expected = np.clip(np.rint(image / scale), -128, 127) * scale @ (np.rint(weight / step) * step).T
-    np.testing.assert_allclose(came, expected, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-3)
 
 
 def test_integer_kernels_that_underflow_are_not_taken(full: bytes, scales: dict[str, float], images: Any) -> None:
@@ -212,9 +212,9 @@ def test_integer_kernels_that_underflow_are_not_taken(full: bytes, scales: dict[
     expected = parity.answers(rounding.literal(eight), images, lambda _: None)
     sides = replace(contract(), height=64, width=64, saliency_height=16, saliency_width=16)
     with onnxruntime.open_graph(eight, sides) as backend:
-        came = parity.of_backend(backend, images)
-    np.testing.assert_allclose(came[0], expected[0], atol=1e-3)
-    np.testing.assert_allclose(came[1], expected[1], atol=1e-3)
+        actual = parity.of_backend(backend, images)
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-3)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-3)
 
 
 # --- calibration ----------------------------------------------------------------------------------------------
@@ -301,9 +301,9 @@ def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothin
     case = ProofCase(
         contract(), first[:, None], keys, (first[:, None], first[:, None, None]), validation, photos.images  # type: ignore[arg-type]
     )  # fmt: skip
-    told = SimpleNamespace(photographs=lambda split, data: photos)
+    run = SimpleNamespace(photographs=lambda split, data: photos)
     with ProgressDisplay(Console(quiet=True)) as steps:
-        wide = build._wider(case, told, None, None, steps)  # type: ignore[arg-type]
+        wide = build._wider(case, run, None, None, steps)  # type: ignore[arg-type]
     found = wide.images[:, 0]
     assert len(found) == len(set(found)) == proved_on
     assert np.array_equal(found[:validation], numbers[:validation])
@@ -361,11 +361,11 @@ def test_the_picture_shows_the_worst_photographs_first(tmp_path: Path) -> None:
     agreed = contract()
     drawn = golden(agreed, 6)
     expected = drawn.probabilities, drawn.saliency
-    came = expected[0].copy(), expected[1].copy()
-    came[0][4] = came[0][4][::-1]
-    came[1][4] = np.nan
+    actual = expected[0].copy(), expected[1].copy()
+    actual[0][4] = actual[0][4][::-1]
+    actual[1][4] = np.nan
     keys = [f"eye-{i}.png" for i in range(6)]
-    gate.draw_refusal(tmp_path / "x.png", drawn.images, keys, expected, came, agreed)
+    gate.draw_refusal(tmp_path / "x.png", drawn.images, keys, expected, actual, agreed)
     picture = cv2.imread(str(tmp_path / "x.png"))
     rows, columns = picture.shape[:2]
     assert columns > 4 * 200

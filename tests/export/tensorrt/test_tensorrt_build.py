@@ -32,7 +32,7 @@ from medtex_edge.export.precision.half import to_half
 from medtex_edge.export.tensorrt import report as tensorrt_report
 from medtex_edge.export.tensorrt.builder import BatchProfile, Tensor, build
 from medtex_edge.export.tensorrt.config import Timings
-from medtex_edge.export.tensorrt.progress import Watch, plain_words
+from medtex_edge.export.tensorrt.progress import Watch, plain_message
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning"),
@@ -131,16 +131,16 @@ def test_an_exported_graph_becomes_an_engine_of_what_the_contract_says(
 
 
 def test_a_graph_that_is_not_what_the_contract_says_is_refused_before_it_is_built() -> None:
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(BundleError, match=r"fp16: expected the inputs image \(1, 32, 32, 3\) uint8.*has.*64, 64"):
-        build(rtx, graph(), contract=contract(32), label="fp16", progress=lambda phase, _: told.append(phase))
+        build(rtx, graph(), contract=contract(32), label="fp16", progress=lambda phase, _: reported.append(phase))
     with pytest.raises(BundleError, match=r"expected the outputs probabilities \(1, 2\)"):
         build(rtx, graph(), contract=contract(SIZE, ("a", "b")))
     with pytest.raises(BundleError, match=r"saliency.*the graph has .*heatmap"):
         build(rtx, graph(broken="names"), contract=contract())
     with pytest.raises(BundleError, match=r"image .* uint8 by the contract, the graph has image .* fp32"):
         build(rtx, changed(lambda g: make_float(g)), contract=contract())
-    assert told == []
+    assert reported == []
 
 
 def make_float(made: onnx.GraphProto) -> None:
@@ -194,7 +194,7 @@ def test_a_graph_that_fits_no_batch_of_one_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason", "hint"),
+    ("log_text", "reason", "hint"),
     [
         ("Error Code 10: Internal Error (No implementation for node conv_1.)", "node conv_1$", "runs the same"),
         ("Requested amount of GPU memory (9 bytes) could not be allocated.", "GPU memory", "close other programs"),
@@ -202,7 +202,7 @@ def test_a_graph_that_fits_no_batch_of_one_is_refused_with_the_reason() -> None:
     ],
 )
 def test_an_engine_that_cannot_be_built_is_an_error_with_the_reason(
-    version: tensorrt_kit.Version, said: str, reason: str, hint: str
+    version: tensorrt_kit.Version, log_text: str, reason: str, hint: str
 ) -> None:
     class Failing(rtx.Builder):  # type: ignore[misc]
         def __init__(self, log: Any) -> None:
@@ -210,8 +210,8 @@ def test_an_engine_that_cannot_be_built_is_an_error_with_the_reason(
             self.log = log
 
         def build_serialized_network(self, network: object, config: object) -> None:
-            if said:
-                self.log.log(rtx.ILogger.ERROR, said)
+            if log_text:
+                self.log.log(rtx.ILogger.ERROR, log_text)
 
     failing = tensorrt_kit.Version(version.__version__, rtx, Builder=Failing)
     with pytest.raises(BackendError, match=rf"^int8: TensorRT \S+ builds no engine: .*{reason}") as caught:
@@ -306,14 +306,14 @@ def test_the_surfaces_differ_in_what_was_removed_and_renumbered() -> None:
 def test_every_version_builds_by_its_own_names(
     version: tensorrt_kit.Version, profile: BatchProfile | None, tmp_path: Path
 ) -> None:
-    told: list[float] = []
+    reported: list[float] = []
     engine = build(
         version, graph(), contract=contract(), profile=profile, timing_cache=tmp_path / "timings",
-        progress=lambda _, fraction: told.append(fraction),
+        progress=lambda _, fraction: reported.append(fraction),
     )  # fmt: skip
     assert (engine.module, engine.version) == ("tensorrt", version.__version__)
     assert len(engine.plan) > 1000
-    assert told[-1] == 1.0
+    assert reported[-1] == 1.0
     assert "NetworkDefinitionCreationFlag.STRONGLY_TYPED" in version.touched
     assert "BuilderFlag.TF32" in version.touched
 
@@ -413,13 +413,13 @@ def test_a_layer_that_reads_one_quantised_and_one_plain_input_does_not_count_as_
 
 
 def test_progress_rises_to_one_in_the_builders_own_words() -> None:
-    told: list[tuple[str, float]] = []
-    build(rtx, graph(), capability="8.6", progress=lambda phase, fraction: told.append((phase, fraction)))
-    fractions = [fraction for _, fraction in told]
+    reported: list[tuple[str, float]] = []
+    build(rtx, graph(), capability="8.6", progress=lambda phase, fraction: reported.append((phase, fraction)))
+    fractions = [fraction for _, fraction in reported]
     assert fractions == sorted(fractions)
     assert (fractions[0], fractions[-1]) == (0.0, 1.0)
     assert len(set(fractions)) > 5
-    assert "Building engine" in {phase for phase, _ in told}
+    assert "Building engine" in {phase for phase, _ in reported}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("no room on the screen")])
@@ -486,12 +486,12 @@ def test_a_build_in_another_thread_leaves_the_handlers_alone() -> None:
 
 
 def test_a_phase_within_a_phase_moves_the_bar_by_its_share() -> None:
-    told: list[float] = []
-    watch = Watch(lambda _, fraction: told.append(fraction))
+    reported: list[float] = []
+    watch = Watch(lambda _, fraction: reported.append(fraction))
     watch.started("whole", None, 2)
     watch.started("part", "whole", 4)
     assert watch.stepped("part", 0)
-    assert told[-1] == 1 / 8
+    assert reported[-1] == 1 / 8
     for step in (1, 2, 3, 9):
         watch.stepped("part", step)
     watch.finished("part")
@@ -501,20 +501,20 @@ def test_a_phase_within_a_phase_moves_the_bar_by_its_share() -> None:
     watch.stepped("whole", 1)
     watch.stepped("never started", 1)
     watch.finished("whole")
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    assert reported == sorted(reported)
+    assert reported[-1] == 1.0
 
 
 def test_the_watch_may_be_called_by_many_threads() -> None:
-    told: list[float] = []
-    watch = Watch(lambda _, fraction: told.append(fraction))
+    reported: list[float] = []
+    watch = Watch(lambda _, fraction: reported.append(fraction))
     watch.started("whole", None, 4)
 
     def work(name: str) -> None:
         watch.started(name, "whole", 1000)
         for step in range(1000):
             watch.stepped(name, step)
-            watch.heard(2, "a warning")
+            watch.log_line(2, "a warning")
         watch.finished(name)
 
     threads = [threading.Thread(target=work, args=(f"part {index}",)) for index in range(4)]
@@ -522,8 +522,8 @@ def test_the_watch_may_be_called_by_many_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1 / 4, abs=1 / 500)
+    assert reported == sorted(reported)
+    assert reported[-1] == pytest.approx(1 / 4, abs=1 / 500)
     watch.check()
     assert len(watch.warnings) == watch.warnings.maxlen
 
@@ -536,7 +536,7 @@ def test_nothing_of_a_build_is_printed(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("message", "plain"),
     [
         ("IBuilder::buildSerializedNetwork: Error Code 4: API Usage Error (Network has dynamic inputs, but no profile. "
          "In validate at /_src/optimizer/api/network.cpp:4023)", "Network has dynamic inputs, but no profile"),
@@ -550,15 +550,15 @@ def test_nothing_of_a_build_is_printed(capfd: pytest.CaptureFixture[str]) -> Non
         ("", ""),
     ],
 )  # fmt: skip
-def test_an_error_of_tensorrt_is_put_in_plain_words(message: str, words: str) -> None:
-    assert plain_words(message) == words
+def test_an_error_of_tensorrt_is_put_in_plain_words(message: str, plain: str) -> None:
+    assert plain_message(message) == plain
 
 
 def test_the_missing_driver_is_not_taken_for_the_reason_where_there_is_another() -> None:
     watch = Watch()
-    watch.heard(1, "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (cudaError 35: too old)")
+    watch.log_line(1, "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (cudaError 35: too old)")
     assert "cudaError 35" in watch.errors[0]
-    watch.heard(0, "Error Code 2: Internal Error (the true one)")
+    watch.log_line(0, "Error Code 2: Internal Error (the true one)")
     assert watch.reason() == "the true one"
 
 

@@ -67,7 +67,7 @@ def test_an_image_of_the_wrong_shape_or_type_says_what_was_expected(
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("model", "fragment"),
     [
         (bundles.graph(size=32), "image: expected"),
         (bundles.graph(count=4), "probabilities: expected"),
@@ -80,8 +80,8 @@ def test_an_image_of_the_wrong_shape_or_type_says_what_was_expected(
     ],
     ids=["size", "classes", "names", "type", "nan", "range", "text", "cut"],
 )
-def test_a_graph_that_breaks_the_contract_is_refused_at_open(model: bytes, words: str) -> None:
-    with pytest.raises(BundleError, match=words) as caught:
+def test_a_graph_that_breaks_the_contract_is_refused_at_open(model: bytes, fragment: str) -> None:
+    with pytest.raises(BundleError, match=fragment) as caught:
         onnxruntime.open_graph(model, bundles.contract(), threads=1)
     assert "\n" not in caught.value.message
 

@@ -119,8 +119,8 @@ def test_frames_are_prepared_in_the_input_buffer_and_read_the_same(gpu: Gpu) -> 
         assert backend.input_buffer is not None
         assert backend.input_buffer.any()
         plain = SimpleNamespace(infer=backend.infer)  # without a buffer of its own
-        beside = [Scorer(plain, CONTRACT).score(frame) for frame in frames]
-    for one, other in zip(into, beside, strict=True):
+        separate = [Scorer(plain, CONTRACT).score(frame) for frame in frames]
+    for one, other in zip(into, separate, strict=True):
         assert one.probabilities is not None
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
         np.testing.assert_array_equal(one.saliency, other.saliency)
@@ -154,7 +154,7 @@ def test_it_goes_on_queueing_call_by_call_where_a_graph_is_refused(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "fragment"),
     [
         ({"tensors": {"saliency": None}}, "image, probabilities, saliency, got image, probabilities"),
         ({"tensors": {"more": ["OUTPUT", "FLOAT", [1]]}}, "got image, probabilities, saliency, more"),
@@ -168,8 +168,8 @@ def test_it_goes_on_queueing_call_by_call_where_a_graph_is_refused(monkeypatch: 
         ({"tensors": {"saliency": ["OUTPUT", "FLOAT", [-1, 16, 16]]}, "batch": 2}, "expected .1, 3., got .2, 3."),
     ],
 )
-def test_an_engine_that_is_not_of_the_contract_is_never_run(gpu: Gpu, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(BackendError, match=words) as caught:
+def test_an_engine_that_is_not_of_the_contract_is_never_run(gpu: Gpu, changes: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(BackendError, match=fragment) as caught:
         opened(gpu, fake_tensorrt.plan(**changes))
     assert "engine build" in caught.value.hint
     assert "execute_async_v3" not in gpu.calls
@@ -216,9 +216,9 @@ def error_of(step: Callable[[Gpu], None], gpu: Gpu) -> tuple[str, str] | None:
 
 
 @KINDS
-@pytest.mark.parametrize("said", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
+@pytest.mark.parametrize("failure", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
 def test_whichever_call_fails_it_is_told_and_nothing_is_left(
-    monkeypatch: pytest.MonkeyPatch, integrated: bool, said: str
+    monkeypatch: pytest.MonkeyPatch, integrated: bool, failure: str
 ) -> None:
     def life(gpu: Gpu) -> None:
         with opened(gpu) as backend:
@@ -231,21 +231,21 @@ def test_whichever_call_fails_it_is_told_and_nothing_is_left(
     silent = []
     for index in range(len(gpu.calls)):
         failing = Gpu(integrated=integrated).install(monkeypatch)
-        failing.fail_at, failing.fails_with = index, said
-        told = error_of(life, failing)
-        if told is None:
+        failing.fail_at, failing.fails_with = index, failure
+        error = error_of(life, failing)
+        if error is None:
             silent.append(index)
         else:
-            assert said in told[0]
-            assert "\n" not in told[0]
-            assert ("smaller --precision" if said == OUT_OF_MEMORY else "lost to this process") in told[1]
+            assert failure in error[0]
+            assert "\n" not in error[0]
+            assert ("smaller --precision" if failure == OUT_OF_MEMORY else "lost to this process") in error[1]
         if failing.lost:  # what nobody can give back is kept, and nothing else is done to it
             assert not failing.faults
             assert not failing.stack
         else:
             failing.check()
     closing = gpu.calls.index("cuStreamSynchronize") - 1
-    if said == OUT_OF_MEMORY:  # it goes on without a graph; and to make a context current takes no memory
+    if failure == OUT_OF_MEMORY:  # it goes on without a graph; and to make a context current takes no memory
         capture = range(gpu.calls.index("cuStreamBeginCapture_v2"), gpu.calls.index("cuGraphInstantiateWithFlags") + 1)
         assert [i for i in silent if i < closing and gpu.calls[i] != "push"] == list(capture)
     else:
@@ -307,15 +307,15 @@ def test_closing_waits_for_the_image_that_is_under_way(gpu: Gpu, monkeypatch: py
         return wait()
 
     monkeypatch.setattr(backend._engine._timer, "wait", slow)
-    asking = threading.Thread(target=lambda: answers.append(backend.infer(BLACK).gpu_ms))
-    asking.start()
+    inferring = threading.Thread(target=lambda: answers.append(backend.infer(BLACK).gpu_ms))
+    inferring.start()
     assert inside.wait(10)
     closing = threading.Thread(target=backend.close)
     closing.start()
     closing.join(0.05)
     assert closing.is_alive()
     go_on.set()
-    asking.join(10)
+    inferring.join(10)
     closing.join(10)
     assert answers == [0.5]
     gpu.check()

@@ -159,7 +159,7 @@ def test_a_layer_takes_the_median_of_the_runs_and_the_warm_up_counts_for_nothing
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [{"a": 1000.0} for _ in range(1 + WARM_UP)] + [{"a": float(ms), "b": 1.0} for ms in range(RUNS)]
-    watched = [profiles.Watched(name, "Conv", "fp32", ()) for name in "ab"]
+    watched = [profiles.MeasuredLayer(name, "Conv", "fp32", ()) for name in "ab"]
     monkeypatch.setattr(onnxruntime_profile, "watch", lambda *_, **__: ("processor", watched, runs))
     first, second = profile("onnxruntime", tiny).layers
     assert first.ms == statistics.median(range(RUNS))
@@ -168,7 +168,7 @@ def test_a_layer_takes_the_median_of_the_runs_and_the_warm_up_counts_for_nothing
 
 def test_an_engine_that_tells_nothing_is_an_error(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime_profile, "watch", lambda *_, **__: ("processor", [], []))
-    with pytest.raises(BackendError, match="tells of no layers"):
+    with pytest.raises(BackendError, match="reports no layers"):
         profile("onnxruntime", tiny)
 
 
@@ -187,9 +187,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 def watch(gpu: Gpu, bundle: Bundle, **plan: Any) -> Any:
     images = np.zeros((4, 64, 64, 3), np.uint8)
-    told = {"layers": LAYERS, "inspected": INSPECTED, **plan}
+    reported = {"layers": LAYERS, "inspected": INSPECTED, **plan}
     trt = fake_tensorrt.module(gpu)
-    return tensorrt_profile.watch(bundle, images, precision="fp16", plan=fake_tensorrt.plan(**told), trt=trt)
+    return tensorrt_profile.watch(bundle, images, precision="fp16", plan=fake_tensorrt.plan(**reported), trt=trt)
 
 
 @pytest.mark.parametrize("integrated", [True, False], ids=["integrated", "discrete"])
@@ -214,9 +214,9 @@ def test_an_engine_that_does_not_describe_itself_is_told_by_names(tiny: Bundle, 
     gpu.check()
 
 
-@pytest.mark.parametrize("said", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
+@pytest.mark.parametrize("failure", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
 def test_whichever_call_fails_while_tensorrt_is_watched_nothing_is_left(
-    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, said: str
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     def error(gpu: Gpu) -> str:
         try:
@@ -229,10 +229,10 @@ def test_whichever_call_fails_while_tensorrt_is_watched_nothing_is_left(
     assert error(gpu) == ""
     for index in range(gpu.calls.index("cuEventElapsedTime") + 1):
         failing = Gpu().install(monkeypatch)
-        failing.fail_at, failing.fails_with = index, said
-        if said == OUT_OF_MEMORY and gpu.calls[index] == "push":  # takes no memory
+        failing.fail_at, failing.fails_with = index, failure
+        if failure == OUT_OF_MEMORY and gpu.calls[index] == "push":  # takes no memory
             continue
-        assert said in error(failing)
+        assert failure in error(failing)
         if failing.lost:
             assert not failing.faults
             assert not failing.stack
@@ -243,12 +243,12 @@ def test_whichever_call_fails_while_tensorrt_is_watched_nothing_is_left(
 def test_the_profile_of_tensorrt_is_of_this_devices_engine(
     tiny: Bundle, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
     plan = fake_tensorrt.plan(layers=LAYERS, inspected=INSPECTED)
-    monkeypatch.setattr(runner, "built", lambda bundle, precision: asked.append(precision) or plan)
+    monkeypatch.setattr(runner, "built", lambda bundle, precision: requested.append(precision) or plan)
     monkeypatch.setattr(runner, "module", lambda: fake_tensorrt.module(gpu))
     found = profile("tensorrt", tiny, precision="fp16")
-    assert asked == ["fp16"]
+    assert requested == ["fp16"]
     assert found.clock == "gpu"
     middle = statistics.median(range(WARM_UP + 2, WARM_UP + RUNS + 2))
     assert [layer.ms for layer in found.layers] == [ms * middle for ms in LAYERS.values()]
@@ -267,11 +267,11 @@ def test_every_version_has_the_names_that_are_used(version: str) -> None:
 
 def test_a_real_tensorrt_takes_our_profiler() -> None:
     rtx = pytest.importorskip("tensorrt_rtx")
-    told: list[tuple[str, float]] = []
-    made = engine._profiler(rtx, lambda name, ms: told.append((name, ms)))
+    reported: list[tuple[str, float]] = []
+    made = engine._profiler(rtx, lambda name, ms: reported.append((name, ms)))
     assert isinstance(made, rtx.IProfiler)
     made.report_layer_time("conv", 0.5)
-    assert told == [("conv", 0.5)]
+    assert reported == [("conv", 0.5)]
 
 
 def test_a_file_has_a_row_for_each_layer_and_the_terminal_the_most_costly(
@@ -311,20 +311,20 @@ def test_one_of_many_that_cannot_be_watched_says_so_in_its_place(
 
     def some(name: str, *arguments: Any, **options: Any) -> Any:
         if name == "tensorrt":
-            raise BackendError("it tells of no layers")
+            raise BackendError("it reports no layers")
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(bench_profile, "profile", some)
     found = bench_profile.measure(tiny.path, [("onnxruntime", "fp32"), ("tensorrt", "fp32")], None)
-    assert [each["error"] for each in found["profiles"]] == [None, "it tells of no layers"]
+    assert [each["error"] for each in found["profiles"]] == [None, "it reports no layers"]
     bench_profile.show(found)
-    assert "tensorrt fp32: no layers: it tells of no layers" in capsys.readouterr().out
+    assert "tensorrt fp32: no layers: it reports no layers" in capsys.readouterr().out
     with pytest.raises(BackendError):
         bench_profile.measure(tiny.path, [("tensorrt", "fp32")], None)
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "words"),
+    ("name", "code", "fragment"),
     [
         ("layers.txt", 2, "expected a name that ends in .json or .csv, got layers.txt"),
         ("layers", 2, ".json or .csv"),
@@ -333,11 +333,11 @@ def test_one_of_many_that_cannot_be_watched_says_so_in_its_place(
     ],
 )
 def test_a_file_that_cannot_be_meant_or_written_is_one_line(
-    tiny: Bundle, name: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
+    tiny: Bundle, name: str, code: int, fragment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("scratch.json").mkdir()
     assert main(["bench", *FAST, "--profile", name]) == code
-    assert words in capsys.readouterr().err
+    assert fragment in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ['[{"cat": "Node", "name": "a_kern', "", "{}"])

@@ -49,10 +49,10 @@ def test_every_stage_is_measured_in_every_format(layout: str, capsys: pytest.Cap
     found = report(capsys, "--format", layout)
     stages = found["in_turn"]["latency_ms"]
     assert set(stages) == set(timings.STAGES) - ({"convert"} if layout == "bgr" else set()) | {"whole"}
-    for way in ("in_turn", "in_threads"):
-        assert found[way]["scored"] == 20
-        assert found[way]["refused"] == {}
-        assert found[way]["frames_per_second"] > 0
+    for mode in ("in_turn", "in_threads"):
+        assert found[mode]["scored"] == 20
+        assert found[mode]["refused"] == {}
+        assert found[mode]["frames_per_second"] > 0
     for figures in stages.values():
         assert figures["count"] == 20
         assert figures["median"] <= figures["p95"] <= figures["p99"] <= figures["max"]
@@ -125,7 +125,7 @@ def test_a_source_is_measured_at_its_own_size(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "words"),
+    ("options", "code", "fragment"),
     [
         (("--size", "wide"), 2, "WIDTHxHEIGHT"),
         (("--size", "20x20"), 2, "64 to 7680"),
@@ -137,10 +137,10 @@ def test_a_source_is_measured_at_its_own_size(capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_what_cannot_be_meant_is_one_line(
-    options: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], code: int, fragment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", *options]) == code
-    assert words in capsys.readouterr().err
+    assert fragment in capsys.readouterr().err
 
 
 def test_a_small_frame_is_no_eye_in_motion(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,9 +183,9 @@ def test_frames_that_a_run_draws_into_stay_as_they_were() -> None:
 def test_a_converted_frame_shows_the_model_the_same_picture(layout: str) -> None:
     bgr = bundles.disc(240, width=320, lesion=True)
     box = find_field_of_view(bgr, layout="bgr")
-    seen = crop_resize(bgr, box, 64, 64, layout="bgr").astype(int)
+    direct_pixels = crop_resize(bgr, box, 64, 64, layout="bgr").astype(int)
     converted = crop_resize(to_layout(bgr, layout), box, 64, 64, layout=layout).astype(int)
-    assert np.abs(seen - converted).mean() < 3
+    assert np.abs(direct_pixels - converted).mean() < 3
 
 
 def test_an_odd_side_has_no_chroma() -> None:
@@ -215,9 +215,9 @@ def test_a_percentile_is_right_to_two_per_cent() -> None:
 def test_what_speaks_against_the_figures_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = bench_machine.describe("engine", "fp32") | {"load": 2.5, "governor": "schedutil", "native": False}
     monkeypatch.setattr(bench_machine, "throttled", lambda: 3)
-    words = " ".join(bench_machine.warnings(machine, 1))
+    fragment = " ".join(bench_machine.warnings(machine, 1))
     for word in ("load 2.5", "schedutil", "native module", "slowed down"):
-        assert word in words
+        assert word in fragment
     calm = machine | {"load": 0.0, "governor": None, "native": True}
     assert bench_machine.warnings(calm, 3) == []
 

@@ -56,10 +56,10 @@ class Behind:
     """A backend that does something more; put behind every one that is opened."""
 
     def __init__(self, real: Backend) -> None:
-        self.real, self.name, self.seen = real, real.name, 0
+        self.real, self.name, self.calls = real, real.name, 0
 
     def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
-        self.seen += 1
+        self.calls += 1
         return self.real.infer(image)
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ def test_wrong_answers_are_never_timed(capsys: pytest.CaptureFixture[str], monke
     wrong = found["rows"][1]
     assert "does not give the answers" in wrong["error"]
     assert wrong["in_turn"] is wrong["golden"] is wrong["times_first"] is None
-    assert [each.seen for each in opened] == [2 + SEEN, 2]  # the golden vectors alone
+    assert [each.calls for each in opened] == [2 + SEEN, 2]  # the golden vectors alone
 
 
 def test_the_first_row_that_was_measured_is_the_measure_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +150,7 @@ def test_an_engine_that_breaks_down_is_out_and_the_others_go_on(
 ) -> None:
     class Breaks(Behind):
         def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
-            if self.name.endswith("fp16") and self.seen == 20:
+            if self.name.endswith("fp16") and self.calls == 20:
                 raise BackendError("the GPU is lost")
             return super().infer(image)
 
@@ -158,7 +158,7 @@ def test_an_engine_that_breaks_down_is_out_and_the_others_go_on(
     found = report(capsys, "--precision", "all")
     assert rows(found) == [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
     assert found["rows"][1]["error"] == "the GPU is lost"
-    assert [each.seen for each in opened] == [2 + SEEN, 20, 2 + SEEN]
+    assert [each.calls for each in opened] == [2 + SEEN, 20, 2 + SEEN]
 
 
 def test_nothing_to_measure_is_the_first_ones_error(capsys: pytest.CaptureFixture[str]) -> None:

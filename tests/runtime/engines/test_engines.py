@@ -37,13 +37,13 @@ OTHER = dataclasses.replace(KEY, graph_sha256="11" * 32)
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def cache(tmp_path: Path, said: list[str]) -> Cache:
-    return Cache(tmp_path / "engines", said.append)
+def cache(tmp_path: Path, messages: list[str]) -> Cache:
+    return Cache(tmp_path / "engines", messages.append)
 
 
 @pytest.fixture
@@ -76,14 +76,14 @@ def files(cache: Cache) -> list[str]:
     return sorted(path.name for path in cache.folder.iterdir() if path.name != ".lock")
 
 
-def test_what_is_kept_comes_back_byte_for_byte_with_its_report(cache: Cache, said: list[str]) -> None:
+def test_what_is_kept_comes_back_byte_for_byte_with_its_report(cache: Cache, messages: list[str]) -> None:
     assert cache.get(KEY) is None
     cache.put(KEY, PLAN, {"seconds": 3.5})
     assert cache.get(KEY) == PLAN
     (entry,) = cache.list()
     assert (entry.state, entry.key, entry.report) == ("ready", KEY, {"seconds": 3.5})
     assert entry.path.parent.stat().st_mode & 0o777 == 0o700
-    assert said == []
+    assert messages == []
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(EngineKey)])
@@ -109,13 +109,13 @@ def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
     assert all(vars(key).values())
 
 
-def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, said: list[str]) -> None:
+def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, messages: list[str]) -> None:
     path = cache.put(KEY, PLAN, {})
     path.rename(path.with_name(f"{OTHER.name}.engine"))
     assert [entry.state for entry in cache.list()] == ["damaged"]
     assert cache.get(OTHER) is None
-    assert len(said) == 1
-    assert "another graph, GPU, TensorRT or driver; removed" in said[0]
+    assert len(messages) == 1
+    assert "another graph, GPU, TensorRT or driver; removed" in messages[0]
     assert files(cache) == []
 
 
@@ -124,8 +124,8 @@ def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, 
 def test_no_damage_goes_unnoticed_wherever_it_lies(
     tmp_path_factory: pytest.TempPathFactory, where: float, bit: int, how: str
 ) -> None:
-    said: list[str] = []
-    cache = Cache(tmp_path_factory.mktemp("cache"), said.append)
+    messages: list[str] = []
+    cache = Cache(tmp_path_factory.mktemp("cache"), messages.append)
     path = cache.put(KEY, PLAN[:300], {"layers": ["a"]})
     content = bytearray(path.read_bytes())
     at = int(where * len(content))
@@ -136,12 +136,12 @@ def test_no_damage_goes_unnoticed_wherever_it_lies(
     path.write_bytes(content)
     cache.list()
     assert cache.get(KEY) is None
-    assert len(said) == 1
+    assert len(messages) == 1
     assert files(cache) == []
 
 
 @pytest.mark.parametrize("kind", ["pipe", "another user's", "of another version", "empty"])
-def test_what_is_no_engine_of_ours_is_never_read_as_one(cache: Cache, said: list[str], kind: str) -> None:
+def test_what_is_no_engine_of_ours_is_never_read_as_one(cache: Cache, messages: list[str], kind: str) -> None:
     path = cache.put(KEY, PLAN, {})
     if kind == "pipe":
         path.unlink()
@@ -153,7 +153,7 @@ def test_what_is_no_engine_of_ours_is_never_read_as_one(cache: Cache, said: list
     else:
         path.write_bytes(b"" if kind == "empty" else path.read_bytes().replace(b"engine/1", b"engine/9", 1))
     assert cache.get(KEY) is None
-    assert len(said) == 1
+    assert len(messages) == 1
     assert not path.exists()
 
 
@@ -297,15 +297,15 @@ def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_as
     assert [entry.state for entry in Cache().list()] == ["ready"]
 
 
-@pytest.mark.parametrize(("how", "code", "words"), [
+@pytest.mark.parametrize(("how", "code", "fragment"), [
     ("refuses", 7, "error: node /net/conv: no way to build it\n  hint: export it again\n"),
     ("full", 9, "medtex-edge engine prune"),
 ])  # fmt: skip
-def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, how: str, code: int, words: str) -> None:
+def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, how: str, code: int, fragment: str) -> None:
     child = build(bundle, how)
     _, err = child.communicate(timeout=60)
     assert child.returncode == code
-    assert words in err
+    assert fragment in err
     assert files(Cache()) == []
 
 
@@ -350,7 +350,7 @@ def program(code: str) -> engine_build.BuildProcess:
     return engine_build.BuildProcess([sys.executable, "-c", code], lambda step, done: None)
 
 
-@pytest.mark.parametrize(("code", "words"), [
+@pytest.mark.parametrize(("code", "fragment"), [
     ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL"),
     ("import sys; print('what TensorRT said'); sys.exit(7)", "could not be built: what TensorRT said"),
@@ -358,8 +358,8 @@ def program(code: str) -> engine_build.BuildProcess:
     ("import sys; sys.exit(3)", "exit code 3"),
     ("print('x' * 300_000 + '[]'); print('{\"step\": [], \"done\": \"much\"}'); raise SystemExit(1)", "could not be"),
 ])  # fmt: skip
-def test_whatever_becomes_of_a_builder_is_said_in_one_error(code: str, words: str) -> None:
-    with pytest.raises(BackendError, match=words):
+def test_whatever_becomes_of_a_builder_is_said_in_one_error(code: str, fragment: str) -> None:
+    with pytest.raises(BackendError, match=fragment):
         program(code).run()
 
 
