@@ -178,9 +178,7 @@ def prove_engine(name: str, proof: Proof, case: ProofCase, steps: ProgressDispla
     except BackendError as error:
         steps.message(f"{name} is not proved on this machine's GPU: {error.message}")
         return proof
-    proved = replace(
-        proof, parities={**proof.parities, ENGINE: found}, answers={**proof.answers, ENGINE: actual}
-    )  # fmt: skip
+    proved = replace(proof, parities={**proof.parities, ENGINE: found}, answers={**proof.answers, ENGINE: actual})
     check(name, proved, case)
     return proved
 

@@ -87,7 +87,7 @@ def build(
     second build shorter. `progress` is a callback, see `Watch`. `label` is the first part of each error message.
 
     Raises `BundleError` for a graph that is refused (with the node's name) or is not as the contract promises,
-    `BackendError` for a TensorRT that is too old, does not start or finds no way to build, `SettingsError` for a
+    `BackendError` for a TensorRT that is too old, does not start or finds no kernels, `SettingsError` for a
     capability that it does not know, and what `progress` raises.
     """
     version = check_version(trt)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from medtex_edge.bundle import Bundle
 
-_FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
+_FILE = click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[BUNDLE]")
 _PARITY = {
     "n": "photographs",
     "labels": "label_flips",

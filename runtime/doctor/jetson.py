@@ -149,7 +149,7 @@ def _gpu_clock(probe: SystemProbe) -> Check:
     if low is None or high is None:
         return Check("jetson", "GPU clock", "unknown", False, cure="sudo jetson_clocks --show")
     if low == high:
-        return Check("jetson", "GPU clock", f"{high // 1_000_000} MHz, held there")
+        return Check("jetson", "GPU clock", f"{high // 1_000_000} MHz, fixed")
     value = f"{low // 1_000_000} to {high // 1_000_000} MHz{'' if now is None else f', {now // 1_000_000} now'}"
     advice = "sudo jetson_clocks (until the next start: holds the clocks, so that no frame waits for them to rise)"
     return Check("jetson", "GPU clock", value + (f", governor {governor}" if governor else ""), advice=advice)

@@ -1,4 +1,4 @@
-"""What one machine says of a bundle and some frames, for `check.py` to lay two of them side by side.
+"""The answers of one machine for a bundle and some frames, for `check.py` to compare those of two machines.
 
 answers.py frames BUNDLE FRAMES.npz           draw the frames, once for all machines
 answers.py answer BUNDLE FRAMES.npz OUT.npz   what this machine makes of them

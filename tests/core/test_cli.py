@@ -87,7 +87,7 @@ def test_a_mistyped_command_names_the_nearest_one(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "error: there is no command 'trian'\n  hint: did you mean 'train'?\n"
 
 
-def test_a_mistyped_option_is_a_message_with_the_way_to_the_help(
+def test_a_mistyped_option_is_a_message_that_names_the_help(
     demo: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo(lambda epochs: None)

@@ -133,7 +133,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         Bundle.open(tmp_path / "pipe.medtex")
 
 
-def test_a_text_file_and_an_empty_file_say_what_they_are(tmp_path: Path) -> None:
+def test_a_text_file_and_an_empty_file_are_named_as_what_they_are(tmp_path: Path) -> None:
     message = refusal(tmp_path / "a.medtex", b"Dear doctor, the model is attached.\n")
     assert "a zip archive" in message
     assert "b'Dear'" in message

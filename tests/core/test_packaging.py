@@ -73,7 +73,7 @@ def test_the_wheel_holds_each_stages_files_with_their_content(stage: str, wheel:
         assert wheel.read(prefix + name) == (tree / stage / name).read_bytes()
 
 
-def test_the_wheel_holds_the_package_and_says_that_it_is_typed(wheel: zipfile.ZipFile, tree: Path) -> None:
+def test_the_wheel_holds_the_package_and_states_that_it_is_typed(wheel: zipfile.ZipFile, tree: Path) -> None:
     names = set(wheel.namelist())
     for path in [*(tree / "medtex_edge").glob("*.py"), *(tree / "medtex_edge" / "commands").glob("*.py")]:
         assert str(path.relative_to(tree)) in names

@@ -100,7 +100,7 @@ def test_a_graph_that_tensorrt_refuses_makes_no_bundle(prove: Callable[..., Proo
 
 
 @pytest.mark.parametrize("at", ["build", "open"])
-def test_where_no_engine_runs_the_proof_is_what_it_was_and_that_is_said(
+def test_where_no_engine_runs_the_proof_is_what_it_was_and_that_is_reported(
     prove: Callable[..., Proof], output: io.StringIO, at: str
 ) -> None:
     proof = prove(bundles.graph(), BackendError("pycuda is missing"), at)
@@ -109,7 +109,7 @@ def test_where_no_engine_runs_the_proof_is_what_it_was_and_that_is_said(
     assert "engine for this GPU" not in output.getvalue(), "a step that failed is not ticked off"
 
 
-def test_without_a_gpu_nothing_is_tried_and_nothing_said(
+def test_without_a_gpu_nothing_is_tried_and_nothing_reported(
     prove: Callable[..., Proof], case: ProofCase, output: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proof = prove(bundles.graph())
@@ -120,7 +120,7 @@ def test_without_a_gpu_nothing_is_tried_and_nothing_said(
     assert output.getvalue() == before
 
 
-def test_a_picture_of_a_refusal_is_not_asked_for_where_there_is_no_place(case: ProofCase, tmp_path: Path) -> None:
+def test_a_refusal_without_a_place_for_its_picture_draws_none(case: ProofCase, tmp_path: Path) -> None:
     nowhere = replace(case, picture=None, expected=(1 - case.expected[0], case.expected[1]))
     with ProgressDisplay(Console(quiet=True)) as steps, pytest.raises(ParityError, match="no bundle was written"):
         prove_full(bundles.graph(), nowhere, steps)

@@ -1,4 +1,4 @@
-"""From a run folder to a bundle: the graph, its precisions, the gate, and the two commands that look at the file."""
+"""From a run folder to a bundle: the graph, its precisions, the gate, and the two commands that read the file."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def spoiled(content: bytes, pattern: str, change: Callable[[np.ndarray[Any, Any]
 # --- the graph ------------------------------------------------------------------------------------------------
 
 
-def test_the_graph_is_what_the_contract_says_for_any_batch(exported: Path) -> None:
+def test_the_graph_is_what_the_contract_promises_for_any_batch(exported: Path) -> None:
     made = Bundle.open(exported)
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), np.uint8)
     for name in made.precisions:
@@ -128,7 +128,7 @@ def test_nothing_in_the_bundle_names_this_machine(exported: Path, run: Path) -> 
     made = Bundle.open(exported)
     assert all(b".py" not in made.model(name) for name in made.precisions)
     report = made.report
-    assert report["metrics"]["saliency"]["masks"] == "x"  # the run says /home/ann/x
+    assert report["metrics"]["saliency"]["masks"] == "x"  # the run has /home/ann/x
     assert not re.search(r'"(/|~|[A-Z]:\\)', json.dumps(report))
 
 
@@ -293,7 +293,7 @@ def test_a_flipped_label_is_counted_and_refused() -> None:
     assert caught.value.exit_code == 4
 
 
-def test_a_label_that_the_model_itself_cannot_decide_is_a_tie_and_said() -> None:
+def test_a_label_that_the_model_itself_cannot_decide_is_a_tie_and_reported() -> None:
     probabilities = np.array([[0.5001, 0.4999, 0.0]], np.float32)
     found = parity.compare((probabilities, answers(1)[1]), (probabilities[:, [1, 0, 2]], answers(1)[1]), contract())
     assert (found.label_flips, found.label_ties) == (0, 1)
@@ -430,7 +430,7 @@ def test_half_precision_that_is_too_coarse_is_refused_with_its_numbers(
     assert [path.name for path in tmp_path.iterdir()] == ["toy.refused.png"]
 
 
-# --- the whole way --------------------------------------------------------------------------------------------
+# --- the whole export -----------------------------------------------------------------------------------------
 
 
 def test_the_report_holds_parity_metrics_cost_and_provenance(exported: Path) -> None:
@@ -501,7 +501,7 @@ def test_json_goes_to_stdout_alone(
     assert value["precisions"]["fp32"]["parity"]["onnxruntime"]["label_flips"] == 0
 
 
-def test_photographs_that_were_moved_are_asked_for_and_taken(
+def test_photographs_that_were_moved_are_requested_and_used(
     run: Path,
     photographs: Path,
     tmp_path: Path,
@@ -584,7 +584,7 @@ def test_folders_are_taken_from_absolute_paths_and_from_nothing_else(text: str, 
     assert without_folders({"a": [text]}) == {"a": [left]}
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not beside the project (../shared/data/idrid)")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs are not next to the project (../shared/data/idrid)")
 def test_real_photographs_pass_the_gate_in_both_precisions(
     tmp_path: Path, quick: Callable[[bytes | None], None]
 ) -> None:
@@ -633,7 +633,7 @@ def refused(path: Path, capfd: pytest.CaptureFixture[str], fragment: str) -> Non
     assert {p: p.read_bytes() for p in path.parent.iterdir()} == before
 
 
-def test_verify_says_what_it_recomputed(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_lists_what_it_recomputed(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(exported)]) == 0
     assert "every checksum holds" in (out := capsys.readouterr().out)
     assert "fp32: 8 golden frames" in out or "fp32: 7 golden frames" in out

@@ -37,7 +37,7 @@ def bundle(path: Path) -> Bundle:
 
 
 def key(graph_sha256: str, precision: str) -> EngineKey:
-    """What `engine_key.key_of_graph` says of a device that has everything."""
+    """`engine_key.key_of_graph` on a device that has everything."""
     return EngineKey(graph_sha256, precision, *list(vars(KEY).values())[2:])
 
 
@@ -47,7 +47,7 @@ def key_of(bundle: Bundle, precision: str = "fp16") -> EngineKey:
 
 
 def open_plan(bundle: Bundle, precision: str, plan: bytes) -> Backend:
-    """Stands for TensorRT: warms up what it opens, and says as that does what is wrong with it."""
+    """Stands for TensorRT: warms up what it opens, and raises as that does what is wrong with it."""
     if plan == b"does not load":
         raise BackendError("engine: cannot be read")
     try:
@@ -81,7 +81,7 @@ def _build(how: str) -> Callable[..., Any]:
             if how == "crash" and step == 3:
                 os.kill(os.getpid(), signal.SIGSEGV)
         if how == "refuses":
-            raise BackendError("node /net/conv: no way to build it", hint="export it again")
+            raise BackendError("node /net/conv: no kernel to build it", hint="export it again")
         if how == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
         report = {"seconds": 0.25, "version": "10.3.0", "layers": []}

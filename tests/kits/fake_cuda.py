@@ -1,6 +1,6 @@
 """A GPU of plain Python behind the names of pycuda and of the CUDA driver that the runtime uses, and no others.
 
-It is lazy, as a real one: what is queued on a stream happens when somebody waits for it. It is strict: whatever CUDA
+It is lazy, as a real one: what is queued on a stream happens when it is waited for. It is strict: whatever CUDA
 would answer with a crash, a leak or silence is written into `Gpu.faults`. Any call can be made to fail.
 """
 
@@ -24,7 +24,7 @@ THREAD_LOCAL = 1
 DEVICEMAP = 2
 FREED = 0xDD  # what freed memory holds
 OUT_OF_MEMORY = "out of memory"  # any other failure is for good
-# Calls that fail for nobody: pycuda reports what goes wrong there on stderr instead of raising, or it cannot fail.
+# Calls that never raise: pycuda reports what goes wrong there on stderr instead of raising, or it cannot fail.
 NEVER_FAIL = {"free", "pop", "destroy"}
 
 
@@ -68,7 +68,7 @@ class Gpu:
         return self.fails_with if self.lost else ""
 
     def guarded(self, name: str, *, context: bool = True) -> None:
-        """The same as pycuda tells it."""
+        """The same, raised as pycuda does."""
         error = self.call(name, context=context)
         if error:
             kind = self.driver.MemoryError if error == OUT_OF_MEMORY else self.driver.LogicError

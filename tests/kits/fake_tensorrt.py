@@ -1,6 +1,6 @@
 """TensorRT of plain Python on `fake_cuda.Gpu`: the names that 10.3 to 11 share and the backend uses, and no others.
 
-A plan is JSON. The network it stands for answers with what `answer` says.
+A plan is JSON. The network it stands for answers with the result of `answer`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TENSORS = {
 def plan(**changes: Any) -> bytes:
     """An engine; `tensors` replaces single ones, `capturable` False refuses to be captured, `runs` False to run.
 
-    `layers`: name -> milliseconds, what a profiler hears; `inspected`: what the inspector says of them, JSON.
+    `layers`: name -> milliseconds, what a profiler receives; `inspected`: the description by the inspector, JSON.
     """
     tensors = {**TENSORS, **changes.pop("tensors", {})}
     return json.dumps({"tensors": {k: v for k, v in tensors.items() if v}, **changes}).encode()
@@ -194,8 +194,8 @@ class Execution(_Part):
             queue.add(lambda: _run(gpu, at))
         if self.profiler is not None:
             if queue.captured is not None:
-                self.gpu.faults.append("a capture was watched: its layers are told by nobody")
-            queue.finish()  # it waits for each layer before it tells of it
+                self.gpu.faults.append("a capture was profiled: its layers are not reported")
+            queue.finish()  # it waits for each layer before it reports it
             for name, ms in self.description.get("layers", {}).items():
                 self.profiler.report_layer_time(name, ms * (1 + self.runs))
         return True

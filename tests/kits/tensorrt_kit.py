@@ -162,5 +162,5 @@ def runtime_that_tells(text: str) -> type:
 
 
 def old(version: str) -> Any:
-    """A module of which nothing but its version may be asked."""
+    """A module of which only the version may be read."""
     return SimpleNamespace(__name__="tensorrt", __version__=version)

@@ -161,7 +161,7 @@ def test_views_cost_nothing_and_casts_no_launch() -> None:
 
 
 def test_many_residual_sums_are_fused_in_no_time() -> None:
-    count = 60  # two ways through each: 2 ** 60 in all
+    count = 60  # two paths through each: 2 ** 60 in all
     body = " ".join(f"c{i} = Conv(s{i}, w) s{i + 1} = Add(c{i}, s{i})" for i in range(count))
     found = kernels(written(f"({HALF} s0) => ({HALF} s{count})", body, {"w": (8, 8, 1, 1)}))
     assert [kernel.kind for kernel in found] == ["convolution"] * count
@@ -252,7 +252,7 @@ def test_parts_are_the_student_the_explainer_and_what_stands_before_and_between(
 
 
 class ListLogger(rtx.ILogger):  # type: ignore[misc]
-    """Keeps what the builder says."""
+    """Keeps the messages of the builder."""
 
     def __init__(self) -> None:
         rtx.ILogger.__init__(self)
@@ -337,7 +337,7 @@ def test_the_range_is_that_of_the_fits_error_and_wider_in_fp32(full: bytes) -> N
         assert ms["high"] == pytest.approx(ms["middle"] / (1 - error), abs=0.001)
 
 
-def test_an_estimate_says_that_it_is_one_and_what_it_assumes(full: bytes) -> None:
+def test_an_estimate_states_that_it_is_one_and_what_it_assumes(full: bytes) -> None:
     found = estimate(full, "orin-nano-15w")
     assert "not a measurement" in found["note"]
     assert found["board"] == "Jetson Orin Nano 8 GB, 15 W"
@@ -414,7 +414,7 @@ def test_without_onnx_the_command_names_the_extra(
     assert "pip install 'medtex-edge[export]'" in capsys.readouterr().err
 
 
-def test_inspect_tells_in_a_line_what_the_report_expects(
+def test_inspect_reports_in_a_line_what_the_report_expects(
     bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
@@ -428,7 +428,7 @@ def test_inspect_tells_in_a_line_what_the_report_expects(
     "value",
     [None, [], "fast", {"ms": 1}, {"note": "none: x"}, {"ms": {"middle": "1", "low": 1, "high": 1}, "parts": {}}],
 )
-def test_a_report_of_another_form_tells_nothing(value: Any) -> None:
+def test_a_report_of_another_form_reports_nothing(value: Any) -> None:
     assert list(command.lines({"precisions": {"fp16": {"estimate": value}}})) == []
     assert list(command.lines({"precisions": [value]})) == []
 

@@ -80,7 +80,7 @@ def entry(bundle: Path) -> dict[str, Any]:
 # --- the graph ------------------------------------------------------------------------------------------------
 
 
-def test_the_bundle_holds_a_smaller_int8_graph_and_no_fp16_one_that_was_not_asked_for(exported: Path) -> None:
+def test_the_bundle_holds_a_smaller_int8_graph_and_no_fp16_one_that_was_not_requested(exported: Path) -> None:
     made = Bundle.open(exported)
     assert made.precisions == ("fp32", "int8")
     assert len(made.model("int8")) < 0.6 * len(made.model("fp32"))
@@ -262,7 +262,7 @@ def test_where_everything_is_destroyed_there_is_nothing_to_try() -> None:
     assert list(search.candidates(damages((0.5, 0, 100), (0.5, 0.5, 50)))) == []
 
 
-def test_the_table_of_layers_says_what_became_of_each(exported: Path, full: bytes) -> None:
+def test_the_table_of_layers_lists_the_precision_of_each(exported: Path, full: bytes) -> None:
     found = entry(exported)
     rows = found["layers"]
     assert [row["layer"] for row in rows] == [layer.name for layer in quantize.layers(full)]
@@ -288,7 +288,7 @@ def test_damage_is_that_of_the_layer_alone(full: bytes, scales: dict[str, float]
 
 
 @pytest.mark.parametrize(("validation", "training", "proved_on"), [(80, 318, 256), (20, 150, 106), (20, 100, 64)])
-def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothing_was_calibrated_on(
+def test_layers_are_chosen_on_validation_photographs_and_on_training_ones_that_nothing_was_calibrated_on(
     validation: int, training: int, proved_on: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A photograph is its number: those to train on follow those to validate on."""
@@ -346,7 +346,7 @@ def test_int8_that_is_too_coarse_is_refused_with_a_picture_and_no_bundle(
     assert cv2.imread(str(picture)).shape[1] > 800
 
 
-def test_where_no_layer_can_be_rounded_the_export_says_which_is_worst(
+def test_where_no_layer_can_be_rounded_the_export_states_which_is_worst(
     run: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     layers = quantize.layers

@@ -103,7 +103,7 @@ def small(nodes: list[Any], constants: list[Any], shape: list[Any], side: int = 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_an_exported_graph_becomes_an_engine_of_what_the_contract_says(
+def test_an_exported_graph_becomes_an_engine_of_what_the_contract_promises(
     exported: dict[str, Any], precision: str
 ) -> None:
     size, content = exported["size"], exported[precision]
@@ -130,7 +130,7 @@ def test_an_exported_graph_becomes_an_engine_of_what_the_contract_says(
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-def test_a_graph_that_is_not_what_the_contract_says_is_refused_before_it_is_built() -> None:
+def test_a_graph_that_is_not_what_the_contract_promises_is_refused_before_it_is_built() -> None:
     reported: list[str] = []
     with pytest.raises(BundleError, match=r"fp16: expected the inputs image \(1, 32, 32, 3\) uint8.*has.*64, 64"):
         build(rtx, graph(), contract=contract(32), label="fp16", progress=lambda phase, _: reported.append(phase))
@@ -220,7 +220,7 @@ def test_an_engine_that_cannot_be_built_is_an_error_with_the_reason(
 
 
 @pytest.mark.parametrize("number", ["8.6.2", "9.3.0", "10.2.0.post1"])
-def test_a_version_before_10_3_is_refused_before_anything_is_asked_of_it(number: str) -> None:
+def test_a_version_before_10_3_is_refused_before_anything_of_it_is_used(number: str) -> None:
     with pytest.raises(BackendError, match=rf"tensorrt: expected version 10\.3 or newer, this is {number}") as caught:
         build(tensorrt_kit.old(number), graph())
     assert "JetPack" in caught.value.hint
@@ -363,7 +363,7 @@ def test_the_inspectors_layers_come_with_precision_and_the_nodes_fused_into_each
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}"])
-def test_an_inspector_that_says_nothing_gives_no_layers(text: str) -> None:
+def test_an_inspector_that_returns_nothing_gives_no_layers(text: str) -> None:
     assert tensorrt_report.of_engine(text) == []
 
 
@@ -378,7 +378,7 @@ def test_where_there_is_a_gpu_the_report_is_of_the_engine(
     assert report["precisions"] == {"unknown": 2, "fp32": 1, "int8": 1, "fp16": 1}
 
 
-def test_where_the_engine_cannot_be_loaded_the_report_is_of_the_network_and_says_so(
+def test_where_the_engine_cannot_be_loaded_the_report_is_of_the_network_and_marks_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tensorrt_report, "has_device", lambda: True)
@@ -412,7 +412,7 @@ def test_a_layer_that_reads_one_quantised_and_one_plain_input_does_not_count_as_
 # --- progress and stopping ------------------------------------------------------------------------------------
 
 
-def test_progress_rises_to_one_in_the_builders_own_words() -> None:
+def test_progress_rises_to_one_with_the_builders_own_names() -> None:
     reported: list[tuple[str, float]] = []
     build(rtx, graph(), capability="8.6", progress=lambda phase, fraction: reported.append((phase, fraction)))
     fractions = [fraction for _, fraction in reported]
@@ -550,7 +550,7 @@ def test_nothing_of_a_build_is_printed(capfd: pytest.CaptureFixture[str]) -> Non
         ("", ""),
     ],
 )  # fmt: skip
-def test_an_error_of_tensorrt_is_put_in_plain_words(message: str, plain: str) -> None:
+def test_an_error_of_tensorrt_becomes_one_plain_line(message: str, plain: str) -> None:
     assert plain_message(message) == plain
 
 

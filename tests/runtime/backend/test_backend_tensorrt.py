@@ -84,7 +84,7 @@ def test_one_launch_serves_one_image(gpu: Gpu) -> None:
         assert not {"execute_async_v3", "cuMemHostAlloc", "cuMemAlloc", "cuMemcpyHtoDAsync"} & set(made)
 
 
-def test_the_gpu_tells_how_long_it_was_busy(gpu: Gpu) -> None:
+def test_the_gpu_reports_its_time(gpu: Gpu) -> None:
     with opened(gpu) as backend:
         assert backend.infer(images(1)).gpu_ms == 0.5
         assert backend.infer(images(3)).gpu_ms == 1.5
@@ -183,7 +183,7 @@ def test_an_engine_with_an_open_batch_is_run_for_one_image_at_a_time(gpu: Gpu) -
     gpu.check()
 
 
-def test_bytes_that_are_no_engine_are_told_in_tensorrts_own_words(gpu: Gpu) -> None:
+def test_bytes_that_are_no_engine_are_an_error_with_tensorrts_own_message(gpu: Gpu) -> None:
     with pytest.raises(BackendError, match=r"cannot be read: .*magic tag does not match") as caught:
         opened(gpu, b"\x00not an engine")
     assert "engine build" in caught.value.hint
@@ -217,7 +217,7 @@ def error_of(step: Callable[[Gpu], None], gpu: Gpu) -> tuple[str, str] | None:
 
 @KINDS
 @pytest.mark.parametrize("failure", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
-def test_whichever_call_fails_it_is_told_and_nothing_is_left(
+def test_whichever_call_fails_it_is_reported_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch, integrated: bool, failure: str
 ) -> None:
     def life(gpu: Gpu) -> None:
@@ -239,7 +239,7 @@ def test_whichever_call_fails_it_is_told_and_nothing_is_left(
             assert failure in error[0]
             assert "\n" not in error[0]
             assert ("smaller --precision" if failure == OUT_OF_MEMORY else "lost to this process") in error[1]
-        if failing.lost:  # what nobody can give back is kept, and nothing else is done to it
+        if failing.lost:  # what cannot be released is kept, and nothing else is done to it
             assert not failing.faults
             assert not failing.stack
         else:
@@ -261,7 +261,7 @@ def test_an_error_leaves_the_backend_usable_if_the_gpu_is(gpu: Gpu) -> None:
     gpu.check()
 
 
-def test_an_answer_may_be_asked_for_from_any_thread(gpu: Gpu) -> None:
+def test_any_thread_may_call_infer(gpu: Gpu) -> None:
     wrong: list[BaseException] = []
 
     def ask(seed: int) -> None:
@@ -365,7 +365,7 @@ def test_a_process_that_ends_without_closing_ends_well(tmp_path: Path) -> None:
     assert "device memory" not in done.stdout
 
 
-def test_versions_and_missing_modules_are_told(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_and_missing_modules_are_reported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     have: dict[str, Any] = {}
 
     def load(name: str) -> Any:

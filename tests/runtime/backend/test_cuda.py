@@ -45,7 +45,7 @@ def test_no_pycuda_and_no_driver_are_two_things_to_do(monkeypatch: pytest.Monkey
     assert "onnxruntime" in caught.value.hint
 
 
-def test_a_machine_without_a_gpu_says_so_at_each_call(gpu: Gpu) -> None:
+def test_a_machine_without_a_gpu_raises_at_each_call(gpu: Gpu) -> None:
     gpu.fail_at, gpu.fails_with = 0, "no CUDA-capable device is detected"
     for ask in (cuda.device, cuda.context):
         with pytest.raises(BackendError, match="no CUDA-capable device") as caught:
@@ -94,7 +94,7 @@ def test_the_context_is_current_inside_and_what_was_before_afterwards(gpu: Gpu) 
         ("cuInit failed: something else", "doctor"),
     ],
 )
-def test_what_the_driver_says_becomes_what_to_do(message: str, hint: str) -> None:
+def test_a_message_of_the_driver_becomes_a_hint(message: str, hint: str) -> None:
     error = cuda.failure(message, "inference failed")
     assert error.message == f"inference failed: {message}"
     assert hint in error.hint

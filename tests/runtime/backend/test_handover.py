@@ -38,7 +38,7 @@ IMAGE = np.ascontiguousarray(bundles.disc(bundles.SIZE, lesion=True)[None, ..., 
 
 
 class Prepared:
-    """A preparation that ends when told to, with a backend or an error."""
+    """A preparation that ends on command, with a backend or an error."""
 
     def __init__(self, result: Backend | Exception | None) -> None:
         self.result = result
@@ -150,7 +150,7 @@ def test_every_frame_is_answered_by_one_of_the_two_whenever_the_better_one_comes
     (BackendError("no memory", hint="free some"), "no memory (free some); the run goes on with onnxruntime"),
     (ZeroDivisionError("a fault of ours"), "ZeroDivisionError: a fault of ours; the run goes on with onnxruntime"),
 ])  # fmt: skip
-def test_where_the_better_one_fails_the_first_serves_on_and_it_is_said_once(
+def test_where_the_better_one_fails_the_first_serves_on_and_it_is_reported_once(
     bundle: Bundle, messages: list[str], error: Exception, fragment: str
 ) -> None:
     first, better = two(bundle)
@@ -198,7 +198,7 @@ def test_a_device_without_tensorrt_is_served_by_onnx_runtime_without_a_word(
     assert messages == []
 
 
-def test_tensorrt_that_does_not_work_is_an_error_where_it_was_asked_for_and_a_word_where_not(
+def test_tensorrt_that_does_not_work_is_an_error_where_requested_and_a_message_where_not(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(graph_sha256: str, precision: str) -> EngineKey:
@@ -272,10 +272,10 @@ def test_an_engine_that_is_damaged_is_built_again(bundle: Bundle, monkeypatch: p
 @pytest.mark.parametrize(("how", "fragment"), [
     ("wrong", "the engine could not be built: .*tiny.medtex: this device"),
     ("crash", "the engine's build was ended by SIGSEGV"),
-    ("refuses", "no way to build it (export it again); the run goes on"),
+    ("refuses", "no kernel to build it (export it again); the run goes on"),
     ("full", "the engine could not be kept: cannot write"),
 ])  # fmt: skip
-def test_whatever_becomes_of_a_build_the_run_goes_on_and_says_it_once(
+def test_however_a_build_fails_the_run_goes_on_and_reports_it_once(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, how: str, fragment: str
 ) -> None:
     engine_kit.give_device(monkeypatch, how)
@@ -357,7 +357,7 @@ def test_a_run_on_a_camera_switches_over_and_the_next_one_begins_with_the_engine
     assert len(builds()) == 1
 
 
-def test_photographs_are_read_by_one_backend_and_the_command_that_builds_is_said(
+def test_photographs_are_read_by_one_backend_and_the_command_that_builds_is_named(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine_kit.give_device(monkeypatch)
@@ -368,7 +368,7 @@ def test_photographs_are_read_by_one_backend_and_the_command_that_builds_is_said
     assert main(["run", str(bundle.path), "--source", "eye.png", "--no-display", "--require-tensorrt"]) == 7
 
 
-def test_the_status_line_tells_how_far_the_engine_is() -> None:
+def test_the_status_line_shows_the_progress_of_the_engine() -> None:
     lines: list[str] = []
     line = SimpleNamespace(update=lines.append, start=lambda: None, stop=lambda: None)
     terminal: Any = SimpleNamespace(is_terminal=True, status=lambda text: line)

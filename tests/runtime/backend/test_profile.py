@@ -39,7 +39,7 @@ INSPECTED = json.dumps({"Layers": [
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """Beside the test, and temporary files too."""
+    """A bundle in the working folder, and temporary files in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
@@ -67,7 +67,7 @@ def named() -> bytes:
     return bytes(helper.make_model(helper.make_graph(nodes, "named", [image], ends, weights)).SerializeToString())
 
 
-def test_parts_are_told_by_what_weights_a_node_was_computed_with() -> None:
+def test_the_part_of_a_node_follows_from_the_weights_that_it_was_computed_with() -> None:
     found = graph_parts.parts(named())
     parts = {name: found[name] for name in ("cast", "head", "sigmoid", "mask", "classifier", "probabilities")}
     assert parts == {
@@ -92,14 +92,14 @@ def test_a_graph_without_such_names_has_no_parts() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 7, 50, 200])
-def test_what_is_no_graph_is_said(cut: int) -> None:
+def test_what_is_no_graph_is_an_error(cut: int) -> None:
     with pytest.raises(BundleError, match="no ONNX"):
         graph_parts.nodes(named()[:-cut])
     with pytest.raises(BundleError, match="no ONNX"):
         graph_parts.nodes(b"\xff" * cut)
 
 
-def test_every_layer_is_told_and_the_shares_are_of_one_whole(tiny: Bundle) -> None:
+def test_every_layer_is_reported_and_the_shares_add_up_to_one(tiny: Bundle) -> None:
     found = profile("onnxruntime", tiny, threads=1)
     assert found.clock == "processor"
     assert {"Cast", "MatMul", "AveragePool", "Softmax"} <= {layer.kind for layer in found.layers}
@@ -125,7 +125,7 @@ def node(name: str, us: int, provider: str = "CPUExecutionProvider", kind: str =
 END = {"cat": "Session", "name": "model_run", "dur": 1}
 
 
-def test_events_are_told_apart_by_run_and_only_the_layers_count() -> None:
+def test_events_are_separated_by_run_and_only_the_layers_count() -> None:
     start = {"cat": "Session", "name": "session_initialization", "dur": 9000}
     fence = {"cat": "Node", "name": "a_fence_before", "dur": 500, "args": {}}
     events = [start, node("a", 100), fence, node("b", 50), END, node("a", 300), node("b", 70), END]
@@ -148,7 +148,7 @@ def test_a_node_on_a_gpu_takes_what_its_kernels_take() -> None:
     assert (clock, runs) == ("gpu", [{"a": 0.25, "b": 0.0, "c": 0.003}])
 
 
-def test_where_a_gpu_tells_nothing_it_is_said_that_launching_is_not_running() -> None:
+def test_where_a_gpu_reports_no_times_the_clock_is_that_of_launching() -> None:
     clock, _, runs = onnxruntime_profile.read([node("a", 7, "CUDAExecutionProvider"), END])
     assert (clock, runs) == ("processor, launching only", [{"a": 0.007}])
     report = {"backend": "onnxruntime:CUDA", "clock": clock, "parts": {"": 1.0}, "layers": [{}], "ms": 0.007}
@@ -166,13 +166,13 @@ def test_a_layer_takes_the_median_of_the_runs_and_the_warm_up_counts_for_nothing
     assert second.share == pytest.approx(1 / (1 + first.ms))
 
 
-def test_an_engine_that_tells_nothing_is_an_error(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_reports_no_layers_is_an_error(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime_profile, "watch", lambda *_, **__: ("processor", [], []))
     with pytest.raises(BackendError, match="reports no layers"):
         profile("onnxruntime", tiny)
 
 
-def test_layers_that_were_fused_across_parts_say_so() -> None:
+def test_layers_that_were_fused_across_parts_name_both() -> None:
     parts = {"a": "explainer", "b": "student"}
     assert profiles._part(("b", "a", "x"), parts) == "explainer + student"
     assert profiles._part(("a",), parts) == "explainer"
@@ -193,7 +193,7 @@ def watch(gpu: Gpu, bundle: Bundle, **plan: Any) -> Any:
 
 
 @pytest.mark.parametrize("integrated", [True, False], ids=["integrated", "discrete"])
-def test_tensorrt_tells_each_layer_of_each_image(
+def test_tensorrt_reports_each_layer_of_each_image(
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch, integrated: bool
 ) -> None:
     gpu = Gpu(integrated=integrated).install(monkeypatch)
@@ -204,11 +204,11 @@ def test_tensorrt_tells_each_layer_of_each_image(
     assert [layer.precision for layer in watched] == ["fp16", "fp32", "unknown"]
     assert [layer.nodes for layer in watched] == [("conv_1", "relu_1"), (), ()]
     assert runs == [{name: ms * (1 + run) for name, ms in LAYERS.items()} for run in range(1, 5)]
-    assert gpu.launches == 0  # a captured graph tells nothing
+    assert gpu.launches == 0  # a captured graph reports no layers
     gpu.check()
 
 
-def test_an_engine_that_does_not_describe_itself_is_told_by_names(tiny: Bundle, gpu: Gpu) -> None:
+def test_an_engine_that_does_not_describe_itself_is_reported_by_names(tiny: Bundle, gpu: Gpu) -> None:
     _, watched, _ = watch(gpu, tiny, inspected="")
     assert {layer.kind for layer in watched} == {"unknown"}
     gpu.check()
@@ -304,7 +304,7 @@ def test_of_all_engines_those_are_watched_that_were_measured(tiny: Bundle) -> No
     assert [(each["backend"], each["precision"]) for each in found] == [("onnxruntime", "fp32")]
 
 
-def test_one_of_many_that_cannot_be_watched_says_so_in_its_place(
+def test_one_of_many_that_cannot_be_profiled_has_its_error_in_the_report(
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = bench_profile.profile
@@ -341,7 +341,7 @@ def test_a_file_that_cannot_be_meant_or_written_is_one_line(
 
 
 @pytest.mark.parametrize("content", ['[{"cat": "Node", "name": "a_kern', "", "{}"])
-def test_a_file_of_events_that_was_cut_off_is_said(tmp_path: Path, content: str) -> None:
+def test_a_file_of_events_that_was_cut_off_is_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / "cut.json").write_text(content)
     with pytest.raises(BackendError, match="its profile"):
         onnxruntime_profile._read(tmp_path / "cut.json")

@@ -89,7 +89,7 @@ def test_the_bars_lie_one_behind_the_other() -> None:
     assert rows == [("quality", 0.0, 1.0), ("infer", 1.0, 3.0), ("draw", 3.0, 6.0), ("whole", 0.0, 4.0)]
 
 
-def test_without_the_native_module_it_works_and_says_so() -> None:
+def test_without_the_native_module_it_works_and_warns() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "medtex_edge", "bench", "--size", "160x120", "--frames", "10"],
         env=os.environ | {"MEDTEX_EDGE_NATIVE": "0"}, capture_output=True, text=True, timeout=120,
@@ -108,7 +108,7 @@ def test_refused_frames_are_counted_and_not_timed(capsys: pytest.CaptureFixture[
     assert {figures["count"] for figures in found["latency_ms"].values()} == {found["scored"]}
 
 
-def test_nothing_scored_is_an_error_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_scored_is_an_error_with_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("night.png", np.zeros((240, 320, 3), np.uint8))
     assert main(["bench", *FAST, "--source", "night.png"]) == 5
     error = capsys.readouterr().err

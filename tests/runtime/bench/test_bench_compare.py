@@ -100,7 +100,7 @@ def test_every_precision_is_measured_and_compared_with_the_first(capsys: pytest.
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
-def test_an_engine_that_is_not_here_is_a_row_that_says_why(
+def test_an_engine_that_is_missing_is_a_row_with_the_reason(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lacking(*_: str) -> None:
@@ -191,7 +191,7 @@ def test_all_see_the_same_frames_in_turns(monkeypatch: pytest.MonkeyPatch, capsy
     assert begins == ["fp32", "fp16", "int8", "int8", "fp16", "fp32"]
 
 
-def test_one_precision_can_be_asked_for_and_has_to_be_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_precision_can_be_requested_and_has_to_be_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows(report(capsys, "--backend", "all", "--precision", "int8")) == [("onnxruntime", "int8")]
     write("one.medtex")
     assert main(["bench", "one.medtex", *FAST, "--backend", "all", "--precision", "int8"]) == 3
@@ -222,7 +222,7 @@ def test_terminal_and_picture_show_every_engine_and_the_gpu_within_the_inference
     assert "gpu" in stages
 
 
-def test_a_reading_tells_what_the_gpu_took_where_the_engine_knows() -> None:
+def test_a_reading_has_the_time_of_the_gpu_where_the_engine_measures_it() -> None:
     frame = Frame(bundles.disc(lesion=True))
     with onnxruntime.open_graph(bundles.graph(), bundles.contract()) as backend:
         known = Scorer(OnGpu(backend), bundles.contract()).score(frame)  # type: ignore[arg-type]

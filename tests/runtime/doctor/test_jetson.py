@@ -1,4 +1,4 @@
-"""The doctor on boards that others captured: tests/jetson/README.md says which, and where they were found."""
+"""The doctor on boards that others captured: tests/jetson/README.md lists them and where they were found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def values(board: Board) -> dict[str, str]:
     return {name: line.value for name, line in run_checks(board).items()}
 
 
-def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
+def test_a_board_with_jetpack_6_2_is_reported_line_by_line(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     assert values(board) == {
         "board": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super (tegra234)",
@@ -68,7 +68,7 @@ def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Boa
     assert all(line.present for line in run_checks(board).values())
 
 
-def test_a_board_with_jetpack_7_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
+def test_a_board_with_jetpack_7_2_is_reported_line_by_line(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2")
     board.probes["tensorrt"] = ToolResult(0, "version 10.16.2.10\n")
     found = values(board)
@@ -84,14 +84,14 @@ def test_a_board_with_jetpack_7_2_is_told_line_by_line(make: Callable[[str], Boa
     assert found["folder"] == "/usr/lib/python3.12/dist-packages"
 
 
-def test_a_board_without_the_components_is_told_what_to_install(make: Callable[[str], Board]) -> None:
+def test_a_board_without_the_components_is_shown_what_to_install(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2-agx")
     board.remove(f"{board.system}/tensorrt/__init__.py")
     board.remove(f"{board.venv}/pycuda/__init__.py")
     found = run_checks(board)
     assert found["JetPack"].value == "7.2 (L4T 39.2.0), nvidia-jetpack is not installed"
     assert found["DLA"].value == "2 (not used)"
-    assert found["GPU clock"] == Check("jetson", "GPU clock", "1300 MHz, held there")
+    assert found["GPU clock"] == Check("jetson", "GPU clock", "1300 MHz, fixed")
     for name in ("TensorRT", "CUDA toolkit"):
         assert found[name].cure == "sudo apt update && sudo apt install nvidia-jetpack"
     assert found["pycuda"].cure.endswith("nvidia-jetpack, then PATH=/usr/local/cuda/bin:$PATH pip install pycuda")
@@ -108,7 +108,7 @@ def test_a_thor_is_known_and_lacks_the_python_module(make: Callable[[str], Board
     assert found["TensorRT"].cure == "sudo apt update && sudo apt install python3-libnvinfer"
 
 
-def test_tensorrt_8_is_too_old_and_says_that_10_3_is_needed(make: Callable[[str], Board]) -> None:
+def test_tensorrt_8_is_too_old_and_states_that_10_3_is_needed(make: Callable[[str], Board]) -> None:
     found = run_checks(make("jetpack-6.0"))
     assert found["TensorRT"].value == "8.6.2.3 is too old: 10.3 is needed; ONNX Runtime serves"
     assert "TensorRT is 8.6, 10.3 is needed" in found["JetPack"].value
@@ -153,7 +153,7 @@ def test_clocks_that_follow_the_load_are_advised_to_be_held(make: Callable[[str]
     board = make("jetpack-6.2")
     assert run_checks(board)["GPU clock"].advice.startswith("sudo jetson_clocks")
     board.write("sys/class/devfreq/17000000.gpu/min_freq", "918000000\n")
-    assert run_checks(board)["GPU clock"] == Check("jetson", "GPU clock", "918 MHz, held there")
+    assert run_checks(board)["GPU clock"] == Check("jetson", "GPU clock", "918 MHz, fixed")
 
 
 def test_a_tool_that_wants_root_is_named_with_sudo(make: Callable[[str], Board]) -> None:
@@ -165,13 +165,13 @@ def test_a_tool_that_wants_root_is_named_with_sudo(make: Callable[[str], Board])
     assert run_checks(board)["CPU clock"].cure == "sudo jetson_clocks --show"
 
 
-def test_little_free_memory_is_told_how_to_become_more(make: Callable[[str], Board]) -> None:
+def test_little_free_memory_has_advice_on_how_to_free_more(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("proc/meminfo", "MemTotal: 7802880 kB\nMemAvailable: 900000 kB\n")
     assert "isolate multi-user.target" in run_checks(board)["memory"].advice
 
 
-def test_packages_that_were_updated_since_the_flash_are_told(make: Callable[[str], Board]) -> None:
+def test_packages_that_were_updated_since_the_flash_are_reported(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
     assert run_checks(board)["JetPack"].value == "6.2 (L4T 36.4.0); nvidia-l4t-core is 36.4.3"
@@ -192,7 +192,7 @@ def test_jetpack_5_is_too_old(make: Callable[[str], Board]) -> None:
     assert run_checks(board)["JetPack"].value == "L4T 35.4.1 is too old: JetPack 6.1 is needed"
 
 
-def test_a_container_without_the_boards_files_says_which_to_mount(make: Callable[[str], Board]) -> None:
+def test_a_container_without_the_boards_files_states_which_to_mount(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.remove("etc/nv_tegra_release")
     board.remove("var/lib/dpkg/status")
@@ -227,7 +227,7 @@ class TestTensorRT:
         assert found.cure == "sudo apt install nvidia-l4t-dla-compiler && sudo ldconfig"
 
     @pytest.mark.parametrize("done", [ToolResult(-11, ""), ToolResult(-1, "no answer within 20 s"), ToolResult(0, "")])
-    def test_an_import_that_crashes_or_hangs_is_told(self, make: Callable[[str], Board], done: ToolResult) -> None:
+    def test_an_import_that_crashes_or_hangs_is_reported(self, make: Callable[[str], Board], done: ToolResult) -> None:
         board = make("jetpack-6.2")
         board.probes["tensorrt"] = done
         found = run_checks(board)["TensorRT"]
@@ -291,7 +291,7 @@ class TestHiddenOpenCV:
         assert found.required
         assert found.cure == f"{HOME}/bin/python -m pip install 'numpy<2'"
 
-    def test_without_any_of_the_systems_it_is_said_how_to_install_it(self, board: Board) -> None:
+    def test_without_any_of_the_systems_the_cure_is_how_to_install_it(self, board: Board) -> None:
         board.remove(f"{board.system}/cv2/__init__.py")
         board.forget("libopencv-python")
         assert (
@@ -313,7 +313,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Board:
 class TestHostile:
     @settings(max_examples=100)
     @given(st.sampled_from(HOSTILE), st.binary(max_size=300), st.integers(0, 4000))
-    def test_no_bytes_in_any_file_end_the_look(self, lasting: Board, path: str, junk: bytes, cut: int) -> None:
+    def test_no_bytes_in_any_file_end_the_checks(self, lasting: Board, path: str, junk: bytes, cut: int) -> None:
         file = lasting.root / path
         good = file.read_bytes()
         try:
@@ -326,7 +326,7 @@ class TestHostile:
 
     @settings(max_examples=60)
     @given(st.sampled_from(TOOLS), st.text(max_size=200), st.integers(0, 1500))
-    def test_nothing_that_a_tool_prints_ends_the_look(self, lasting: Board, tool: str, junk: str, cut: int) -> None:
+    def test_nothing_that_a_tool_prints_ends_the_checks(self, lasting: Board, tool: str, junk: str, cut: int) -> None:
         good = lasting.tools[tool]
         try:
             lasting.tools[tool] = ToolResult(0, good.text[:cut] + junk)

@@ -96,7 +96,7 @@ def test_an_engine_of_another_graph_gpu_tensorrt_or_driver_is_another_engine(cac
     assert KEY.fits(other) == (name in ("graph_sha256", "precision"))
 
 
-def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
+def test_what_is_built_is_kept_under_the_key_by_which_the_backend_finds_it(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Gpu().install(monkeypatch)
@@ -109,7 +109,7 @@ def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
     assert all(vars(key).values())
 
 
-def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, messages: list[str]) -> None:
+def test_an_engine_under_another_engines_name_is_removed_and_reported(cache: Cache, messages: list[str]) -> None:
     path = cache.put(KEY, PLAN, {})
     path.rename(path.with_name(f"{OTHER.name}.engine"))
     assert [entry.state for entry in cache.list()] == ["damaged"]
@@ -180,14 +180,14 @@ def test_pruning_keeps_what_is_wanted_and_removes_what_killed_builds_left(cache:
     assert files(cache) == sorted([f"{KEY.name}.engine", cache.timing_path(KEY).name, "notes.txt"])
 
 
-def test_a_full_disk_is_said_with_the_way_out_and_leaves_nothing(cache: Cache) -> None:
+def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(cache: Cache) -> None:
     with small_disk(2000), pytest.raises(StorageError, match="cannot write") as caught:
         cache.put(KEY, PLAN, {})
     assert "medtex-edge engine prune" in caught.value.hint
     assert files(cache) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = Cache(tmp_path / "file" / "engines")
     with pytest.raises(StorageError):
@@ -225,7 +225,7 @@ def test_a_write_that_is_killed_leaves_no_engine_and_the_next_build_removes_the_
         assert files(cache) == []
 
 
-def test_build_makes_proves_and_keeps_an_engine_and_tells_its_steps_as_json(bundle: Bundle, tmp_path: Path) -> None:
+def test_build_makes_proves_and_keeps_an_engine_and_reports_its_steps_as_json(bundle: Bundle, tmp_path: Path) -> None:
     child = build(bundle, "good", "--json")
     out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (0, "")
@@ -272,7 +272,7 @@ def test_a_builder_ends_with_the_process_that_wanted_it_however_that_ends(bundle
     parent.wait()
 
     def gone() -> bool:
-        try:  # where nobody collects what is orphaned, it stays as a zombie
+        try:  # where orphans are not collected, it stays as a zombie
             return Path(f"/proc/{builder}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except FileNotFoundError:
             return True
@@ -281,7 +281,7 @@ def test_a_builder_ends_with_the_process_that_wanted_it_however_that_ends(bundle
 
 
 @pytest.mark.parametrize(("how", "why"), [("wrong", "probabilities differ by"), ("nan", "expected numbers in 0..1")])
-def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_asked(
+def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_requested(
     bundle: Bundle, tmp_path: Path, how: str, why: str
 ) -> None:
     for _ in range(2):
@@ -298,10 +298,12 @@ def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_as
 
 
 @pytest.mark.parametrize(("how", "code", "fragment"), [
-    ("refuses", 7, "error: node /net/conv: no way to build it\n  hint: export it again\n"),
+    ("refuses", 7, "error: node /net/conv: no kernel to build it\n  hint: export it again\n"),
     ("full", 9, "medtex-edge engine prune"),
 ])  # fmt: skip
-def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, how: str, code: int, fragment: str) -> None:
+def test_a_build_that_fails_names_the_reason_and_leaves_nothing(
+    bundle: Bundle, how: str, code: int, fragment: str
+) -> None:
     child = build(bundle, how)
     _, err = child.communicate(timeout=60)
     assert child.returncode == code
@@ -309,7 +311,7 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, how: str
     assert files(Cache()) == []
 
 
-def test_list_and_prune_tell_what_this_device_can_use(
+def test_list_and_prune_report_what_this_device_can_use(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(engine_key, "key_of_graph", engine_kit.key)
@@ -353,17 +355,17 @@ def program(code: str) -> engine_build.BuildProcess:
 @pytest.mark.parametrize(("code", "fragment"), [
     ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL"),
-    ("import sys; print('what TensorRT said'); sys.exit(7)", "could not be built: what TensorRT said"),
+    ("import sys; print('a message of TensorRT'); sys.exit(7)", "could not be built: a message of TensorRT"),
     ("import sys; print('error: no room\\n  hint: make some'); sys.exit(9)", "could not be kept: no room"),
     ("import sys; sys.exit(3)", "exit code 3"),
     ("print('x' * 300_000 + '[]'); print('{\"step\": [], \"done\": \"much\"}'); raise SystemExit(1)", "could not be"),
 ])  # fmt: skip
-def test_whatever_becomes_of_a_builder_is_said_in_one_error(code: str, fragment: str) -> None:
+def test_however_a_builder_ends_it_is_one_error(code: str, fragment: str) -> None:
     with pytest.raises(BackendError, match=fragment):
         program(code).run()
 
 
-def test_a_builder_that_cannot_be_started_is_said() -> None:
+def test_a_builder_that_cannot_be_started_is_reported() -> None:
     with pytest.raises(BackendError, match="cannot be started"):
         engine_build.BuildProcess(["/no/such/program"], lambda step, done: None).run()
 
