@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medtex_edge.export import parity
-from medtex_edge.export.int8.quantize import Layer, quantise
+from medtex_edge.export.int8.quantize import Int8Layer, quantise
 from medtex_edge.export.parity import Images
 from medtex_edge.export.precision import rounding
 
@@ -28,7 +28,7 @@ LEAST = 0.2  # of the multiply-adds; with less in eight bits the graph is slower
 class Damage:
     """The change of the answers when one layer alone is rounded to eight bits."""
 
-    layer: Layer
+    layer: Int8Layer
     probability: float  # root mean square over photographs and classes
     saliency: float  # root mean square over photographs of the mean absolute difference of a map
 
@@ -79,7 +79,7 @@ class Int8Result:
 
 
 def measure(
-    full: bytes, scales: Mapping[str, float], layers: Sequence[Layer], images: Images, tick: parity.Tick
+    full: bytes, scales: Mapping[str, float], layers: Sequence[Int8Layer], images: Images, tick: parity.Tick
 ) -> list[Damage]:
     """The damage of each layer, alone in eight bits in the fp32 graph, on `images` (N, S, S, 3)."""
     expected = _answers(full, images)

@@ -37,7 +37,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Engine:
+class BuiltEngine:
     """A built engine. `layers` are those that run where `source` is "engine"; where it is "network" there was no
     GPU to load it, and they are those of the graph before the build, with the precisions that they request, unfused."""
 
@@ -78,7 +78,7 @@ def build(
     timing_cache: Path | None = None,
     progress: Progress | None = None,
     label: str = "graph",
-) -> Engine:
+) -> BuiltEngine:
     """Build the ONNX file `model` with `trt`, for a batch of one or for those of `profile`.
 
     The graph's inputs and outputs are checked against `contract`. `capability` ("8.6") names the GPU to build for,
@@ -109,7 +109,7 @@ def build(
         layers = report.inspect(trt, plan, log)
     if progress is not None:
         progress("done", 1.0)
-    return Engine(
+    return BuiltEngine(
         plan, layers or graph, time.monotonic() - start, version, trt.__name__, "engine" if layers else "network",
         len(graph), inputs, outputs, notes,
     )  # fmt: skip

@@ -67,7 +67,7 @@ def bench(
     from medtex_edge.runtime.bench import compare
     from medtex_edge.runtime.bench import profile as bench_profile
     from medtex_edge.runtime.bench import report as bench_report
-    from medtex_edge.runtime.bench.bench import Options, measure, parse_size
+    from medtex_edge.runtime.bench.bench import BenchOptions, measure, parse_size
     from medtex_edge.settings import newest_bundle
 
     if png is not None and png.suffix.lower() != ".png":
@@ -75,7 +75,7 @@ def bench(
     if profile is not None:
         bench_profile.check_ending(profile)
     many = compare.ALL in (backend, precision)
-    options = Options(
+    options = BenchOptions(
         bundle=bundle or newest_bundle(), size=parse_size(size) if size else None, backend=backend,
         precision=precision or (compare.ALL if many else "fp32"), **rest,
     )  # fmt: skip

@@ -35,7 +35,7 @@ class MeasuredLayer:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerTime:
     """One row of a profile. `ms` is the median over the runs, `share` its part of the sum of these (0..1).
 
     `part`: "explainer", "student", "rest" (pixels and mask), "engine" (added by it), or two of them where they were
@@ -55,7 +55,7 @@ class Profile:
     """The layers of one graph on one engine, in the order in which they run."""
 
     clock: str  # PROCESSOR, GPU or LAUNCHING
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerTime, ...]
 
 
 def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> Profile:
@@ -85,12 +85,12 @@ def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int 
 
 def _rows(
     watched: Sequence[MeasuredLayer], runs: Sequence[Mapping[str, float]], part_of: Mapping[str, str]
-) -> tuple[Layer, ...]:
+) -> tuple[LayerTime, ...]:
     """`runs`: name of a layer -> milliseconds."""
     times = [statistics.median(run.get(layer.name, 0.0) for run in runs) for layer in watched]
     whole = sum(times) or 1.0
     return tuple(
-        Layer(layer.name, layer.kind, _part(layer.nodes, part_of), layer.precision, ms, ms / whole)
+        LayerTime(layer.name, layer.kind, _part(layer.nodes, part_of), layer.precision, ms, ms / whole)
         for layer, ms in zip(watched, times, strict=True)
     )
 

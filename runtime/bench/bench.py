@@ -57,7 +57,7 @@ _NOISE = 2.0  # grey levels, standard deviation
 
 
 @dataclass(frozen=True)
-class Options:
+class BenchOptions:
     """The options of `medtex-edge bench`. `size` None: 1920 x 1080, or the source's own."""
 
     bundle: Path
@@ -70,7 +70,7 @@ class Options:
     source: str | None = None
 
 
-def measure(options: Options) -> dict[str, Any]:
+def measure(options: BenchOptions) -> dict[str, Any]:
     """Run the benchmark and give its report, a value for `json.dumps`. Raises `MedtexError`.
 
     `DataError` where no frame was scored: there is nothing to measure then.
@@ -86,7 +86,7 @@ def measure(options: Options) -> dict[str, Any]:
         threaded = _in_threads(ring, backend, bundle, o)
     return {
         "schema": SCHEMA,
-        **described(o, bundle, ring),
+        **report_head(o, bundle, ring),
         "machine": machine,
         "in_turn": alone.to_json(),
         "in_threads": threaded.to_json(),
@@ -95,7 +95,7 @@ def measure(options: Options) -> dict[str, Any]:
     }
 
 
-def ring_of(options: Options, bundle: Bundle) -> Ring:
+def ring_of(options: BenchOptions, bundle: Bundle) -> Ring:
     """The requested frames. Raises `DataError`, `SettingsError`, and what the source raises."""
     o = options
     if o.source is None:
@@ -104,7 +104,7 @@ def ring_of(options: Options, bundle: Bundle) -> Ring:
     return Ring(stills, o.size or own, o.layout, whole=True)
 
 
-def described(options: Options, bundle: Bundle, ring: Ring) -> dict[str, Any]:
+def report_head(options: BenchOptions, bundle: Bundle, ring: Ring) -> dict[str, Any]:
     """The head of every report: what was measured."""
     o = options
     return {
@@ -123,13 +123,13 @@ def described(options: Options, bundle: Bundle, ring: Ring) -> dict[str, Any]:
 def _in_turn(
     ring: Ring, backend: Backend, bundle: Bundle, frames: int
 ) -> tuple[StageTimings, dict[str, float | int] | None]:
-    turn, readings = SequentialRun(ring, backend, bundle.contract), []
+    turn, samples = SequentialRun(ring, backend, bundle.contract), []
     for index in range(WARM_UP + frames):
         turn.frame(counted=index >= WARM_UP)
         if index >= WARM_UP and index % _MEMORY_EVERY == 0:
-            readings.append((index, bench_machine.resident_bytes() or 0))
+            samples.append((index, bench_machine.resident_bytes() or 0))
     check_scored(turn.timings, frames)
-    return turn.timings, _memory(readings)
+    return turn.timings, _memory(samples)
 
 
 class _Finish:
@@ -159,7 +159,7 @@ class _Finish:
         """Nothing can be taken back."""
 
 
-def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) -> StageTimings:
+def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: BenchOptions) -> StageTimings:
     """The same through the threads of `Pipeline`, where copying a frame into its slot is the capture thread's work."""
     ring.reopen()
     finish = _Finish()
@@ -173,20 +173,20 @@ def _in_threads(ring: Ring, backend: Backend, bundle: Bundle, options: Options) 
     return finish.timings
 
 
-def _memory(readings: list[tuple[int, int]]) -> dict[str, float | int] | None:
+def _memory(samples: list[tuple[int, int]]) -> dict[str, float | int] | None:
     """Resident megabytes at the end, and their growth per 1,000 frames.
 
     The median slope between any two readings (Theil and Sen): a buffer that is made once, late, is no growth.
     """
-    if len(readings) < 2 or not readings[-1][1]:
+    if len(samples) < 2 or not samples[-1][1]:
         return None
-    index, resident = np.array(readings, np.float64).T
-    first, second = np.triu_indices(len(readings), 1)
+    index, resident = np.array(samples, np.float64).T
+    first, second = np.triu_indices(len(samples), 1)
     slope = float(np.median((resident[second] - resident[first]) / (index[second] - index[first]))) / 1e6
     return {
-        "resident_mb": round(readings[-1][1] / 1e6, 1),
+        "resident_mb": round(samples[-1][1] / 1e6, 1),
         "growth_mb_per_1000_frames": round(1000 * slope, 3),
-        "frames": readings[-1][0] - readings[0][0],
+        "frames": samples[-1][0] - samples[0][0],
     }
 
 

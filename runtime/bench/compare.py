@@ -24,7 +24,7 @@ from medtex_edge.files import without_folders
 from medtex_edge.runtime.backend import Backend, onnxruntime, open_backend
 from medtex_edge.runtime.backend.golden_check import Drift, check_golden
 from medtex_edge.runtime.bench import machine as bench_machine
-from medtex_edge.runtime.bench.bench import Options, Ring, described, ring_of
+from medtex_edge.runtime.bench.bench import BenchOptions, Ring, report_head, ring_of
 from medtex_edge.runtime.bench.report import COLOURS, header, spans, write_png
 from medtex_edge.runtime.bench.timings import GPU, WARM_UP, SequentialRun, check_scored
 from medtex_edge.runtime.console import say
@@ -112,7 +112,7 @@ class Contender:
         }  # fmt: skip
 
 
-def compare(options: Options, on_message: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+def compare(options: BenchOptions, on_message: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Run the benchmark and return its report, a value for `json.dumps`.
 
     `on_message` is a callback for the step under way.
@@ -143,7 +143,7 @@ def compare(options: Options, on_message: Callable[[str], None] = lambda line: N
         check_scored(each.turn.timings, o.frames)
     return {
         "schema": SCHEMA,
-        **described(o, bundle, ring),
+        **report_head(o, bundle, ring),
         "turn": TURN,
         "rounds": rounds,
         "machine": machine,

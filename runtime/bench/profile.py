@@ -14,7 +14,7 @@ from rich.table import Table
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.files import atomic_write, sha256, without_folders, write_json
-from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, Layer, Profile, profile
+from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, LayerTime, Profile, profile
 from medtex_edge.runtime.console import printable, say
 
 SCHEMA = "medtex-edge/profile/1"
@@ -67,7 +67,7 @@ def write(report: dict[str, Any], path: Path) -> None:
     if path.suffix.lower() == ".json":
         write_json(path, report)
         return
-    names = [field.name for field in fields(Layer)]
+    names = [field.name for field in fields(LayerTime)]
     with atomic_write(path, "w") as file:
         rows = csv.writer(file, lineterminator="\n")
         # The graph's precision and the layer's own are two things: an engine converts where it has no kernel.

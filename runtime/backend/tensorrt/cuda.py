@@ -34,7 +34,7 @@ _LOST = (
 
 
 @dataclass(frozen=True)
-class Device:
+class CudaDevice:
     """The GPU that CUDA names first; CUDA_VISIBLE_DEVICES chooses another."""
 
     name: str
@@ -43,7 +43,7 @@ class Device:
     integrated: bool  # shares its memory with the processor, as on a Jetson
 
 
-def device() -> Device:
+def device() -> CudaDevice:
     """Which GPU there is. Raises `BackendError` where there is none, or pycuda is missing."""
     driver = _pycuda()
     with errors("looking for a GPU"):
@@ -210,11 +210,11 @@ def _free_host(allocation: Any) -> None:
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(allocation))
 
 
-def _describe(driver: ModuleType) -> Device:
+def _describe(driver: ModuleType) -> CudaDevice:
     first, version = driver.Device(0), driver.get_driver_version()
     capability = "{}.{}".format(*first.compute_capability())
     integrated = bool(first.get_attribute(driver.device_attribute.INTEGRATED))
-    return Device(first.name(), capability, f"{version // 1000}.{version % 1000 // 10}", integrated)
+    return CudaDevice(first.name(), capability, f"{version // 1000}.{version % 1000 // 10}", integrated)
 
 
 def _pycuda() -> ModuleType:

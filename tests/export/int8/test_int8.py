@@ -26,7 +26,7 @@ from medtex_edge.errors import BundleError, ParityError
 from medtex_edge.export import build, gate, parity
 from medtex_edge.export.gate import ProofCase
 from medtex_edge.export.int8 import calibration, quantize, search
-from medtex_edge.export.int8.quantize import Layer
+from medtex_edge.export.int8.quantize import Int8Layer
 from medtex_edge.export.int8.search import Damage
 from medtex_edge.export.precision import half, rounding
 from medtex_edge.progress import ProgressDisplay
@@ -240,7 +240,7 @@ def test_ranges_grow_with_the_values(full: bytes, images: parity.Images) -> None
 
 def damages(*rows: tuple[float, float, int]) -> list[Damage]:
     return [
-        Damage(Layer(f"n{i}", f"l{i}", "student", "pointwise", ("x",), adds), probability, saliency)
+        Damage(Int8Layer(f"n{i}", f"l{i}", "student", "pointwise", ("x",), adds), probability, saliency)
         for i, (probability, saliency, adds) in enumerate(rows)
     ]
 
@@ -331,7 +331,7 @@ def test_of_a_hundred_photographs_one_label_and_one_verdict_may_flip(photographs
 def test_int8_that_is_too_coarse_is_refused_with_a_picture_and_no_bundle(
     run: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    layers: Callable[[bytes], list[Layer]] = quantize.layers
+    layers: Callable[[bytes], list[Int8Layer]] = quantize.layers
     monkeypatch.setattr(quantize, "LEVELS", 2)  # not eight bits but two
     monkeypatch.setattr(quantize, "layers", lambda content: layers(content)[:12])
     monkeypatch.setattr(search, "LEAST", 0.9)

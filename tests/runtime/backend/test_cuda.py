@@ -27,7 +27,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 def test_the_device_is_named_with_all_that_an_engine_depends_on(gpu: Gpu) -> None:
-    assert cuda.device() == cuda.Device("Orin", "8.7", "12.6", integrated=False)
+    assert cuda.device() == cuda.CudaDevice("Orin", "8.7", "12.6", integrated=False)
     assert "cuDevicePrimaryCtxRetain" not in gpu.calls  # asking costs no context
 
 
