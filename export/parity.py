@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import rankdata
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import ParityError
@@ -27,7 +28,7 @@ Tick = Callable[[int], None]  # a callback: this many more photographs are done
 # itself differs by up to 1e-6 between machines, half by up to 1e-3, and no photograph is graded that finely. So is a
 # label whose two classes the trained model itself puts this close: met on a real photograph at a distance of 3e-5.
 TIE = 1e-3
-UNSEEN = 1e-3  # a quarter of a grey level of an overlay: no difference to anyone
+INVISIBLE = 1e-3  # a quarter of a grey level of an overlay
 HINTS = {
     "fp32": "this graph must not be used: please report it",
     "fp16": "export without --fp16 and --int8",  # int8's layers that are not in eight bits are those of fp16
@@ -42,7 +43,7 @@ def _silent(_: int) -> None:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far a precision may be from the fp32 PyTorch model on any photograph."""
+    """The bounds of one precision: how far its graph may be from the fp32 PyTorch model on any photograph."""
 
     probability: float  # largest difference of any class probability
     saliency: float  # mean absolute difference of any one map
@@ -77,7 +78,7 @@ class Parity:
 
 
 def reference(model: MedTex, images: Images, tick: Tick = _silent) -> Answers:
-    """The fp32 PyTorch model's own answers for images (N, S, S, 3)."""
+    """The fp32 PyTorch model's own answers for images (N, S, S, 3) uint8 RGB."""
 
     def infer(batch: Images) -> Answers:
         with torch.inference_mode():
@@ -88,7 +89,7 @@ def reference(model: MedTex, images: Images, tick: Tick = _silent) -> Answers:
 
 
 def of_backend(backend: Backend, images: Images, tick: Tick = _silent) -> Answers:
-    """A backend's answers for images (N, S, S, 3)."""
+    """A backend's answers for images (N, S, S, 3) uint8 RGB. Raises `BackendError`."""
 
     def infer(batch: Images) -> Answers:
         outputs = backend.infer(batch)
@@ -98,7 +99,7 @@ def of_backend(backend: Backend, images: Images, tick: Tick = _silent) -> Answer
 
 
 def answers(infer: Callable[[Images], Answers], images: Images, tick: Tick) -> Answers:
-    """Run `infer` over all images by batches and put the answers together."""
+    """Run `infer` over images (N, S, S, 3) in batches and concatenate the answers."""
     parts = []
     for batch in _batches(images):
         parts.append(infer(batch))
@@ -107,7 +108,7 @@ def answers(infer: Callable[[Images], Answers], images: Images, tick: Tick) -> A
 
 
 def compare(expected: Answers, actual: Answers, contract: Contract) -> Parity:
-    """The differences of two sets of answers for the same N >= 1 photographs. NaN is the largest difference."""
+    """Compare two sets of answers for the same N >= 1 photographs. NaN counts as the largest difference."""
     probability = np.nan_to_num(np.abs(actual[0] - expected[0]).max(axis=1), nan=np.inf)
     saliency = np.nan_to_num(np.abs(actual[1] - expected[1]).mean(axis=(1, 2)), nan=np.inf)
     threshold = np.float32(contract.operating_point.threshold)
@@ -171,20 +172,14 @@ def check(precision: str, parity: Parity, bounds: Bounds, keys: Sequence[str], e
 def rank_correlation(a: Floats, b: Floats) -> float | None:
     """Spearman's correlation of the pixels of two maps, ties by their mean rank; None for a flat map.
 
-    Pixels of `b` within `UNSEEN` of `a` count as equal to it: most of a sparse map is nearly 0, and the order of
-    its pixels, a matter of the last bit there, would else drown that of those which stand out.
+    The maps are (h, w) float32. Pixels of `b` within `INVISIBLE` of `a` count as equal to it: most of a sparse map is
+    nearly 0, and the order of those pixels, which the last bit decides, would outweigh that of the salient ones.
     """
-    seen = np.where(np.abs(a - b) <= UNSEEN, a, b)
-    x, y = _ranks(a.ravel()), _ranks(seen.ravel())
+    close = np.where(np.abs(a - b) <= INVISIBLE, a, b)
+    x, y = rankdata(a.ravel()), rankdata(close.ravel())
     x, y = x - x.mean(), y - y.mean()
     norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return None if norm == 0 or np.ptp(a) < 10 * UNSEEN else float((x * y).sum() / norm)
-
-
-def _ranks(values: Floats) -> npt.NDArray[np.float64]:
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return np.asarray(((last - counts + last - 1) / 2)[group.ravel()], np.float64)
+    return None if norm == 0 or np.ptp(a) < 10 * INVISIBLE else float((x * y).sum() / norm)
 
 
 def _batches(images: Images) -> Iterator[Images]:
