@@ -1,4 +1,4 @@
-"""Eight bits written into the graph: values are rounded where a layer reads them, weights are stored as int8.
+"""Int8 written into the graph: values are rounded where a layer reads them, weights are stored as int8.
 
 Symmetric, weights by output channel, activations by tensor, biases left alone: what TensorRT fuses into integer
 kernels. A pair of QuantizeLinear and DequantizeLinear (QDQ) stands at each place, so that every engine rounds there and

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 _LIMIT = 32 << 20  # bytes of a file that are read; the largest, dpkg's list of packages, has about four million
 _PATIENCE_S = 20.0  # TensorRT takes a few seconds to be imported from an SD card
-# Escapes of terminals, and marks that turn the direction of what follows, must not get into a line of output.
+# Escapes of terminals, and characters that turn the direction of what follows, must not get into a line of output.
 _UNPRINTABLE = re.compile("[^\\n\\t\\0 -~\\u00a0-\\u2027\\u202f-\\u2065\\u206a-\\U0010ffff]")
 
 

@@ -1,4 +1,4 @@
-"""Eight bits: what is written into the graph, which layers are lifted, and what happens where bounds do not hold."""
+"""Int8: what is written into the graph, which layers fall back to fp16, and what happens where bounds do not hold."""
 
 from __future__ import annotations
 
