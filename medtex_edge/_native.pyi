@@ -1,7 +1,7 @@
 """The native module, built from runtime/native. Arrays are uint8 of any strides; nothing is copied.
 
 Its callers check shapes and ranges: `medtex_edge.image.geometry` and, in `medtex_edge.runtime`, `display.pixels` and
-`quality.gate`. Arguments and results mean what their namesakes mean in `medtex_edge.image.reference`,
+`quality.gate`. Arguments and results are those of their namesakes in `medtex_edge.image.reference`,
 `medtex_edge.runtime.display.reference` and `medtex_edge.runtime.quality.reference`. The GIL is released meanwhile.
 """
 

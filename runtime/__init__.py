@@ -1,4 +1,4 @@
-"""The device: camera in, class and saliency out. Imports neither torch nor tensorrt."""
+"""The device: camera in, class and saliency out. It imports neither torch nor tensorrt."""
 
 import os
 

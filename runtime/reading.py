@@ -1,4 +1,4 @@
-"""A reading: what is said of one frame. docs/readings.md is its JSON in words."""
+"""A reading: the result of one frame. docs/readings.md describes its JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from medtex_edge.contract import Contract
 
 if TYPE_CHECKING:
     from medtex_edge.image.geometry import FieldOfView
-    from medtex_edge.runtime.quality.gate import QualityMetrics
 
 SCHEMA = "medtex-edge/reading/1"
 
@@ -42,8 +41,23 @@ class Reason(str, enum.Enum):
 
 
 @dataclass(frozen=True)
+class QualityMetrics:
+    """The metrics of one frame; levels 0..255, shares 0..1."""
+
+    brightness: float  # mean of the brightest channel
+    grey: float  # mean luma
+    clipped: float  # share of pixels with a channel at 250 or more
+    sharpness: float  # detail of 1 to 1.4 pixels over detail of 2 to 4
+    coverage: float  # share of the disc that is visible
+
+    def to_json(self) -> dict[str, float]:
+        """A value for `json.dumps`."""
+        return {name: round(float(value), 4) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
 class Reading:
-    """One frame's answer. An ungradable frame has a reason and no probabilities: it was not scored."""
+    """The result of one frame. An ungradable frame has a reason and no probabilities: it was not scored."""
 
     source: str
     frame: int
@@ -56,8 +70,8 @@ class Reading:
     label: str = ""
     probabilities: npt.NDArray[np.float32] | None = None  # (C,)
     referable_probability: float | None = None
-    frame_referable_probability: float | None = None  # of this frame alone, where answers are averaged
-    smoothed_frames: float | None = None  # of how many frames the answer speaks; 1: of this one alone
+    frame_referable_probability: float | None = None  # of this frame alone, where readings are averaged
+    smoothed_frames: float | None = None  # effective number of frames in the average; 1: this one alone
     saliency: npt.NDArray[np.float32] | None = None  # (h, w), 0..1 over the field of view's box
     field_of_view: FieldOfView | None = None
     quality: QualityMetrics | None = None

@@ -16,22 +16,22 @@ from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_v
 from medtex_edge.runtime.backend import Backend, Outputs
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.quality import gate
-from medtex_edge.runtime.quality.gate import Inspector, QualityMetrics
+from medtex_edge.runtime.quality.gate import Inspector
 from medtex_edge.runtime.quality.motion import FASTEST, Motion, MotionMeter, SteadyBox
-from medtex_edge.runtime.reading import Reading, Reason, Verdict
+from medtex_edge.runtime.reading import QualityMetrics, Reading, Reason, Verdict
 from medtex_edge.runtime.smoothing import Smoother
 
 STAGES = ("read", "quality", "prepare", "infer")  # in the order in which a frame passes them
 
-_USUAL_RATE = 25.0  # frames per second of a file that does not say
+_USUAL_RATE = 25.0  # frames per second of a file that does not state them
 
 
 class Scorer:
     """Scores the frames of one source, in order. Fills the graph's input buffer, so one per thread and backend.
 
-    Frames of a `stream` follow each other in time, so that one can repeat or move against the one before; a `live` one
-    can be stale. `rate` is what a file says of its frames per second. `smooth_s` is over how many seconds answers are
-    averaged (see `Smoother`); 0: every frame stands alone.
+    Frames of a `stream` follow each other in time, so that one can repeat the frame before it or be in motion; a `live`
+    frame can be stale. `rate` is the frames per second that a file states, 0 where it states none. `smooth_s` is the
+    time constant in seconds of the average over readings (see `Smoother`); 0: every frame is read alone.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class Scorer:
         self._motion = MotionMeter(len(self._inspector.structure))
         self._smoother = Smoother(smooth_s if stream else 0.0)
         self._fastest_ms = math.inf  # of all inferences
-        self._seen_s: float | None = None  # of the last frame whose structure was measured
-        self._answered_s: float | None = None
+        self._measured_s: float | None = None  # of the last frame whose structure was measured
+        self._scored_s: float | None = None
 
     def score(self, frame: Frame) -> Reading:
-        """Read one frame. What cannot be graded is not scored, and says why. Raises `BackendError`."""
+        """The reading of one frame; one that cannot be graded has a reason and is not scored. Raises `BackendError`."""
         times = {"read": frame.read_ms}
         if frame.pixels is None:
             return self._refuse(frame, times, Reason.UNREADABLE, frame.error)
         age_ms = (time.monotonic() - frame.captured) * 1e3
-        # Asked before the inference: on a slow board an inference alone may take longer than that.
+        # Checked before the inference: on a slow board an inference alone may take longer than that.
         if self._live and age_ms > gate.STALE_MS:
             return self._refuse(frame, times, Reason.STALE, f"{age_ms:.0f} ms old, {gate.STALE_MS:.0f} ms allowed")
         with _Timed(times, "quality"):
@@ -73,9 +73,9 @@ class Scorer:
             return self._refuse(frame, times, refusal, "no light in the frame")
         if refusal is Reason.DUPLICATE and self._stream:
             return self._refuse(frame, times, refusal, "equal to the frame before it")
-        return self._look(frame, frame.pixels, times)
+        return self._grade(frame, frame.pixels, times)
 
-    def _look(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:
+    def _grade(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:
         c, image = self._contract, self._image()
         try:
             with _Timed(times, "prepare"):
@@ -87,7 +87,7 @@ class Scorer:
             return self._refuse(frame, times, Reason.NO_FIELD_OF_VIEW, error.message)
         with _Timed(times, "quality"):
             metrics = self._inspector.metrics(pixels, box, image[0], frame.layout)
-            motion = self._moved(frame, box)
+            motion = self._measure_motion(frame, box)
         refusal = gate.assess(metrics)
         if refusal is None and motion.speed is not None and motion.speed > FASTEST:
             detail = f"{motion.speed:.1f} disc diameters per second, {FASTEST:.1f} allowed"
@@ -101,26 +101,26 @@ class Scorer:
         if outputs.gpu_ms is not None:
             times["gpu"] = outputs.gpu_ms  # a part of "infer"
         self._fastest_ms = min(self._fastest_ms, times["infer"])
-        # Asked again: the process may have stood still meanwhile. What an inference takes at best is the board's own.
+        # Checked again: the process may have been suspended meanwhile. The fastest inference is the board's minimum.
         age_ms, allowed_ms = (time.monotonic() - frame.captured) * 1e3, gate.STALE_MS + self._fastest_ms
         if self._live and age_ms > allowed_ms:
-            detail = f"answered {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
+            detail = f"scored {age_ms:.0f} ms after it was taken, {allowed_ms:.0f} ms allowed"
             return self._refuse(frame, times, Reason.STALE, detail, box=box, metrics=metrics)
-        return self._answer(frame, times, outputs, box, metrics)
+        return self._scored_reading(frame, times, outputs, box, metrics)
 
     def _image(self) -> npt.NDArray[np.uint8]:
         """Where to prepare the next image: in the backend's own memory where it has some, which saves a copy."""
-        # Asked anew for each frame: a backend may be taken over from by another.
+        # Read anew for each frame: another backend may have taken over.
         own: npt.NDArray[np.uint8] | None = getattr(self._backend, "input_buffer", None)
         return self._input if own is None else own
 
-    def _answer(
+    def _scored_reading(
         self, frame: Frame, times: dict[str, float], outputs: Outputs, box: FieldOfView, metrics: QualityMetrics
     ) -> Reading:
         c = self._contract
         now_s = self._time_s(frame)
-        since_s = math.inf if self._answered_s is None else now_s - self._answered_s
-        self._answered_s = now_s
+        since_s = math.inf if self._scored_s is None else now_s - self._scored_s
+        self._scored_s = now_s
         alone = float(c.referable_probability(outputs.probabilities[0]))
         probabilities, saliency, frames = self._smoother.add(outputs.probabilities[0], outputs.saliency[0], since_s)
         referable = float(c.referable_probability(probabilities))
@@ -131,12 +131,12 @@ class Scorer:
             smoothed_frames=frames, frame_referable_probability=alone,
         )  # fmt: skip
 
-    def _moved(self, frame: Frame, box: FieldOfView) -> Motion:
+    def _measure_motion(self, frame: Frame, box: FieldOfView) -> Motion:
         if not self._stream:
             return Motion(None, same_scene=False)
         now_s = self._time_s(frame)
-        since_s = math.inf if self._seen_s is None else now_s - self._seen_s
-        self._seen_s = now_s
+        since_s = math.inf if self._measured_s is None else now_s - self._measured_s
+        self._measured_s = now_s
         return self._motion.measure(self._inspector.structure, box, since_s)
 
     def _time_s(self, frame: Frame) -> float:
@@ -152,7 +152,7 @@ class Scorer:
         box: FieldOfView | None = None,
         metrics: QualityMetrics | None = None,
     ) -> Reading:
-        # A duplicate says nothing new, not even that the scene has changed.
+        # A duplicate holds no new information, not even that the scene has changed.
         if reason is not Reason.DUPLICATE:
             self._smoother.reset()
         return self._reading(frame, times, box, metrics, reason=reason, detail=detail)

@@ -1,4 +1,4 @@
-"""One run from the user's side: open everything in order, prove the device, run, tell what happened."""
+"""One run from the user's side: open everything in order, check the device, run, report the summary."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import Backend, handover
 from medtex_edge.runtime.backend.golden_check import check_golden
 from medtex_edge.runtime.backend.handover import Handover
-from medtex_edge.runtime.display.screens import Screens
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
+from medtex_edge.runtime.screens import Screens
+from medtex_edge.runtime.sinks.base import Sink
+from medtex_edge.runtime.sinks.photos import PhotoFolder
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VIDEO_CODES, VideoSink
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.sources.camera import open_camera
-from medtex_edge.runtime.sources.camera_settings import CameraSettings
-from medtex_edge.runtime.sources.source import FrameSource, PhotoSource, open_source
+from medtex_edge.runtime.sources.base import FrameSource
+from medtex_edge.runtime.sources.camera import CameraSettings, open_camera
+from medtex_edge.runtime.sources.open import open_source
+from medtex_edge.runtime.sources.photos import PhotoSource
 from medtex_edge.runtime.summary import Summary
 
 INTERRUPTED = 130
@@ -39,7 +43,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Options:
-    """What `medtex-edge run` was asked for; one of `camera` and `source` is given."""
+    """The options of `medtex-edge run`; exactly one of `camera` and `source` is given."""
 
     bundle: Path
     camera: str | None = None
@@ -51,13 +55,13 @@ class Options:
     token_file: Path | None = None
     max_frames: int | None = None
     backend: str = "auto"  # TensorRT where it is there, else ONNX Runtime
-    precision: str | None = None  # fp16 for TensorRT where the bundle has it, else fp32
+    precision: str | None = None  # None: fp16 for TensorRT where the bundle has it, else fp32
     require_tensorrt: bool = False
     threads: int | None = None
-    retries: int | None = None  # for ever
+    retries: int | None = None  # None: without limit
     settings: CameraSettings = field(default_factory=CameraSettings)
     format: str | None = None  # of standard input
-    smooth: float | None = None  # seconds; None: as the source asks for
+    smooth: float | None = None  # seconds; None: the default of the kind of source
     as_json: bool = False
 
 
@@ -79,11 +83,11 @@ class Session:
             backend = stack.enter_context(
                 handover.open(
                     bundle, o.backend, precision=o.precision, threads=o.threads, require=o.require_tensorrt,
-                    on_message=self._say,
+                    on_message=self._print_line,
                 )
             )  # fmt: skip
             drift = check_golden(backend, bundle, o.precision or "fp32")
-            self._say(
+            self._print_line(
                 f"{bundle.path.name}: {contract.name}, {len(contract.classes)} classes, by {backend.name}; "
                 f"{drift.count} golden vectors hold (off by {max(drift.probability, drift.saliency):.1g})"
             )
@@ -93,7 +97,7 @@ class Session:
             reading_sinks: list[Sink] = []
             picture_sinks = self._picture_sinks(source)
             if o.readings is not None:
-                self._check_target(o.readings, source)
+                self._refuse_input(o.readings, source)
                 reading_sinks.append(ReadingsFile(o.readings, contract, digest))
             if not source.stream and not o.as_json:
                 reading_sinks.append(console.Lines())
@@ -104,7 +108,7 @@ class Session:
             screens.open(contract, digest, source)
             pipeline = Pipeline(
                 source, scorer, contract, summary, reading_sinks=reading_sinks, picture_sinks=picture_sinks,
-                screen=screens.window, viewers=screens.viewers, told=self._say, max_frames=o.max_frames,
+                screen=screens.window, viewers=screens.viewers, on_message=self._print_line, max_frames=o.max_frames,
                 retries=o.retries,
             )  # fmt: skip
             return self._go(pipeline, source, summary, screens, backend)
@@ -116,7 +120,7 @@ class Session:
         changing = backend if isinstance(backend, Handover) else None
         if changing is not None:
             self._prepare(changing, source)
-        with _signals(pipeline), console.Status(self._err, source, self._say) as status:
+        with _signals(pipeline), console.Status(self._err, source, self._print_line) as status:
 
             def tick(pipeline: Pipeline) -> None:
                 progress = "" if changing is None else changing.progress
@@ -135,6 +139,10 @@ class Session:
             self._report(summary)
         if failure is not None:
             raise failure
+        return self._exit_code(source, summary)
+
+    def _exit_code(self, source: FrameSource, summary: Summary) -> int:
+        """The exit code of a run that has ended. Raises `StorageError` or `DataError` for unusable results."""
         broken = [sink["error"] for sink in summary.sinks if sink["error"]]
         if broken:
             raise StorageError(
@@ -144,19 +152,19 @@ class Session:
         if summary.read and summary.refused[Reason.UNREADABLE.value] == summary.read:
             raise DataError(
                 f"{source.name}: none of {summary.read} files could be read as a photograph",
-                hint="the lines above say why, one by one" if not self._options.as_json else "",
+                hint="the lines above name the reason of each" if not self._options.as_json else "",
             )
-        # Photographs that were all read are held for whoever looks until Ctrl-C.
+        # Photographs that were all read stay on display until Ctrl-C, so that this is no interruption.
         whole = source.live or sum(summary.verdicts.values()) == source.count
         return INTERRUPTED if summary.ended == "interrupted" and not whole else 0
 
     def _prepare(self, backend: Handover, source: FrameSource) -> None:
-        """Photographs and videos are read by one backend from end to end: so they can be read again, with the same."""
+        """A file is read by one backend from end to end, so that a second run gives the same readings."""
         if source.live:
             backend.begin()
         else:
             again = f"medtex-edge engine build {self._options.bundle}"
-            self._say(f"{backend.name} serves: TensorRT has no engine of this bundle here yet (`{again}`)")
+            self._print_line(f"{backend.name} serves: TensorRT has no engine of this bundle here yet (`{again}`)")
 
     def _open_source(self) -> FrameSource:
         o = self._options
@@ -185,11 +193,11 @@ class Session:
             return [PhotoFolder(path, source.paths)]
         if folder:
             path = path / f"{_file_name(source)}.mp4"
-        self._check_target(path, source)
+        self._refuse_input(path, source)
         return [VideoSink(path, source.rate, live=source.live)]
 
-    def _check_target(self, path: Path, source: FrameSource) -> None:
-        """A file that is being read must not be replaced by what is written."""
+    def _refuse_input(self, path: Path, source: FrameSource) -> None:
+        """Refuse an output that would replace an input. Raises `SettingsError`."""
         inputs = [self._options.bundle, Path(source.name)]
         inputs += source.paths if isinstance(source, PhotoSource) else ()
         if any(path.resolve() == each.resolve() for each in inputs):
@@ -198,10 +206,12 @@ class Session:
     def _screens(self) -> Screens:
         o = self._options
         if o.token_file is not None and o.serve is None:
-            raise SettingsError("--token-file is for --serve, which is not given", hint="add --serve, or leave it out")
+            raise SettingsError(
+                "--token-file is for --serve, which is not given", hint="add --serve, or omit --token-file"
+            )
         return Screens(
             window=o.serve is None if o.display is None else o.display, serve=o.serve, token_file=o.token_file,
-            alone=o.readings is None and o.save is None, told=self._say,
+            alone=o.readings is None and o.save is None, on_message=self._print_line,
         )  # fmt: skip
 
     def _report(self, summary: Summary) -> None:
@@ -212,13 +222,13 @@ class Session:
         else:
             console.print_summary(summary)
 
-    def _say(self, line: str) -> None:
-        console.say(self._err, line)
+    def _print_line(self, line: str) -> None:
+        console.print_line(self._err, line)
 
 
 @contextmanager
 def _signals(pipeline: Pipeline) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run well; a second one ends it at once."""
+    """Ctrl-C and SIGTERM end the run with finished outputs; a second signal ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -239,7 +249,7 @@ def _signals(pipeline: Pipeline) -> Iterator[None]:
 
 
 def _file_name(source: FrameSource) -> str:
-    """A name for a video of this source: a file's own, or the camera's with the time, so that none is replaced."""
+    """A name for a video of this source: a file's own, or the camera's with the time, so that no file is replaced."""
     if not source.live:
         return Path(source.name).stem or "video"
     name = re.sub(r"[^A-Za-z0-9]+", "-", source.name).strip("-") or "camera"

@@ -1,4 +1,4 @@
-"""Answers over time: each frame's, weighted by how long ago it was, so that a verdict does not flicker."""
+"""The average of readings over time, weighted by their age, so that a verdict does not flicker."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 LIVE_S = 0.3  # seconds after which a frame counts for 1/e; about ten frames of a camera
-LONGEST_GAP_S = 1.0  # after it, what was seen before says nothing
+LONGEST_GAP_S = 1.0  # between two frames; after a longer gap the earlier frames are dropped
 
 F32 = npt.NDArray[np.float32]
 
 
 class Smoother:
-    """An exponentially weighted mean of probabilities and saliency, begun anew by `reset`."""
+    """An exponentially weighted mean of probabilities and saliency, with a time constant in `seconds`; 0: no mean."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -26,9 +26,10 @@ class Smoother:
         self._weight = 0.0
 
     def add(self, probabilities: F32, saliency: F32, seconds: float) -> tuple[F32, F32, float]:
-        """(C,) and (h, w) of a frame, `seconds` after the one before -> the means, and of how many frames they speak.
+        """(C,) probabilities and (h, w) saliency of a frame, `seconds` after the frame before -> (means, weight).
 
-        What is returned is the caller's own. A mean of probabilities is one, and a mean of maps in 0..1 too.
+        Returns copies of both means, and the effective number of frames in them. A mean of probabilities sums to one
+        again, and a mean of maps in 0..1 lies in 0..1.
         """
         if self._means is None:
             self._means = (np.zeros_like(probabilities), np.zeros_like(saliency))

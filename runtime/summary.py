@@ -1,4 +1,4 @@
-"""What a run did: counts, and latency per stage in histograms whose memory does not grow with the run."""
+"""The summary of a run: counts, and latency per stage in histograms whose memory does not grow with the run."""
 
 from __future__ import annotations
 

@@ -39,51 +39,57 @@ def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | Non
 )  # fmt: skip
 @click.option(
     "--camera-format", default="auto", show_default=True, type=click.Choice(["auto", "yuyv", "nv12", "mjpg", "grey"]),
-    help="What the camera delivers. Raw formats need no decoder; mjpg is for large frames over USB 2.",
+    help="Pixel format of the camera. Raw formats need no decoder; mjpg is for large frames over USB 2.",
 )  # fmt: skip
-@click.option("--size", callback=_size, metavar="WxH", help="Of the camera's frames, or of raw ones on standard input.")
-@click.option("--fps", type=click.FloatRange(1, 1000), metavar="N", help="Frames per second asked of the camera.")
+@click.option(
+    "--size", callback=_size, metavar="WxH", help="Frame size of the camera, or of raw frames on standard input."
+)
+@click.option("--fps", type=click.FloatRange(1, 1000), metavar="N", help="Frames per second that the camera is set to.")
 @click.option("--exposure", callback=_auto_or_number, metavar="MICROSECONDS|auto", help="Lock the camera's exposure.")
-@click.option("--white-balance", callback=_auto_or_number, metavar="KELVIN|auto", help="Lock its white balance.")
+@click.option(
+    "--white-balance", callback=_auto_or_number, metavar="KELVIN|auto", help="Lock the camera's white balance."
+)
 @click.option(
     "--format", "format", type=click.Choice(["mjpeg", "bgr", "nv12", "yuyv", "grey"]),
-    help="Of standard input.  [default: mjpeg]",
+    help="Format of standard input.  [default: mjpeg]",
 )  # fmt: skip
 @click.option(
     "--save", type=click.Path(path_type=Path),
-    help="The overlay: a name.mp4 or name.avi, or a folder for photographs.",
+    help="Save the overlay to a video (name.mp4 or name.avi), or to a folder for photographs.",
 )  # fmt: skip
-@click.option("--readings", type=click.Path(path_type=Path), help="One JSON reading per frame (docs/readings.md).")
-@click.option("--no-display", is_flag=True, help="No window.")
-@click.option("--display", is_flag=True, help="A window beside the page of --serve.")
+@click.option(
+    "--readings", type=click.Path(path_type=Path), help="Write one JSON reading per frame (docs/readings.md)."
+)  # fmt: skip
+@click.option("--no-display", is_flag=True, help="Open no window.")
+@click.option("--display", is_flag=True, help="Open a window in addition to the page of --serve.")
 @click.option(
     "--serve", is_flag=False, flag_value="127.0.0.1:8710", metavar="[ADDRESS:PORT]",
-    help="A live page in the browser instead of a window (docs/live.md). Alone it means 127.0.0.1:8710.",
+    help="Serve a live page for the browser instead of a window (docs/live.md). Alone it means 127.0.0.1:8710.",
 )  # fmt: skip
 @click.option(
     "--token-file", type=click.Path(path_type=Path),
-    help="What viewers of the page have to give; needed where other machines can reach it.  [or MEDTEX_EDGE_TOKEN]",
+    help="File with the token for viewers; required if other machines can reach the page.  [or MEDTEX_EDGE_TOKEN]",
 )  # fmt: skip
-@click.option("--max-frames", type=click.IntRange(1), help="End after so many readings.")
+@click.option("--max-frames", type=click.IntRange(1), help="End the run after this number of readings.")
 @click.option(
     "--backend", default="auto", show_default=True, metavar="ENGINE[:PROVIDER]",
     help="auto (TensorRT where it is there, else ONNX Runtime), tensorrt, onnxruntime, or onnxruntime:PROVIDER.",
 )  # fmt: skip
-@click.option("--require-tensorrt", is_flag=True, help="Rather stop than begin without a TensorRT engine.")
+@click.option("--require-tensorrt", is_flag=True, help="Fail if there is no TensorRT engine of the bundle.")
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Which of the bundle's graphs.  [default: fp16 on TensorRT where there is one, else fp32]",
+    help="The precision of the bundle's graph.  [default: fp16 on TensorRT where the bundle has it, else fp32]",
 )  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="Cores for one inference.  [default: all]")
+@click.option("--threads", type=click.IntRange(1), help="CPU cores for one inference.  [default: all]")
 @click.option(
     "--retries", type=click.IntRange(0),
-    help="Attempts to open a camera or stream again when its frames stop.  [default: for ever]",
+    help="Attempts to reopen a camera or stream whose frames have stopped.  [default: without limit]",
 )  # fmt: skip
 @click.option(
     "--smooth", type=click.FloatRange(0, 10), metavar="SECONDS",
-    help="Average answers and maps over time, begun anew with each scene; 0: off.  [default: 0.3 live, else 0]",
+    help="Time constant of the average over readings, reset with each new scene; 0: off.  [default: 0.3 live, else 0]",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="The summary as JSON on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 @click.pass_context
 def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     """Read a camera, a video or photographs with BUNDLE (default: the newest *.medtex here).
@@ -97,19 +103,19 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     medtex-edge run eye.medtex --camera --serve
     rpicam-vid -t 0 --codec mjpeg -o - | medtex-edge run --source -
 
-    Every frame gets a verdict: referable, not referable, or ungradable with its reason. Ends with the source,
-    by q in the window (h shows its keys), or by Ctrl-C. A camera or stream that stops is opened again until it is
-    back. What a camera's driver does not take of the settings is an error that says what it does instead.
+    Every frame gets a verdict: referable, not referable, or ungradable with its reason. The run ends with the source,
+    by q in the window (h shows the keys), or by Ctrl-C. A camera or stream whose frames stop is reopened until it is
+    back. A setting that the camera's driver does not accept is an error, which names the driver's own value.
 
-    Where TensorRT is and has no engine of the bundle yet, a camera or stream is read by ONNX Runtime at once; the
-    engine is built meanwhile, proved, kept for the next time, and takes over between two frames.
+    If TensorRT is installed but has no engine of the bundle yet, ONNX Runtime reads a camera or stream at once. The
+    engine is built meanwhile, checked, cached for the next run, and takes over between two frames.
 
-    Exit codes: 0 ended well, 3 the bundle is damaged or this device does not reproduce it, 5 nothing could be
-    read, 6 the camera or stream could not be opened or stopped, 7 the engine is missing or fails, 9 something
-    could not be written, 130 interrupted before the end of the files.
+    Exit codes: 0 success, 3 the bundle is damaged or this device does not reproduce it, 5 nothing could be read,
+    6 the camera or stream could not be opened or has stopped, 7 the engine is missing or fails, 9 an output could not
+    be written, 130 interrupted before the end of the files.
     """
     from medtex_edge.runtime.session import Options, Session
-    from medtex_edge.runtime.sources.camera_settings import CameraSettings
+    from medtex_edge.runtime.sources.camera import CameraSettings
     from medtex_edge.settings import newest_bundle
 
     settings = CameraSettings(
@@ -118,7 +124,7 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     )
     no_display, display = options.pop("no_display"), options.pop("display")
     if no_display and display:
-        raise SettingsError("expected --display or --no-display, got both", hint="leave one out")
+        raise SettingsError("expected --display or --no-display, got both", hint="omit one of them")
     options["display"] = display or (False if no_display else None)
     camera, source = _one_of(ctx, options.pop("camera"), options.pop("source"))
     chosen = Options(bundle=bundle or newest_bundle(), camera=camera, source=source, settings=settings, **options)
@@ -126,12 +132,12 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
 
 
 def _one_of(ctx: click.Context, camera: str | None, source: str | None) -> tuple[str | None, str | None]:
-    """Camera or source; what is typed wins over what medtex.toml says."""
+    """Camera or source; the command line wins over medtex.toml. Raises `SettingsError` for both or neither."""
     if camera is not None and source is not None:
         typed = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("camera", "source")]
         if typed[0] == typed[1]:
             raise SettingsError(
-                f"expected --camera or --source, got both ({camera} and {source})", hint="leave one out"
+                f"expected --camera or --source, got both ({camera} and {source})", hint="omit one of them"
             )
         return (camera, None) if typed[0] else (None, source)
     if camera is None and source is None:

@@ -1,1 +1,1 @@
-"""The picture that the model sees: crop geometry, its reference, pixel formats, photographs and their headers."""
+"""The model's input image: crop geometry, its reference, pixel formats, photographs and their headers."""

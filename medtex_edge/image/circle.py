@@ -32,9 +32,10 @@ _NUMBERS = _sequence(3 * TRIPLES).reshape(TRIPLES, 3)
 def fit_circle(points: I64, height: int, width: int) -> tuple[float, float, float] | None:
     """The circle (x, y, radius in doubled pixels) that most of the outline lies on, or None.
 
-    Circles through three points each are judged by the points on them, less the points outside: light beyond
-    the edge speaks against a circle, darkness inside it is an eyelid or uneven light. The best is refined
-    by least squares (Kasa 1976) on the points that lie on it.
+    points (n, 2) int64 are x, y of the outline in doubled pixels; height and width are the frame's, in pixels.
+    Each candidate circle runs through three points. Its score is the number of points on it, less the points outside:
+    light beyond the edge speaks against a circle, while darkness inside it may be an eyelid or uneven light. The best
+    one is refined by least squares (Kasa 1976) on the points that lie on it.
     """
     n = len(points)
     if n < 16:
@@ -56,9 +57,11 @@ def fit_circle(points: I64, height: int, width: int) -> tuple[float, float, floa
     on, outside = _on_circle(x, y, a, b, radius, tolerance)
     count = int(on.sum())
     dx, dy = x[on] - a, y[on] - b
-    octants = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
-    seen = int((np.bincount(octants, minlength=8) >= 2).sum())
-    fits = _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and seen >= 3
+    octant = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
+    octants = int((np.bincount(octant, minlength=8) >= 2).sum())
+    fits = (
+        _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and octants >= 3
+    )
     return (a + width, b + height, radius) if fits else None
 
 

@@ -1,8 +1,8 @@
-"""The one definition of what the model sees: find the field of view, cut its square box, resize it.
+"""The one definition of the model's input: find the field of view, cut its square box, resize it.
 
-Used by the training loader and on the device alike. The native module does the work where it was built
-(runtime/native), else the numpy reference (`medtex_edge.image.reference`), which finds the same box and the same
-pixels. `MEDTEX_EDGE_NATIVE=0` in the environment forces the reference.
+Used by the training loader and on the device alike. The native module (runtime/native)
+is used where it was built, else the numpy reference (`medtex_edge.image.reference`), which gives the same box and the
+same pixels. `MEDTEX_EDGE_NATIVE=0` in the environment forces the reference.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from medtex_edge.image.pixel_format import BGR, GREY, NV12, RGB, YUYV
 
 U8 = npt.NDArray[np.uint8]
 
-# How pixels lie in memory, and the shape of such an array: rgb, bgr (H, W, 3); grey (H, W); yuyv (H, W, 2), two bytes
-# a pixel; nv12 (3 H / 2, W), a plane of luma over one of chroma. The last two are what cameras deliver, BT.601, limited
-# range, with even sides.
+# The memory layouts of a frame, and the shape of such an array: rgb, bgr (H, W, 3); grey (H, W); yuyv (H, W, 2), two
+# bytes a pixel; nv12 (3 H / 2, W), a plane of luma over one of chroma. The last two are formats of cameras: BT.601,
+# limited range, with even sides.
 LAYOUTS = {"rgb": RGB, "bgr": BGR, "grey": GREY, "yuyv": YUYV, "nv12": NV12}
 
-MAX_IMAGE_SIDE = 65535  # pixels; beyond it the circle fit's sums would leave 64 bits
-MAX_BOX_SIDE = 131072  # pixels; beyond it the resize's sums would leave 32 bits
+MAX_IMAGE_SIDE = 65535  # pixels; beyond it the circle fit's sums would exceed 64 bits
+MAX_BOX_SIDE = 131072  # pixels; beyond it the resize's sums would exceed 32 bits
 MAX_OUTPUT_SIDE = 16384
 
 _HINT = "show a fundus photograph: a lit disc, or a part of one, that fills at least a fifth of the frame"
@@ -53,7 +53,7 @@ def native_or(reference: Callable[..., Any]) -> Callable[..., Any]:
         return reference
     try:
         from medtex_edge import _native
-    except ImportError:  # not built, or for another machine: `medtex-edge doctor` says which
+    except ImportError:  # not built, or for another machine: `medtex-edge doctor` reports which
         return reference
     function: Callable[..., Any] = getattr(_native, reference.__name__)
     return function
@@ -64,23 +64,25 @@ _crop_resize: Callable[[U8, int, int, int, int, U8], None] = native_or(image_num
 
 
 def native_available() -> bool:
-    """Whether the native module does the work; else it is the numpy reference, for lack of it or by request."""
+    """Whether the native module is in use; else it is the numpy reference, because it is missing or by request."""
     return _detect_fov is not image_numpy.detect_fov
 
 
 def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
     """The box of the lit disc in `image`, uint8 in one of the `LAYOUTS`; rgb and bgr are the same here.
 
-    A sparse sample of the frame is looked at, so that the time hardly grows with its size. The disc may be cut
-    off by the frame on any side; a photograph without any border is its own field of view. The border may be grey,
-    coloured, noisy or hold text, as long as it is darker than the disc and one corner of the frame shows it.
-    Raises `NoFieldOfView` that says what was seen instead, `TypeError` or `ValueError` for what is no image.
+    Only a sparse sample of the frame is read, so that the time hardly grows with its size. The disc may be cut off by
+    the frame on any side; a photograph without any border is its own field of view. The border may be grey, coloured,
+    noisy or hold text, as long as it is darker than the disc and one corner of the frame shows it.
+    Raises `NoFieldOfView` with a description of the frame, `TypeError` or `ValueError` if `image` is no image.
     """
     height, width = _check_image(image, layout)
-    seen = image_numpy.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
-    if seen.status != image_numpy.FOUND:
-        raise NoFieldOfView(f"no field of view in a frame of {width} x {height} pixels: {_seen(seen)}", hint=_HINT)
-    return FieldOfView(seen.left, seen.top, seen.side, seen.lit / seen.total)
+    detection = image_numpy.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
+    if detection.status != image_numpy.FOUND:
+        raise NoFieldOfView(
+            f"no field of view in a frame of {width} x {height} pixels: {_describe(detection)}", hint=_HINT
+        )
+    return FieldOfView(detection.left, detection.top, detection.side, detection.lit / detection.total)
 
 
 def crop_resize(
@@ -92,7 +94,7 @@ def crop_resize(
     centred on it: area averaging where it shrinks, linear interpolation where it enlarges. Beyond the image is black.
     Luma and chroma are averaged first and converted once, which is the same but where a colour is out of range.
     With `out`, a writeable array apart from `image`, nothing is allocated and `out` is returned. Raises `TypeError` or
-    `ValueError` for arguments that cannot be meant.
+    `ValueError` for a wrong type, shape or range.
     """
     _check_image(image, layout)
     for name, value, most in (("height", height, MAX_OUTPUT_SIDE), ("width", width, MAX_OUTPUT_SIDE),
@@ -112,7 +114,7 @@ def crop_resize(
 def prepare(
     image: U8, height: int, width: int, *, layout: str = "rgb", out: U8 | None = None
 ) -> tuple[U8, FieldOfView]:
-    """`find_field_of_view` and `crop_resize` in one: what the model sees of `image`, and where it was."""
+    """`find_field_of_view` and `crop_resize` in one: the model's input (height, width, 3) uint8 RGB, and its box."""
     fov = find_field_of_view(image, layout=layout)
     return crop_resize(image, fov, height, width, layout=layout, out=out), fov
 
@@ -134,13 +136,13 @@ def _check_image(image: U8, layout: str) -> tuple[int, int]:
     height, width = image.shape[:2]
     if layout in ("yuyv", "nv12"):
         if width % 2 or height % (3 if layout == "nv12" else 1) or not _packed(image):
-            raise ValueError(f"image: expected {layout} with even sides, its rows in one piece, got {image.shape}")
+            raise ValueError(f"image: expected {layout} with even sides, each row contiguous, got {image.shape}")
         height = height // 3 * 2 if layout == "nv12" else height
     return height, width
 
 
 def _packed(image: U8) -> bool:
-    """Whether the bytes of a row lie side by side; rows may be further apart."""
+    """Whether the bytes of each row are contiguous; rows may be further apart."""
     return image.strides[-1] == 1 and (image.ndim == 2 or image.strides[1] == image.shape[2])
 
 
@@ -157,8 +159,8 @@ def _check_out(out: U8, image: U8, height: int, width: int) -> None:
         raise ValueError("out: expected memory of its own, got a part of the image's")
 
 
-def _seen(seen: image_numpy.FovDetection) -> str:
-    figure = seen.figure
+def _describe(detection: image_numpy.FovDetection) -> str:
+    figure = detection.figure
     messages = {
         image_numpy.TINY: f"expected at least {image_numpy.MIN_SIDE} pixels a side, got {figure}",
         image_numpy.STRIP: f"a strip {figure} times as long as wide (at most {image_numpy.MAX_ASPECT})",
@@ -170,4 +172,4 @@ def _seen(seen: image_numpy.FovDetection) -> str:
         image_numpy.SCATTERED: f"its light is scattered; the largest lit part takes {figure} % and has no shape",
         image_numpy.HOLLOW: f"the outline of a disc, of which only {figure} % is lit",
     }
-    return messages[seen.status]
+    return messages[detection.status]

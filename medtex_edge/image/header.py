@@ -1,7 +1,7 @@
-"""What an image file says of itself before any pixel is decoded: kind, size, orientation, and if it is whole.
+"""The header of an image file, read before any pixel is decoded: kind, size, orientation, and if the file is whole.
 
-OpenCV's decoders allocate what a header asks for and return half-grey pictures for files that end early, so
-both are settled here, on the bytes alone. Sources: ITU-T T.81 annex B (JPEG), PNG specification 3rd edition,
+OpenCV's decoders allocate whatever size a header claims and return half-grey pictures for files that end early.
+Both are checked here, on the bytes alone. Sources: ITU-T T.81 annex B (JPEG), PNG specification 3rd edition,
 TIFF 6.0, CIPA DC-008 (Exif), RFC 9649 (WebP).
 """
 
@@ -37,7 +37,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Look at a file's bytes. Raises `HeaderError` where they are empty, foreign, damaged or end early."""
+    """The header of a file's bytes. Raises `HeaderError` if they are empty, of no known kind, damaged or cut off."""
     if not data:
         raise HeaderError("the file is empty")
     try:
@@ -97,7 +97,7 @@ def _png(data: bytes) -> Header:
         if end + 4 > len(data):
             raise HeaderError(f"the PNG is cut off: it has no end after {len(data)} bytes")
         if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise HeaderError("the PNG is damaged: a check sum does not hold")
+            raise HeaderError("the PNG is damaged: a checksum does not match")
         if name == b"IHDR" and size is None:
             width, height = struct.unpack_from(">II", data, position + 8)
             size = width, height
@@ -156,7 +156,7 @@ def _webp(data: bytes) -> Header:
 
 
 def _orientation(exif: bytes) -> int:
-    """Exif's orientation, or 1 where the block is damaged: a broken remark must not cost the picture."""
+    """Exif's orientation, or 1 where the block is damaged: a broken Exif block must not cost the picture."""
     try:
         value = _tags(exif).get(274, 1)
     except (HeaderError, struct.error):

@@ -1,12 +1,12 @@
-"""Read one photograph from bytes that nobody vouches for. Shared by training and the device.
+"""Read one photograph from untrusted bytes. Shared by training and the device.
 
-The answer is always (H, W, 3) uint8 RGB, upright:
+The result is always (H, W, 3) uint8 RGB, upright:
 - 16-bit pictures become 8-bit by the smallest of 8, 10, 12, 14, 16 bits that holds their maximum, since
   cameras store 12-bit samples in 16-bit files; floating-point ones must lie in 0..1.
 - Grey becomes RGB; transparency is laid over black, which is what surrounds a fundus.
 - Exif orientation is applied.
-- Too large (`MAX_PIXELS`), cut-off, damaged and foreign files raise `ImageError`, before anything large is
-  allocated.
+- Files that are too large (`MAX_PIXELS`), cut off, damaged or of an unknown kind raise `ImageError`, before anything
+  large is allocated.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MAX_PIXELS = 100_000_000  # a 100-megapixel RGB picture takes 300 MB; fundus cam
 MAX_BYTES = 1 << 29
 Image = npt.NDArray[np.uint8]
 
-# OpenCV tells its own story of a bad TIFF on stderr, over several lines; ours is one line, in the exception.
+# OpenCV logs a bad TIFF to stderr, over several lines; our message is one line, in the exception.
 if "OPENCV_LOG_LEVEL" not in os.environ:
     _logging = getattr(cv2.utils, "logging", cv2)  # the second in builds such as Debian's and JetPack's
     _logging.setLogLevel(0)  # LOG_LEVEL_SILENT
 
 
 def read_photo(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB of a file. Raises `ImageError` that names the file and what is wrong with it."""
+    """(H, W, 3) uint8 RGB of a file. Raises `ImageError` that names the file and the fault."""
     return decode_photo(read_bytes(path), path.name)
 
 
@@ -63,7 +63,7 @@ def decode_photo(data: bytes, name: str) -> Image:
         raise ImageError(f"{name}: {error}", hint="replace or remove the file") from None
     _check_size(header, name)
     try:
-        # UNCHANGED keeps the alpha channel and 16 bits, which every other flag drops without a word.
+        # UNCHANGED keeps the alpha channel and 16 bits, which every other flag drops silently.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError(f"{name}: the {header.kind} cannot be decoded: {error.err}") from error
@@ -77,7 +77,7 @@ def decode_photo(data: bytes, name: str) -> Image:
 
 def _check_size(header: Header, name: str) -> None:
     if header.width < 1 or header.height < 1:
-        raise ImageError(f"{name}: the {header.kind} says that it is {header.width} x {header.height} pixels")
+        raise ImageError(f"{name}: the {header.kind} claims a size of {header.width} x {header.height} pixels")
     if header.width * header.height > MAX_PIXELS:
         size = f"{header.width} x {header.height}"
         raise ImageError(

@@ -1,4 +1,4 @@
-"""How a frame's pixels lie in memory, in numpy: what the native readers of each layout are held to."""
+"""The memory layouts of a frame, in numpy: the reference of the native readers of each layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RGB, BGR, GREY, YUYV, NV12 = range(5)
 
 
 def channels(image: U8, layout: int) -> U8:
-    """(H, W, 3) uint8: the channels as they come, or Y, U and V, the chroma of each pair or block repeated."""
+    """(H, W, 3) uint8: the channels in their own order, or Y, U and V, chroma repeated for each pair or block."""
     if layout == GREY:
         return image[..., None].repeat(3, axis=2)
     if layout == YUYV:
@@ -27,7 +27,7 @@ def channels(image: U8, layout: int) -> U8:
 
 
 def colours(image: U8, layout: int) -> U8:
-    """(H, W, 3) uint8: three channels as they come, else RGB."""
+    """(H, W, 3) uint8: three channels in their own order, else RGB."""
     planes = channels(image, layout)
     if layout not in (YUYV, NV12):
         return planes

@@ -1,4 +1,4 @@
-"""The image geometry in numpy: the reference that the native module is held to, and its stand-in where it is missing.
+"""The image geometry in numpy: the reference of the native module, and its replacement where that is missing.
 
 `detect_fov` finds the field of view in a sparse sample of the frame, `crop_resize` cuts the box and resizes it. Both
 work in exact integers up to one rounding; the circle fit uses doubles in a fixed order of operations, so that
@@ -20,18 +20,18 @@ U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# What `detect_fov` saw. The numbers are shared with runtime/native/geometry.hpp.
+# The outcomes of `detect_fov`. The numbers are shared with runtime/native/geometry.hpp.
 FOUND, TINY, STRIP, BLACK, WHITE, EVEN, NOISE, FAINT, SCATTERED, HOLLOW = range(10)
 
-GRID = 256  # at most this many samples along the longer side: 1080p is looked at every 8 pixels, 12 MP every 16
-MIN_SIDE = 32  # pixels; below it a disc's edge cannot be told from its texture
+GRID = 256  # at most this many samples along the longer side: 1080p is sampled every 8 pixels, 12 MP every 16
+MIN_SIDE = 32  # pixels; below it a disc's edge cannot be separated from its texture
 MAX_ASPECT = 8
 RAYS = 128
 BORDER_MAX = 80  # a corner brighter than this is fundus, not border
 
 
 class FovDetection(NamedTuple):
-    """`status` FOUND with the box (pixels) and its disc's lit and total samples, or why not, with one `figure`."""
+    """`status` FOUND with the box (pixels) and its disc's lit and total samples, else a refusal with one `figure`."""
 
     status: int
     left: int = 0
@@ -260,8 +260,8 @@ def _coverage(lit: Mask, step: int, left: int, top: int, side: int) -> tuple[int
     half = np.sqrt((side * side - dy * dy).astype(np.float64)).astype(np.int64)
     j0, j1 = -((offset + half - x) // (2 * step)), (x + half - offset) // (2 * step) + 1
     total = int(np.maximum(j1 - j0, 0).sum())
-    seen = (i >= 0) & (i < rows)
-    i, j0, j1 = i[seen], np.clip(j0[seen], 0, columns), np.clip(j1[seen], 0, columns)
+    inside = (i >= 0) & (i < rows)
+    i, j0, j1 = i[inside], np.clip(j0[inside], 0, columns), np.clip(j1[inside], 0, columns)
     j1 = np.maximum(j0, j1)
     before = np.zeros((rows, columns + 1), np.int64)
     before[:, 1:] = np.cumsum(lit, axis=1)
@@ -278,7 +278,7 @@ def crop_resize(image: U8, left: int, top: int, side: int, layout: int, out: U8)
     image = channels(image, layout)
     yuv = layout in (YUYV, NV12)
     if yuv:
-        # A fourth channel says what is seen: beyond the frame there is black, not a luma of 0 without chroma.
+        # A fourth channel is 1 inside the frame: beyond it there is black, not a luma of 0 without chroma.
         image = np.concatenate([image, np.ones((*image.shape[:2], 1), np.uint8)], axis=2)
     (rows, columns, depth), (height, width) = image.shape, out.shape[:2]
     x0, x1 = min(max(left, 0), columns), min(max(left + side, 0), columns)
@@ -309,8 +309,8 @@ def crop_resize(image: U8, left: int, top: int, side: int, layout: int, out: U8)
     divisor = per_row * per_column
     sums = up_to(ends) - up_to(starts)
     if yuv:
-        y, u, v, seen = np.moveaxis(sums, 2, 0)
-        out[...] = to_rgb(y - 16 * seen, u - 128 * seen, v - 128 * seen, divisor)
+        y, u, v, visible = np.moveaxis(sums, 2, 0)
+        out[...] = to_rgb(y - 16 * visible, u - 128 * visible, v - 128 * visible, divisor)
         return
     mean = (sums + divisor // 2) // divisor
     out[...] = mean[..., ::-1] if layout == BGR else mean

@@ -35,7 +35,7 @@ from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.sources.source import open_source
+from medtex_edge.runtime.sources.open import open_source
 from medtex_edge.runtime.summary import Summary
 
 Size = tuple[int, int]  # width, height in pixels

@@ -27,7 +27,7 @@ from medtex_edge.runtime.bench import machine as bench_machine
 from medtex_edge.runtime.bench.bench import BenchOptions, Ring, report_head, ring_of
 from medtex_edge.runtime.bench.report import COLOURS, header, spans, write_png
 from medtex_edge.runtime.bench.timings import GPU, WARM_UP, SequentialRun, check_scored
-from medtex_edge.runtime.console import say
+from medtex_edge.runtime.console import print_line
 from medtex_edge.runtime.display import text
 from medtex_edge.runtime.engines import key as engine_key
 
@@ -190,7 +190,7 @@ def show(report: dict[str, Any]) -> None:
     """Print it on standard output."""
     console = Console(highlight=False, soft_wrap=True)
     for line in header(report):
-        say(console, line)
+        print_line(console, line)
     table = Table(title=f"milliseconds of {report['frames']} frames each, in {report['rounds']} rounds",
                   title_justify="left", box=SIMPLE_HEAD, padding=0)  # fmt: skip
     table.add_column("engine", overflow="fold")  # the one that gives way on a narrow terminal
@@ -203,11 +203,14 @@ def show(report: dict[str, Any]) -> None:
     for row in report["rows"]:
         if row["error"]:
             label = " ".join(filter(None, (row["backend"], row["precision"])))
-            say(console, f"not measured: {label}: {row['error']}" + (f" ({row['hint']})" if row["hint"] else ""))
-    say(console, "in all: from the camera's pixels to the drawn overlay; x first: that, against the first row's; "
-        "off by: the largest difference to the golden vectors, of a probability or of a map on average")  # fmt: skip
+            print_line(console, f"not measured: {label}: {row['error']}" + (f" ({row['hint']})" if row["hint"] else ""))
+    print_line(
+        console,
+        "in all: from the camera's pixels to the drawn overlay; x first: that, against the first row's; "
+        "off by: the largest difference to the golden vectors, of a probability or of a map on average",
+    )
     for line in report["warnings"]:
-        say(console, f"note: {line}")
+        print_line(console, f"note: {line}")
 
 
 def draw(report: dict[str, Any], path: Path) -> None:

@@ -15,7 +15,7 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.files import atomic_write, sha256, without_folders, write_json
 from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, LayerTime, Profile, profile
-from medtex_edge.runtime.console import printable, say
+from medtex_edge.runtime.console import print_line, printable
 
 SCHEMA = "medtex-edge/profile/1"
 ENDINGS = (".json", ".csv")
@@ -83,7 +83,7 @@ def show(report: dict[str, Any]) -> None:
     for each in report["profiles"]:
         title = f"{each['backend']} {each['precision']}"
         if each["error"]:
-            say(console, f"{title}: no layers: {each['error']}")
+            print_line(console, f"{title}: no layers: {each['error']}")
             continue
         table = Table(title=printable(_title(each, title)), title_justify="left")
         table.add_column("layer", overflow="fold")

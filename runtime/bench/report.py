@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medtex_edge.files import atomic_write
 from medtex_edge.runtime.bench.timings import GPU, STAGES
-from medtex_edge.runtime.console import say
+from medtex_edge.runtime.console import print_line
 from medtex_edge.runtime.display import text
 
 FIGURES = ("median", "p95", "p99", "max")
@@ -43,7 +43,7 @@ def show(report: dict[str, Any]) -> None:
     """Print it on standard output."""
     console = Console(highlight=False, soft_wrap=True)
     for line in header(report):
-        say(console, line)
+        print_line(console, line)
     stages = report["in_turn"]["latency_ms"]
     whole = max(stages["whole"]["median"], 1e-6)
     bar = max(12, min(72, console.width - 56))
@@ -57,14 +57,19 @@ def show(report: dict[str, Any]) -> None:
         table.add_row(stage, *figures, Bar(whole, begin, end, width=bar, color=_rich_colour(stage)))
     console.print(table)
     for title, result in (("one at a time", report["in_turn"]), ("in threads", report["in_threads"])):
-        say(console, f"{title:<14}{result['frames_per_second']:.1f} frames/s, {result['cores_used']:.2f} cores used")
+        print_line(
+            console, f"{title:<14}{result['frames_per_second']:.1f} frames/s, {result['cores_used']:.2f} cores used"
+        )
     memory = report["memory"]
     if memory:
         growth, over = memory["growth_mb_per_1000_frames"], memory["frames"]
-        say(console, f"{'memory':<14}{memory['resident_mb']:.0f} MB resident, the frames of this benchmark included; "
-            f"{growth:+.2f} MB per 1,000 frames (over {over})")  # fmt: skip
+        print_line(
+            console,
+            f"{'memory':<14}{memory['resident_mb']:.0f} MB resident, the frames of this benchmark included; "
+            f"{growth:+.2f} MB per 1,000 frames (over {over})",
+        )
     for line in report["warnings"]:
-        say(console, f"note: {line}")
+        print_line(console, f"note: {line}")
 
 
 def spans(stages: dict[str, Any]) -> list[tuple[str, float, float]]:

@@ -16,7 +16,7 @@ from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.summary import Histogram
 
 STAGES = ("quality", "prepare", "infer", "convert", "draw", "other")  # in the order in which a frame passes them

@@ -1,1 +1,1 @@
-"""What a person sees: overlay, text, annotations, window, snapshots."""
+"""The display: overlay, text, annotations, window, snapshots."""

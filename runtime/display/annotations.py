@@ -1,4 +1,4 @@
-"""What a window says of itself over its picture: paused, notes, help. Never in a verdict's colour."""
+"""Annotations of the window over its picture: paused, notes, help. Never in a verdict's colour."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HELP = (
     ("space", "pause, go on"),
     ("o", "overlay on, off"),
     ("+  -", "overlay stronger, weaker"),
-    ("0", "overlay as it was made to be"),
+    ("0", "overlay at its default strength"),
     ("s", "save this frame"),
     ("h", "this help"),
     ("q  Esc", "end"),
@@ -23,7 +23,7 @@ HELP = (
 
 
 def draw_paused(pixels: Pixels, age_s: float) -> None:
-    """A border and a plate, top right, on (H, W, 3) uint8 BGR: the picture stands, and how old it is by now."""
+    """Draw a border and a plate, top right, into (H, W, 3) uint8 BGR: paused, and the picture's present age."""
     unit, (height, width) = _unit(pixels), pixels.shape[:2]
     cv2.rectangle(pixels, (0, 0, width, height), WARNING, max(2, unit // 3))
     size, pad = round(1.35 * unit), unit // 2
@@ -37,7 +37,7 @@ def draw_paused(pixels: Pixels, age_s: float) -> None:
 
 
 def draw_notes(pixels: Pixels, notes: Sequence[str]) -> None:
-    """Lines on a dark plate, above the footer of a reading."""
+    """Draw lines on a dark plate into (H, W, 3) uint8 BGR, above the footer of a reading."""
     if not notes:
         return
     unit, (height, width) = _unit(pixels), pixels.shape[:2]
@@ -52,7 +52,7 @@ def draw_notes(pixels: Pixels, notes: Sequence[str]) -> None:
 
 
 def draw_help(pixels: Pixels) -> None:
-    """The keys, in the middle."""
+    """Draw the list of keys into the middle of (H, W, 3) uint8 BGR."""
     unit, (height, width) = _unit(pixels), pixels.shape[:2]
     pad, step = unit, round(1.5 * unit)
     keys = max(text.width(key, unit, bold=True) for key, _ in HELP) + pad
@@ -68,7 +68,7 @@ def draw_help(pixels: Pixels) -> None:
 
 
 def _unit(pixels: Pixels) -> int:
-    """The size of a line in pixels, as a reading's own lines have it."""
+    """The size of a line in pixels, equal to that of the overlay."""
     return int(np.clip(min(pixels.shape[0], pixels.shape[1] * 3 // 4) / 28, 10, 96))
 
 

@@ -1,4 +1,4 @@
-"""The newest frame with its reading, for those who show it: one slot, the newest wins, nothing is queued."""
+"""The newest frame with its reading, for a display: one slot, the newest wins, nothing is queued."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from medtex_edge.runtime.reading import Reading
 
 @dataclass(eq=False)
 class Picture:
-    """A frame with nothing drawn into it, and what was read in it."""
+    """A frame with nothing drawn into it, and its reading."""
 
     pixels: Pixels  # (H, W, 3) uint8 BGR
     reading: Reading
     captured: float  # time.monotonic() of the exposure or arrival
     frames_per_second: float | None  # None for photographs
-    serial: int  # counts what was offered, from 1
+    serial: int  # number of the offer, from 1
 
 
 class LatestFrame:
-    """Between the drawing thread, which offers every frame, and one other thread, which takes what it has time for.
+    """One slot between the drawing thread, which offers every frame, and one other thread, which takes the latest.
 
-    Two buffers change hands, so that neither waits for the other for longer than a copy, and no frame allocates.
+    Thread-safe. Two buffers are exchanged, so that neither thread waits longer than for a copy, and no frame allocates.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class LatestFrame:
         self.serial = 0  # of the newest picture that was offered
 
     def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
-        """Copy a frame; the one before it, if nobody took it, is forgotten."""
+        """Copy a frame, (H, W, 3) uint8 BGR; the one before it, if it was not taken, is dropped."""
         with self._lock:
             self.serial += 1
             back = self._back
@@ -49,7 +49,7 @@ class LatestFrame:
             back.serial, self._fresh = self.serial, True
 
     def take(self) -> Picture | None:
-        """The newest picture, the taker's until it takes the next one; None where none came since the last."""
+        """The newest picture, the taker's until it takes the next one; None where none was offered since."""
         with self._lock:
             if not self._fresh:
                 return None

@@ -1,7 +1,7 @@
-"""Draw a reading into its frame: saliency on a fixed scale, verdict in colour and word, warnings that cannot be missed.
+"""Draw a reading into its frame: saliency on a fixed scale, the verdict in colour and text, and warnings.
 
-The same saliency always has the same colour and the same opacity: maps are never stretched to their own maximum,
-so a live picture does not flicker and a blank map looks blank.
+The same saliency always has the same colour and the same opacity: maps are never stretched to their own maximum.
+So a live picture does not flicker and a blank map appears blank.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from medtex_edge.runtime.display.pixels import draw_saliency
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
 
-# Blue, green, red. Chosen apart in lightness and along blue-orange, which every colour vision can tell.
+# Blue, green, red. They differ in lightness and along blue-orange, which every colour vision can distinguish.
 WHITE, GREY, BLACK = (255, 255, 255), (190, 190, 190), (0, 0, 0)
 WARNING = (0, 215, 255)
 VERDICT_COLOUR = {
@@ -35,7 +35,7 @@ def scale(strongest_alpha: float = STRONGEST_ALPHA) -> tuple[npt.NDArray[np.uint
     """The fixed scale at 256 saliencies: colour (256, 3) uint8 BGR and alpha (256,) float32.
 
     Linear, the same in every frame: what is twice as visible to the student is drawn twice as strongly. Another
-    `strongest_alpha` (0..1) is for a viewer's own choice, which the picture then has to say.
+    `strongest_alpha` (0..1) is for a viewer's own choice; the picture then has to state it.
     """
     level = np.linspace(0, 1, 256)
     positions = [position for position, _ in _STOPS]
@@ -73,18 +73,18 @@ class Overlay:
             cv2.rectangle(pixels, (0, 0, *pixels.shape[1::-1]), VERDICT_COLOUR[reading.verdict], 2)
             return
         if reading.verdict is Verdict.UNGRADABLE:
-            self._refusal(pixels, reading, unit)
+            self._ungradable(pixels, reading, unit)
         else:
-            self._answer(pixels, reading, unit)
+            self._graded(pixels, reading, unit)
             self._legend_bar(pixels, unit)
         self._footer(pixels, reading, frames_per_second, unit)
 
     def warm(self) -> None:
-        """Load the font now, which takes tens of milliseconds, and not when the first frame waits."""
+        """Load the font, which takes tens of milliseconds, before the first frame waits for it."""
         text.put(np.zeros((32, 32, 3), np.uint8), "0", 0, 30, 16, WHITE, bold=True)
 
     def draw_not_live(self, pixels: Pixels, seconds: float, why: str) -> None:
-        """Say over the last picture that it is not live any more."""
+        """Mark the last picture, (H, W, 3) uint8 BGR, as not live any more: `seconds` old, and the reason."""
         unit = _unit(pixels)
         cv2.convertScaleAbs(pixels, dst=pixels, alpha=0.3)
         if not _has_room(pixels, unit):
@@ -92,19 +92,19 @@ class Overlay:
         self._frame(pixels, unit)
         _band(pixels, unit, "NOT LIVE", f"no new picture for {seconds:.1f} s: {why}")
 
-    def _answer(self, pixels: Pixels, reading: Reading, unit: int) -> None:
+    def _graded(self, pixels: Pixels, reading: Reading, unit: int) -> None:
         """Top left: the verdict on its colour, the referable probability on a gauge, the class."""
-        word, colour = reading.verdict.value.upper(), VERDICT_COLOUR[reading.verdict]
+        title, colour = reading.verdict.value.upper(), VERDICT_COLOUR[reading.verdict]
         threshold = self._contract.operating_point.threshold
         referable = reading.referable_probability or 0.0
         probability = 0.0 if reading.probabilities is None else float(reading.probabilities.max())
         pad, big, small = unit // 2, round(1.35 * unit), unit
         label = f"{reading.label}  {probability:.2f}"
-        inner = max(text.width(word, big, bold=True), 9 * unit, min(text.width(label, small), 16 * unit))
+        inner = max(text.width(title, big, bold=True), 9 * unit, min(text.width(label, small), 16 * unit))
         inner = min(inner, pixels.shape[1] - 2 * pad)
         bar = (0, 0, inner + 2 * pad, big + pad)
         cv2.rectangle(pixels, bar, colour, cv2.FILLED)
-        text.put(pixels, text.fit(word, big, inner, bold=True), pad, big, big, WHITE, bold=True)
+        text.put(pixels, text.fit(title, big, inner, bold=True), pad, big, big, WHITE, bold=True)
         rest = pixels[bar[3] : bar[3] + 3 * unit + 2 * pad, : bar[2]]
         cv2.convertScaleAbs(rest, dst=rest, alpha=0.25)
         y = bar[3] + pad + round(0.75 * unit)
@@ -115,7 +115,7 @@ class Overlay:
         _gauge(pixels, (pad, y, inner, max(4, unit // 2)), referable, threshold, colour)
         cv2.rectangle(pixels, (0, 0, pixels.shape[1], pixels.shape[0]), colour, max(1, unit // 5))
 
-    def _refusal(self, pixels: Pixels, reading: Reading, unit: int) -> None:
+    def _ungradable(self, pixels: Pixels, reading: Reading, unit: int) -> None:
         self._frame(pixels, unit)
         reason = reading.reason.value if reading.reason else ""
         _band(pixels, unit, "UNGRADABLE", f"{reason}: {reading.detail}" if reading.detail else reason)
@@ -171,18 +171,18 @@ def _has_room(pixels: Pixels, unit: int) -> bool:
     return bool(pixels.shape[0] >= 9 * unit and pixels.shape[1] >= 14 * unit)
 
 
-def _band(pixels: Pixels, unit: int, word: str, line: str) -> None:
-    """Across the middle: a word as large as the picture allows, and a line that explains it."""
+def _band(pixels: Pixels, unit: int, title: str, line: str) -> None:
+    """Across the middle: a title as large as the picture allows, and a line that explains it."""
     height, width = pixels.shape[:2]
     space = width - 4 * unit
     big = 4 * unit
-    while big > unit and text.width(word, big, bold=True) > space:
+    while big > unit and text.width(title, big, bold=True) > space:
         big -= max(1, unit // 4)
     middle = height // 2
     band = pixels[max(0, middle - big) : middle + 2 * unit, unit : max(unit, width - unit)]
     cv2.convertScaleAbs(band, dst=band, alpha=0.15)
-    x = (width - text.width(word, big, bold=True)) // 2
-    text.put(pixels, word, x, middle, big, WARNING, bold=True)
+    x = (width - text.width(title, big, bold=True)) // 2
+    text.put(pixels, title, x, middle, big, WARNING, bold=True)
     line = text.fit(line, unit, space)
     text.put(pixels, line, (width - text.width(line, unit)) // 2, middle + round(1.3 * unit), unit, WHITE)
 

@@ -1,4 +1,4 @@
-"""Where a frame's pixels are touched to be shown: the native module where it was built, else its numpy reference."""
+"""Drawing into a frame's pixels: by the native module where it was built, else by its numpy reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from medtex_edge.image.geometry import MAX_BOX_SIDE, MAX_IMAGE_SIDE, FieldOfView, native_or
 from medtex_edge.runtime.display import reference
 
-MAX_GRID_SIDE = 4096  # cells; beyond it the interpolation's products would leave their integers
+MAX_GRID_SIDE = 4096  # cells; beyond it the interpolation's products would exceed their integers
 LEVELS = 256
 _TO_BGR = {
     "rgb": cv2.COLOR_RGB2BGR, "grey": cv2.COLOR_GRAY2BGR,
@@ -30,7 +30,7 @@ def draw_saliency(
     """Draw `saliency` (h, w) float32 in 0..1 over `box` of `frame` (H, W, 3) uint8 of any strides, in place.
 
     Cells tile the box, with linear interpolation between their centres; the box may reach beyond the frame. table
-    (256, 4) uint8 says what a saliency of k / 255 does to a pixel: table[k, 0] * pixel / 128, rounded, plus
+    (256, 4) uint8 is the effect of a saliency of k / 255 on a pixel: table[k, 0] * pixel / 128, rounded, plus
     table[k, 1:], in the frame's order of channels. Pixels of which nothing changes are not touched, and nothing is
     allocated. A saliency that is no number counts as 0. Raises `TypeError` or `ValueError`.
     """
@@ -39,7 +39,7 @@ def draw_saliency(
         raise ValueError(f"frame: expected a writeable (height, width, 3), got {frame.shape}")
     _check("saliency", saliency, np.float32, 2, MAX_GRID_SIDE)
     if table.dtype != np.uint8 or table.shape != (LEVELS, 4) or not table.flags.c_contiguous:
-        raise ValueError(f"table: expected {LEVELS} x 4 uint8 in one piece, got {table.shape} {table.dtype}")
+        raise ValueError(f"table: expected {LEVELS} x 4 uint8, contiguous, got {table.shape} {table.dtype}")
     if not 1 <= box.side <= MAX_BOX_SIDE or max(abs(box.left), abs(box.top)) > MAX_BOX_SIDE:
         raise ValueError(f"box: expected one within {MAX_BOX_SIDE} pixels, got {box}")
     _draw_saliency(frame, saliency, int(box.left), int(box.top), int(box.side), table)
@@ -48,7 +48,7 @@ def draw_saliency(
 def to_bgr(pixels: npt.NDArray[np.uint8], layout: str, out: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
     """A frame in one of `medtex_edge.image.geometry.LAYOUTS` -> (H, W, 3) BGR: `out`, or a new array where it cannot.
 
-    To be looked at: OpenCV's integers, within two levels of those that the model's input is made with.
+    For display alone: OpenCV's conversion, within two levels of the one that makes the model's input.
     """
     rows, columns = pixels.shape[:2]
     shape = (rows // 3 * 2 if layout == "nv12" else rows, columns, 3)

@@ -1,4 +1,4 @@
-"""Saliency into a frame, in numpy: the reference of runtime/native/overlay.cpp, and its stand-in where it is missing.
+"""Saliency into a frame, in numpy: the reference of runtime/native/overlay.cpp, and its replacement.
 
 Exact integers throughout, so that both draw the same picture to the last bit.
 """
@@ -19,8 +19,8 @@ def draw_saliency(frame: U8, saliency: npt.NDArray[np.float32], left: int, top: 
     """Draw `saliency` (h, w) in 0..1 over the box of `side` pixels at (left, top) of `frame` (H, W, 3), in place.
 
     The cells tile the box; between their centres saliency is interpolated, the same for pixels that are less than a
-    quarter of a cell apart, two across and at most four down. table (256, 4): what a saliency of k / 255 does to a
-    pixel is table[k, 0] * pixel / 128, rounded, plus table[k, 1:]. What is no number counts as 0.
+    quarter of a cell apart, two across and at most four down. table (256, 4): a saliency of k / 255 turns a pixel
+    into table[k, 0] * pixel / 128, rounded, plus table[k, 1:]. NaN counts as 0.
     """
     height, width = frame.shape[:2]
     x = np.arange(max(left, 0), min(left + side, width))

@@ -1,4 +1,4 @@
-"""Saves the frame that a user looks at: as the camera gave it, as it was seen, and its reading."""
+"""Saves the displayed frame: as the camera delivered it, with its overlay, and its reading."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from medtex_edge.runtime.reading import Reading
 class Snapshots:
     """Writes in a thread of its own, so that a slow disk holds up neither window nor run. One at a time."""
 
-    def __init__(self, folder: Path, contract: Contract, sha256: str, told: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, contract: Contract, sha256: str, on_message: Callable[[str], None]) -> None:
         self.folder = folder
-        self._contract, self._sha256, self._told = contract, sha256, told
+        self._contract, self._sha256, self._on_message = contract, sha256, on_message
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="medtex-edge-save")
         self._writing: Future[str] | None = None
-        self.asked = False  # the user saved something, or tried to
+        self.requested = False  # the user has pressed the key at least once
         self.written = 0
         self.lost = 0
         self.error: StorageError | None = None
 
     def save(self, picture: Picture, strongest_alpha: float | None) -> str:
-        """Begin to save a picture, drawn with that overlay (None: without); returns what to tell the user."""
+        """Begin to save a picture, drawn with that overlay (None: without); returns a message for the user."""
         if self._writing is not None:
             return "still saving the one before"
-        self.asked = True
+        self.requested = True
         self._writing = self._pool.submit(
             self._write, picture.pixels.copy(), picture.reading, picture.frames_per_second, strongest_alpha
         )
         return f"saving to {self.folder}"
 
     def news(self) -> str:
-        """Once, when a saving has ended: where the frame is, or why it is not; else ''."""
+        """Once after each saving: a message with the file, or with the reason why there is none; else ''."""
         if self._writing is None or not self._writing.done():
             return ""
         writing, self._writing = self._writing, None
@@ -54,28 +54,28 @@ class Snapshots:
             self.error = error
             self.lost += 1
             line = f"not saved: {error.message}"
-        self._told(line)
+        self._on_message(line)
         return line
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until the last frame is written."""
         self._pool.shutdown()
         self.news()
 
     def to_json(self) -> dict[str, Any]:
-        """What came of it, as the sinks of a summary say it."""
+        """Its counts and error, as an entry of a summary's sinks."""
         error = self.error.message if self.error else None
         return {"name": f"saved frames {self.folder}", "written": self.written, "lost": self.lost, "error": error}
 
     def _write(
         self, pixels: Pixels, reading: Reading, frames_per_second: float | None, strongest_alpha: float | None
     ) -> str:
-        """NAME.png as it came, NAME-overlay.png, NAME.json; each whole or not at all. Raises `StorageError`."""
+        """Write NAME.png undrawn, NAME-overlay.png and NAME.json, each atomically. Raises `StorageError`."""
         base = self.folder / _name(reading)
         _write_png(base.with_name(f"{base.name}.png"), pixels)
         if strongest_alpha is not None:
             Overlay(self._contract, strongest_alpha).draw(pixels, reading, frames_per_second)
-            # The scale is fixed unless a user changed it, and then every copy has to say so.
+            # The scale is fixed; where a user changed it, every copy has to state it.
             share = "" if strongest_alpha == STRONGEST_ALPHA else f"-at-{round(100 * strongest_alpha)}-percent"
             _write_png(base.with_name(f"{base.name}-overlay{share}.png"), pixels)
         write_json(base.with_name(f"{base.name}.json"), reading.to_json(self._contract, self._sha256))

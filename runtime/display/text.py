@@ -50,7 +50,7 @@ def fit(text: str, size: int, space: int, *, bold: bool = False) -> str:
 
 
 def plain(text: str) -> str:
-    """The text in ASCII: accents dropped, what then is left a question mark, as Hershey would draw it."""
+    """The text in ASCII, as Hershey can draw it: accents dropped, every other character left out."""
     return unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode().replace("?", "")
 
 

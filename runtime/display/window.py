@@ -1,4 +1,4 @@
-"""A window. OpenCV's windows belong to the main thread, which draws what it shows; others only leave frames here."""
+"""The window. OpenCV's windows belong to the main thread, which draws and shows; other threads only offer frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from medtex_edge.contract import Contract
-from medtex_edge.runtime.display import annotations as marks
+from medtex_edge.runtime.display.annotations import draw_help, draw_notes, draw_paused
 from medtex_edge.runtime.display.latest_frame import LatestFrame, Picture, scaled
 from medtex_edge.runtime.display.overlay import STRONGEST_ALPHA, Overlay
 from medtex_edge.runtime.display.snapshot import Snapshots
@@ -24,10 +24,10 @@ from medtex_edge.runtime.reading import Reading
 TITLE = "medtex-edge"
 START = (1280, 720)  # pixels; the window's first size, whatever the picture's
 LARGEST = (1920, 1080)  # pixels; a larger picture is made smaller before it goes to the window
-NOT_LIVE_S = 1.0  # a live picture that has stood for so long is marked
+NOT_LIVE_S = 1.0  # a live picture older than this is marked
 ALPHA_STEP = 0.1  # of the overlay's opacity at saliency 1, by + and -
 _WAIT_MS = 15
-_AGAIN_S = 0.2  # how often an age on a standing picture is written anew
+_AGAIN_S = 0.2  # between two updates of the age on a picture that does not change
 _NOTE_S = 4.0
 _PROBE_S = 10.0
 # Qt complains about fonts that the wheel does not bring and that no window of ours needs.
@@ -48,7 +48,7 @@ class Probe:
             )
 
     def why_not(self) -> str:
-        """Wait for the answer: '' where a window can be opened, else the reason."""
+        """Wait for the result: '' where a window can be opened, else the reason."""
         if self._child is None:
             return self._why
         try:
@@ -65,9 +65,9 @@ class Probe:
 class Window:
     """Shows the newest frame and its reading. `offer` is for the drawing thread, the rest for the main thread.
 
-    Frame and reading stay apart until the moment they are shown: without overlay the frame is bare, a paused one can
-    be drawn anew, and a frame that nobody saw was never drawn. Where the window breaks or is closed although the run
-    has other outputs (`alone` is false), the run goes on; q and Esc always end it.
+    Frame and reading stay apart until they are shown: without overlay the frame is bare, a paused one can be drawn
+    anew, and a frame that is not shown is never drawn. Where the window breaks, or is closed although the run has other
+    outputs (`alone` is false), the run goes on. q and Esc always end it. `on_message` gets one line for the user.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class Window:
         *,
         live: bool,
         alone: bool = True,
-        told: Callable[[str], None] = lambda line: None,
+        on_message: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._contract, self._snapshots = contract, snapshots
-        self._live, self._alone, self._told = live, alone, told
+        self._live, self._alone, self._on_message = live, alone, on_message
         self._overlay = Overlay(contract)
-        self._newest = LatestFrame()
+        self._latest = LatestFrame()
         self._picture: Picture | None = None
         self._canvas: Pixels | None = None
         self._began = time.monotonic()
@@ -95,12 +95,12 @@ class Window:
         cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
-        """Copy a frame and its reading; the one before it, if it was not shown yet, is forgotten."""
+        """Copy a frame, (H, W, 3) uint8 BGR, and its reading; the one before, if it was not shown yet, is dropped."""
         if not self._lost:
-            self._newest.offer(pixels, reading, captured, frames_per_second)
+            self._latest.offer(pixels, reading, captured, frames_per_second)
 
     def poll(self, why: str = "") -> bool:
-        """Show what is new and look at the keys; False when the user wants to end."""
+        """Show the latest frame and handle the keys; False when the user ends the run. `why`: the source is lost."""
         if self._lost:
             time.sleep(_WAIT_MS / 1e3)
             return True
@@ -126,7 +126,7 @@ class Window:
     def _lose(self, why: str) -> None:
         self._lost = True
         self._picture = self._canvas = None
-        self._told(f"{why}; the run goes on without it (Ctrl-C ends it)")
+        self._on_message(f"{why}; the run goes on without it (Ctrl-C ends it)")
 
     def _press(self, key: str) -> None:
         if key == " ":
@@ -143,28 +143,28 @@ class Window:
             self._help = not self._help
         elif key in "sS":
             alpha = self._alpha if self._drawn else None
-            self._say("no frame yet" if self._picture is None else self._snapshots.save(self._picture, alpha))
+            self._set_note("no frame yet" if self._picture is None else self._snapshots.save(self._picture, alpha))
         else:
             return
         self._due = 0.0
 
     def _set_alpha(self, alpha: float) -> None:
-        """Another overlay, whose own scale stays what it is."""
+        """Draw with another opacity; the legend keeps the colours of the fixed scale."""
         alpha = STRONGEST_ALPHA if abs(alpha - STRONGEST_ALPHA) < ALPHA_STEP / 2 else alpha
         if alpha != self._alpha:
             self._alpha, self._overlay = alpha, Overlay(self._contract, alpha)
 
-    def _say(self, note: str) -> None:
+    def _set_note(self, note: str) -> None:
         self._note, self._note_until = note, time.monotonic() + _NOTE_S
 
     def _refresh(self, why: str) -> None:
-        """Draw where something changed: a new frame, a key, an age that has grown, a note that is over."""
+        """Draw after a change: a new frame, a key, a grown age, an expired note."""
         news = self._snapshots.news()
         if news:
-            self._say(news)
+            self._set_note(news)
             self._due = 0.0
         if not self._paused:
-            taken = self._newest.take()
+            taken = self._latest.take()
             if taken is not None:
                 self._picture, self._due = taken, 0.0
         now = time.monotonic()
@@ -186,25 +186,25 @@ class Window:
         canvas, scale = self._bare()
         picture = self._picture
         if picture is not None and self._drawn:
-            # The age of what is seen now: the reading's own would stand still with a picture that stands.
+            # The present age: the reading's own would not grow while a picture stays.
             reading = replace(scaled(picture.reading, scale), age_ms=age_s * 1e3)
             self._overlay.draw(canvas, reading, picture.frames_per_second)
         notes = self._notes()
         if time.monotonic() < self._note_until:
             notes.append(self._note)
         if self._paused:
-            marks.draw_paused(canvas, age_s)
+            draw_paused(canvas, age_s)
             notes += [why] if why else []
         elif not_live:
-            # Whatever stalled, camera, inference or drawing: an old picture must not look like the present.
+            # Whether camera, inference or drawing stalled: an old picture must not pass for a live one.
             self._overlay.draw_not_live(canvas, age_s, why or "the device is busy")
-        marks.draw_notes(canvas, notes)
+        draw_notes(canvas, notes)
         if self._help:
-            marks.draw_help(canvas)
+            draw_help(canvas)
         return canvas
 
     def _notes(self) -> list[str]:
-        """What is not as it would be without a key pressed."""
+        """Lines about every setting that a key has changed."""
         if self._drawn:
             usual = self._alpha == STRONGEST_ALPHA
             return [] if usual else [f"overlay at {self._alpha:.0%}, made for {STRONGEST_ALPHA:.0%} (0)"]
@@ -212,7 +212,7 @@ class Window:
         return [f"overlay off (o){'' if reason is None else f'; ungradable: {reason.value}'}"]
 
     def _bare(self) -> tuple[Pixels, float]:
-        """The frame alone in the window's own buffer, and how large it is there; black where there is none yet."""
+        """The bare frame in the window's own buffer, and its scale there; black where there is none yet."""
         if self._picture is None:
             return np.zeros((480, 640, 3), np.uint8), 1.0
         pixels = self._picture.pixels

@@ -1,1 +1,1 @@
-"""Whether a frame can be graded: its metrics, the limits, and motion between frames."""
+"""The quality gate: metrics of a frame, thresholds that refuse it (dark, bright, blurred), and motion."""

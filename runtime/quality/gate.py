@@ -1,25 +1,27 @@
-"""Whether a frame can be graded: metrics of the field of view, and the thresholds that turn them into a reason.
+"""The quality gate: refuses a frame that is black, dark, bright or blurred, or whose disc is cut off.
+
+`Inspector` measures the field of view, and `assess` compares the metrics with the thresholds below: a frame is refused
+as blurred when its sharpness is below `SHARPNESS`. (`motion` measures what moves between frames.)
 
 The thresholds lie between the 432 real photographs of IDRiD that the project was tried on (all but two pass)
 and spoiled copies of them; docs/readings.md has the table. All metrics are taken at 224 pixels over the box,
-whatever the camera's or the model's resolution, and inside the disc, away from its edge, whose contrast with the
-border would drown the retina's.
+whatever the camera's or the model's resolution, and inside the disc: at its edge the contrast with the border would
+dominate that of the retina.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from medtex_edge.image.geometry import LAYOUTS, FieldOfView, crop_resize, native_or
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.quality import reference
-from medtex_edge.runtime.reading import Reason
+from medtex_edge.runtime.reading import QualityMetrics, Reason
 
 SIDE = 224  # pixels; at this size the sigmas below were calibrated
-STALE_MS = 1000.0  # a live frame older than this shows what was, not what is
+STALE_MS = 1000.0  # a live frame older than this is refused as stale
 DARK_LEVEL = 55.0  # mean of the brightest channel, 0..255; photographs 71..229, five times darker ones 19..45
 BRIGHT_LEVEL = 165.0  # mean grey, 0..255; photographs 39..146
 CLIPPED_SHARE = 0.5  # of pixels with a channel at 250 or more; photographs 0..0.30 (red saturates first)
@@ -31,21 +33,6 @@ _FLAT = 0.016  # 16ths of a level; less detail is rounding
 
 _precheck_frame = native_or(reference.precheck_frame)
 _quality_metrics = native_or(reference.quality_metrics)
-
-
-@dataclass(frozen=True)
-class QualityMetrics:
-    """What was measured in one frame; levels 0..255, shares 0..1."""
-
-    brightness: float  # mean of the brightest channel
-    grey: float  # mean luma
-    clipped: float  # share of pixels with a channel at 250 or more
-    sharpness: float  # detail of 1 to 1.4 pixels over detail of 2 to 4
-    coverage: float  # share of the disc that is visible
-
-    def to_json(self) -> dict[str, float]:
-        """A value for `json.dumps`."""
-        return {name: round(float(value), 4) for name, value in vars(self).items()}
 
 
 class Inspector:
@@ -60,9 +47,9 @@ class Inspector:
     def precheck_frame(self, frame: Pixels, layout: str = "bgr") -> Reason | None:
         """Whether a frame, uint8 in one of `medtex_edge.image.geometry.LAYOUTS`, is black or a duplicate.
 
-        Every so many rows are looked at, 32 or more, by their bytes. A camera's noise never repeats, so equality means
-        that no new exposure arrived: a frozen driver, a stream that repeats its last picture. A picture with a
-        running clock in it can not be caught this way. Call it once a frame.
+        The bytes of 32 or more evenly spaced rows are read. A camera's noise never repeats, so equality means that no
+        new exposure arrived: a frozen driver, a stream that repeats its last picture. A picture with a running clock
+        in it cannot be detected this way. Call it once a frame.
         """
         digest, lit, sampled = _precheck_frame(frame, LAYOUTS[layout])
         before, self._digest = self._digest, digest
@@ -99,7 +86,10 @@ class Inspector:
 
 
 def assess(metrics: QualityMetrics) -> tuple[Reason, str] | None:
-    """The first reason why a frame of these facts cannot be graded, with its figure; None where it can."""
+    """The first reason to refuse a frame with these metrics, and its figure as text; None if it can be graded.
+
+    In this order: no field of view, too dark, too bright, blurred.
+    """
     if metrics.coverage < COVERAGE:
         return Reason.NO_FIELD_OF_VIEW, f"{metrics.coverage:.0%} of the disc is visible, {COVERAGE:.0%} needed"
     if metrics.brightness < DARK_LEVEL:

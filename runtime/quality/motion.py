@@ -1,4 +1,4 @@
-"""From frame to frame: a box that stands still, how fast the retina moves, whether it is the same scene."""
+"""Motion between frames: a steady box, the speed of the retina, and whether the scene is the same."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ SURE = 0.45
 # Of the structure of two frames, without moving one: 0.95 or more where only noise or light differs, 0.8 after a move
 # by a hundredth, 0.1 to 0.4 for two different photographs.
 SAME_SCENE = 0.6
-STILL = 0.9  # less than a hundredth of the disc: not asked how far
-LONGEST_S = 0.25  # between two frames: after more, nothing is said of what the eye did meanwhile
-_SHORTEST_S = 1 / 30  # the error of a shift, divided by less, would look like speed
+STILL = 0.9  # a shift of less than a hundredth of the disc, which is not measured
+LONGEST_S = 0.25  # between two frames; after a longer gap no motion is measured
+_SHORTEST_S = 1 / 30  # the error of a shift, divided by less, would count as speed
 
 
 class SteadyBox:
-    """Holds the field of view's box still while it only trembles, so that the saliency does not jump."""
+    """Keeps the field of view's box while it moves by noise alone, so that the saliency does not jump."""
 
     def __init__(self) -> None:
         self._box: FieldOfView | None = None
 
     def follow(self, box: FieldOfView) -> FieldOfView:
-        """The box before it, with this one's coverage, unless this one lies or measures differently."""
-        held = self._box
-        if held is not None:
-            least = STEADY * held.side
-            x, y = _centre(held)
-            if max(abs(_centre(box)[0] - x), abs(_centre(box)[1] - y), abs(box.side - held.side)) <= least:
-                return replace(held, coverage=box.coverage)
+        """The previous box with the coverage of `box`, unless `box` differs by more than noise in place or size."""
+        previous = self._box
+        if previous is not None:
+            least = STEADY * previous.side
+            x, y = _centre(previous)
+            if max(abs(_centre(box)[0] - x), abs(_centre(box)[1] - y), abs(box.side - previous.side)) <= least:
+                return replace(previous, coverage=box.coverage)
         self._box = box
         return box
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What happened between two frames."""
+    """The motion between two frames."""
 
-    speed: float | None  # disc diameters per second; None where it can not be told
+    speed: float | None  # disc diameters per second; None where it cannot be measured
     same_scene: bool
 
 
@@ -62,7 +62,7 @@ class MotionMeter:
         self._box: FieldOfView | None = None
 
     def measure(self, structure: npt.NDArray[np.float32], box: FieldOfView, seconds: float) -> Motion:
-        """`structure` (cells, cells) lies over `box`; `seconds` have passed since the frame before.
+        """Compare `structure` (cells, cells) float32 over `box` with the frame `seconds` before.
 
         The shift is found by phase correlation (Kuglin and Hines, 1975): to 0.004 of the disc up to a fifth of it.
         """

@@ -1,4 +1,4 @@
-"""A queue and a thread in front of sinks, so that a slow or broken one never holds inference up."""
+"""A queue and a thread in front of sinks, so that a slow or broken sink never delays inference."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import cv2
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sinks.sink import Sink
+from medtex_edge.runtime.sinks.base import Sink
 
 Item = TypeVar("Item")
 
 
 class FaultTolerantSink:
-    """A sink with its counts. When it fails it is abandoned, `told` hears of it once, the rest counts as lost."""
+    """A sink with its counts, which may fail without ending the run.
 
-    def __init__(self, sink: Sink, told: Callable[[StorageError], None]) -> None:
+    A sink that fails is abandoned, `on_error` is called once, and every further reading counts as lost.
+    """
+
+    def __init__(self, sink: Sink, on_error: Callable[[StorageError], None]) -> None:
         self._sink = sink
-        self._told = told
+        self._on_error = on_error
         self.name = sink.name
         self.written = 0
         self.lost = 0
@@ -52,18 +55,21 @@ class FaultTolerantSink:
                 self._fail(error)
 
     def to_json(self) -> dict[str, str | int | None]:
-        """What came of it."""
+        """Its counts and error, as an entry of a summary's sinks."""
         error = self.error.message if self.error else None
         return {"name": self.name, "written": self.written, "lost": self.lost, "error": error}
 
     def _fail(self, error: StorageError) -> None:
         self.error = error
         self._sink.abandon()
-        self._told(error)
+        self._on_error(error)
 
 
 class SinkQueue(Generic[Item]):
-    """A bounded queue. `run` is the thread's body: it hands every item to `consume` until `finish` and all is done."""
+    """A bounded queue between the pipeline and one thread of sinks.
+
+    `run` is the body of that thread: it passes every item to `consume` until `finish` was called and all are done.
+    """
 
     def __init__(self, consume: Callable[[Item], None], *, capacity: int, wait: bool) -> None:
         self._consume = consume
@@ -88,7 +94,7 @@ class SinkQueue(Generic[Item]):
             return True
 
     def finish(self) -> None:
-        """No more will come; `run` returns when what is queued has been consumed."""
+        """Accept no more items; `run` returns when all queued items have been consumed."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()

@@ -1,1 +1,1 @@
-"""Where frames come from: cameras, streams, videos, photographs, standard input."""
+"""Sources of frames: cameras, streams, videos, photographs, standard input; reconnecting the live ones."""

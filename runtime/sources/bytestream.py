@@ -1,7 +1,8 @@
-"""Streams of bytes that are read without FFmpeg: what MJPEG over HTTP and standard input have in common.
+"""Byte streams that are read without FFmpeg: the common part of MJPEG over HTTP and standard input.
 
-Read here since FFmpeg lends a cut JPEG the rest of the picture before it, and since here a frame's age counts from the
-arrival of its first byte: one that was half through when the sender stopped is old when it is whole.
+There are two reasons for a reader of our own. FFmpeg completes a cut JPEG with the rest of the picture before it. And
+here a frame's age counts from the arrival of its first byte: one that was half sent when the sender stopped is old when
+it is whole.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from types import TracebackType
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.sources import jpeg
 
-QUIET_S = 1.0  # without a whole picture, and the stream has stopped
+QUIET_S = 1.0  # without a whole picture, after which the stream counts as stopped
 CHUNK = 1 << 16  # bytes; a pipe holds as many
 _BACKLOG = 1 << 22  # bytes that are read past for a newer frame, so that a sender without end cannot hold the reader
 
 
 class ByteStream:
-    """What the sources of this module share."""
+    """The base of the sources that read bytes themselves."""
 
     live = True
     stream = True
@@ -28,12 +29,12 @@ class ByteStream:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.broken = 0  # frames that came damaged and were left out
+        self.broken = 0  # damaged frames, which were dropped
         self._index = 0
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told at the end."""
+        """Lines for the user at the end of the run."""
         return [f"{self.name}: {self.broken} damaged frames were left out"] if self.broken else []
 
     def read(self, frame: Frame) -> bool:
@@ -41,7 +42,7 @@ class ByteStream:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection. May be called twice."""
 
     def __enter__(self) -> ByteStream:
         return self
@@ -59,7 +60,7 @@ class ByteStream:
 
 
 class MjpegStream(ByteStream):
-    """JPEG pictures, one after the other, whatever stands between them."""
+    """JPEG pictures, one after the other; whatever lies between them is ignored."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -68,7 +69,7 @@ class MjpegStream(ByteStream):
 
     def read(self, frame: Frame) -> bool:
         """Fill `frame` with the newest whole picture; False where none comes within a second."""
-        while (found := self._newest()) is not None:
+        while (found := self._latest_picture()) is not None:
             data, captured = found
             began = time.monotonic()
             pixels = jpeg.decode(data)
@@ -81,38 +82,38 @@ class MjpegStream(ByteStream):
 
     def skip(self) -> bool:
         """Take the newest picture without decoding it."""
-        if self._newest() is None:
+        if self._latest_picture() is None:
             return False
         self._index += 1
         return True
 
-    def _newest(self) -> tuple[bytes, float] | None:
+    def _latest_picture(self) -> tuple[bytes, float] | None:
         """Wait for a whole picture, then read on as long as more is there."""
-        newest: tuple[bytes, float] | None = None
+        latest: tuple[bytes, float] | None = None
         read, deadline = 0, time.monotonic() + QUIET_S
-        while newest is None or (read < _BACKLOG and self._waiting(0.0)):
+        while latest is None or (read < _BACKLOG and self._waiting(0.0)):
             data = self._more() if time.monotonic() < deadline else b""
             if not data:
                 break
             read += len(data)
-            newest = self._splitter.feed(data, time.monotonic()) or newest
+            latest = self._splitter.feed(data, time.monotonic()) or latest
         self._count()
-        return newest
+        return latest
 
     def _count(self) -> None:
         self.broken = self._splitter.broken + self._undecodable
 
     def _more(self) -> bytes:
-        """Some bytes, waited for; none where there are none for a second, or no more will come."""
+        """Wait for some bytes; none if there are none for a second, or the stream has ended."""
         raise NotImplementedError
 
     def _waiting(self, seconds: float) -> bool:
-        """Whether bytes are there."""
+        """Whether bytes can be read within `seconds`."""
         raise NotImplementedError
 
 
 def readable(number: int, seconds: float) -> bool:
-    """Whether a descriptor has bytes, or has ended, within that time."""
+    """Whether the file descriptor `number` has bytes, or has ended, within `seconds`."""
     poll = select.poll()  # not select(), which knows no descriptor above 1023
     poll.register(number, select.POLLIN)
     return bool(poll.poll(seconds * 1e3))

@@ -1,7 +1,7 @@
-"""Which camera a /dev/videoN is, so that it is found again under another number, and no other in its place.
+"""The identity of the camera behind /dev/videoN, so that it is found again under another number.
 
 The kernel hands numbers out in the order of plugging. What stays is the camera's own name (vendor, product, serial)
-and the socket that it is plugged into. Another camera that took the number would look right and show another eye.
+and the socket that it is plugged into. Another camera under the same number would give valid frames of another eye.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BY_NAME = "v4l"  # /dev/v4l/by-id and by-path: links that udev makes again by i
 
 @dataclass(frozen=True)
 class Identity:
-    """What is known of a camera's node."""
+    """The identity of a camera's node."""
 
     model: tuple[str, ...]  # vendor, product, serial number, the driver's name for it
     socket: str  # its address on the bus
@@ -30,23 +30,23 @@ class Device:
     """A camera that may come back under another number."""
 
     def __init__(self, path: str) -> None:
-        self.asked = path
+        self.requested = path
         self._identity: Identity | None = None
         self._alone = True
 
     def find(self) -> str:
-        """The path of this camera now. The first call remembers which it is.
+        """The present path of this camera. The first call stores its identity.
 
-        Raises `SourceError` where it is not there, or where others are there that cannot be told from it.
+        Raises `SourceError` where it is not there, or where others are there that cannot be distinguished from it.
         """
-        asked = Path(self.asked)
-        if asked.is_relative_to(DEV / _BY_NAME):
-            return self.asked
+        requested = Path(self.requested)
+        if requested.is_relative_to(DEV / _BY_NAME):
+            return self.requested
         if self._identity is None:
-            if asked.exists():
-                self._identity = _identity(asked.resolve().name)
+            if requested.exists():
+                self._identity = _identity(requested.resolve().name)
                 self._alone = sum(_alike(self._identity, other) for _, other in _all()) <= 1
-            return self.asked
+            return self.requested
         return self._find_again(self._identity)
 
     def _find_again(self, identity: Identity) -> str:
@@ -58,10 +58,10 @@ class Device:
             return here[0][0]
         if here:
             raise SourceError(
-                f"{len(here)} cameras look like it, none in its socket",
+                f"{len(here)} cameras of the same kind, none in its socket",
                 hint="plug it into the socket where it was, or name it by /dev/v4l/by-path/...",
             )
-        raise SourceError("no such device" if not Path(self.asked).exists() else "another camera has its number")
+        raise SourceError("no such device" if not Path(self.requested).exists() else "another camera has its number")
 
 
 def _alike(identity: Identity | None, other: Identity) -> bool:
@@ -75,7 +75,7 @@ def _all() -> list[tuple[str, Identity]]:
 
 
 def _identity(name: str) -> Identity | None:
-    """Of /dev/`name`; None where the kernel tells nothing (no sysfs, as in some containers)."""
+    """Of /dev/`name`; None where the kernel gives no information (no sysfs, as in some containers)."""
     entry = SYSFS / name
     if not entry.exists():
         return None

@@ -15,12 +15,12 @@ from medtex_edge.runtime.sources.bytestream import CHUNK, QUIET_S, MjpegStream, 
 from medtex_edge.runtime.sources.stream import STREAM_HINT
 from medtex_edge.runtime.sources.video import OPEN_TIMEOUT_MS
 
-_REOPEN_TIMEOUT_MS = 1500  # shorter: a host that was away answers when it is back, or is asked again
+_REOPEN_TIMEOUT_MS = 1500  # shorter: a host that was away answers once it is back, or the next attempt reaches it
 _SNIFF = 1 << 12  # bytes, in which a multipart stream has named its first picture
 
 
 class NotMjpeg(Exception):
-    """The server answers, with something that FFmpeg may know."""
+    """The server answers with something other than MJPEG, which FFmpeg may know."""
 
 
 class HttpMjpeg(MjpegStream):
@@ -35,24 +35,24 @@ class HttpMjpeg(MjpegStream):
         self._open(OPEN_TIMEOUT_MS)
 
     def reopen(self) -> None:
-        """Close and ask again. Raises `SourceError`."""
+        """Close and connect again. Raises `SourceError`."""
         try:
             self._open(_REOPEN_TIMEOUT_MS)
         except NotMjpeg as error:
             raise SourceError(f"{self.name}: {error}", hint=STREAM_HINT) from None
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection. May be called twice."""
         for each in (self._response, self._connection, self._socket):
             if each is not None:
                 each.close()
         self._connection = self._response = self._socket = None
 
     def _open(self, timeout_ms: int) -> None:
-        """Raises `SourceError` where nobody answers, `NotMjpeg` for another answer."""
+        """Connect. Raises `SourceError` if there is no answer, `NotMjpeg` for any other content."""
         self.close()
         broken = self._splitter.broken
-        self._splitter = jpeg.Splitter()  # half a picture of before is none
+        self._splitter = jpeg.Splitter()  # drops the half picture of before the loss
         self._splitter.broken = broken
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
         try:

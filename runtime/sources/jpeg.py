@@ -1,7 +1,7 @@
-"""JPEG pictures out of a stream of bytes that nobody vouches for: found, bounded, and refused where not whole.
+"""JPEG pictures out of an untrusted stream of bytes: found, bounded in size, and refused where not whole.
 
-FFmpeg fills what a cut picture lacks from the picture before it, which cannot be seen and must not be scored. Here a
-picture ends with its end marker and nowhere else, and what OpenCV cannot decode to its end is left out.
+FFmpeg completes a cut picture from the picture before it. That cannot be detected afterwards and must not be scored.
+Here a picture ends with its end marker and nowhere else, and a picture that OpenCV cannot decode to its end is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 
 
 class Splitter:
-    """Finds whole pictures (ITU-T T.81 annex B) in what `feed` is given; what lies between them is ignored."""
+    """Finds whole pictures (ITU-T T.81 annex B) in the bytes given to `feed`; bytes between pictures are ignored."""
 
     def __init__(self) -> None:
         self.broken = 0  # pictures that were begun and not ended
@@ -36,16 +36,16 @@ class Splitter:
     def feed(self, data: bytes, now: float) -> tuple[bytes, float] | None:
         """The newest picture that `data` completes, and when its first bytes were fed (`now` of that call)."""
         self._data += data
-        newest: tuple[bytes, float] | None = None
+        latest: tuple[bytes, float] | None = None
         while (length := self._advance(now)) > 0:
-            newest = bytes(self._data[:length]), self._began
+            latest = bytes(self._data[:length]), self._began
             self._drop(length)
         if len(self._data) > MAX_BYTES:
             self._break(len(self._data))
-        return newest
+        return latest
 
     def _advance(self, now: float) -> int:
-        """Walk on. The length of the picture at the start, once its end was seen; else 0."""
+        """Parse on. The length of the picture at the start once its end was found; else 0."""
         while True:
             if self._at == 0:
                 start = self._data.find(_START)

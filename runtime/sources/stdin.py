@@ -1,7 +1,6 @@
 """Standard input as a source: MJPEG, or raw frames of one size. Live: the newest frame wins; its end ends the run.
 
-What a program beside this one sees of the camera can be piped in, whatever the camera:
-rpicam-vid, libcamera-vid, ffmpeg, gst-launch-1.0.
+Any program that reads a camera can pipe its frames in: rpicam-vid, libcamera-vid, ffmpeg, gst-launch-1.0.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import numpy as np
 from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.sources import jpeg, pixel_layout
+from medtex_edge.runtime.sources.base import Ended
 from medtex_edge.runtime.sources.bytestream import CHUNK, QUIET_S, ByteStream, MjpegStream, readable
-from medtex_edge.runtime.sources.source import Ended
 
 NAME = "standard input"
 FORMATS = ("mjpeg", *pixel_layout.RAW)
@@ -29,7 +28,7 @@ def open_stdin(kind: str | None, size: tuple[int, int] | None) -> StdinMjpeg | S
     """
     if kind in (None, "mjpeg"):
         if size is not None:
-            raise SettingsError("--size: MJPEG says its own size", hint="leave it out, or give --format for raw frames")
+            raise SettingsError("--size: MJPEG states its own size", hint="omit it, or give --format for raw frames")
         return StdinMjpeg()
     assert kind is not None
     if size is None:
@@ -52,7 +51,7 @@ class StdinMjpeg(MjpegStream):
         return False
 
     def reopen(self) -> None:
-        """Wait on. Raises `Ended` at the end."""
+        """Keep waiting: there is no connection to renew. Raises `Ended` at the end of the input."""
         self._input.check()
 
     def _more(self) -> bytes:
@@ -77,7 +76,7 @@ class StdinRaw(ByteStream):
         self._input = _Input()
 
     def read(self, frame: Frame) -> bool:
-        """Fill `frame`; False where it does not come whole within a second. What has come of it is kept."""
+        """Fill `frame`; False where it does not come whole within a second. The bytes that have arrived are kept."""
         if not self._complete():
             self._input.check_frames(self._index)
             return False
@@ -95,7 +94,7 @@ class StdinRaw(ByteStream):
         return whole
 
     def reopen(self) -> None:
-        """Wait on. Raises `Ended` at the end."""
+        """Keep waiting: there is no connection to renew. Raises `Ended` at the end of the input."""
         self._input.check()
 
     def _complete(self) -> bool:
@@ -132,7 +131,7 @@ class _Input:
         self.ended = False
 
     def read(self, most: int) -> bytes:
-        """What is there, waited for; nothing at the end."""
+        """Wait for bytes and return at most `most` of them; none at the end."""
         data = os.read(self.number, most)
         self.ended = not data
         return data
@@ -153,5 +152,5 @@ class _Input:
         if self.ended and count == 0:
             raise SourceError(
                 f"{NAME}: ended without a whole frame",
-                hint="does the program before the pipe run, and write what --format says?",
+                hint="does the program before the pipe run, and write the format of --format?",
             )

@@ -1,4 +1,4 @@
-"""Network streams through FFmpeg: RTSP and all that is not MJPEG over HTTP (http_mjpeg.py)."""
+"""Network streams through FFmpeg: RTSP and everything else but MJPEG over HTTP (http_mjpeg.py)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 import cv2
 
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import SETTLE_S
+from medtex_edge.runtime.sources.reconnect import SETTLE_S
 from medtex_edge.runtime.sources.video import OPEN_TIMEOUT_MS, READ_TIMEOUT_MS, Live, frame_count
 
 STREAM_HINT = "check the address, the network and that the camera sends; try the URL in VLC"
-LATE_S = 1.0  # behind the stream's own clock, and it is opened again, which leaves what was held back behind
+LATE_S = 1.0  # behind the stream's own clock; then the stream is reopened, which drops the delayed frames
 _LEAK = 1e-3  # seconds per second by which two clocks may differ; crystals do by a tenth of that
-_JUMP_S = 10.0  # no lateness, but another count of time
+_JUMP_S = 10.0  # more than this is no lateness, but a restarted clock
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# RTSP over UDP loses packets, FFmpeg fills the holes from older frames, and OpenCV does not tell. A tenth of a second
-# of the stream, in microseconds, is enough to know it; FFmpeg's own five seconds hold every recovery up.
+# RTSP over UDP loses packets, FFmpeg fills the holes from older frames, and OpenCV does not report it. A tenth of a
+# second of the stream, in microseconds, is enough to analyse it; FFmpeg's own five seconds would delay every recovery.
 _LIVE_OPTIONS = "rtsp_transport;tcp|analyzeduration;100000"
 _DECODERS = 1  # threads; each further one holds a frame back, and FFmpeg would take as many as there are cores
-_WAITED_S = 0.02  # for a frame that was not there yet, where the stream does not say its rate
+_WAITED_S = 0.02  # for a frame that was not there yet, where the stream does not state its rate
 
 
 class Stream(Live):
@@ -43,7 +43,7 @@ class Stream(Live):
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told at the end."""
+        """Lines for the user at the end of the run."""
         late = [f"{self.name}: opened again {self._late} times since it lagged behind"] if self._late else []
         return [*super().notes, *late]
 
@@ -75,7 +75,7 @@ class Stream(Live):
         return True
 
     def _grab(self, capture: cv2.VideoCapture) -> bool:
-        """Take the next frame in, and when it was captured. False where there is none, or it is late."""
+        """Grab the next frame and its capture time. False where there is none, or it is late."""
         if not capture.grab():
             return False
         now = time.monotonic()
@@ -91,7 +91,7 @@ class Stream(Live):
         how = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
         if hasattr(cv2, "CAP_PROP_N_THREADS"):
             how += [cv2.CAP_PROP_N_THREADS, _DECODERS]
-        # The only way to FFmpeg's options; whoever sets it means it. Files are not to be read with these.
+        # FFmpeg's options can be set by the environment alone; a user's own value wins. They must not apply to files.
         if _OPTIONS in os.environ:
             return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, how)
         os.environ[_OPTIONS] = _LIVE_OPTIONS
@@ -105,14 +105,14 @@ class Stream(Live):
         if frame_count(capture) is not None:
             return ""
         self._clock = StreamClock()
-        # Asked once, unlike a camera that warms up: where FFmpeg has no frame, the connection has ended.
+        # Tried once, unlike a camera that warms up: where FFmpeg has no frame, the connection has ended.
         if not self._grab(capture):
             return "opens, but gives no frame"
         self._drain(capture)
         return ""
 
     def _drain(self, capture: cv2.VideoCapture) -> None:
-        """Leave out what FFmpeg gathered while it looked at the stream: those frames come without a wait."""
+        """Drop the frames that FFmpeg buffered while it analysed the stream: they come without a wait."""
         end = time.monotonic() + SETTLE_S
         rate = float(capture.get(cv2.CAP_PROP_FPS))
         waited = 0.5 / rate if 1.0 <= rate <= 100.0 else _WAITED_S
@@ -130,9 +130,9 @@ class StreamClock:
         self._last = 0.0
 
     def captured(self, stamp: float, now: float) -> float:
-        """In seconds of `time.monotonic()`, `now` at the latest, for a frame that says `stamp` (seconds)."""
+        """In seconds of `time.monotonic()`, `now` at the latest, for a frame stamped `stamp` (seconds)."""
         offset = now - stamp
-        # FFmpeg begins to count anew when it knows better where the stream began.
+        # FFmpeg restarts its count when it has a better estimate of the stream's start.
         if self._offset is None or stamp < self._stamp or abs(offset - self._offset) > _JUMP_S:
             self._offset = offset
         self._stamp = stamp

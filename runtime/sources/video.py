@@ -1,4 +1,4 @@
-"""What video files, network streams and cameras have in common: OpenCV's VideoCapture."""
+"""Video files, and the common part of cameras and network streams: frames by OpenCV's VideoCapture."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ READ_TIMEOUT_MS = 1000
 FIRST_FRAME_S = 4.0  # cameras that adjust their exposure take this long; their empty reads are no failure
 BROKEN_S = 0.5  # of pictures that do not fit, one after the other, and the source counts as lost
 
-Attempt = tuple[str, Callable[[], "cv2.VideoCapture"]]  # what it is, for the list of what was tried; how to open it
+Attempt = tuple[str, Callable[[], "cv2.VideoCapture"]]  # (its description for the list of attempts, how to open it)
 
 
 class _Video:
-    """What the three have in common: an opened capture, read into the frame's own buffer."""
+    """The base of files, streams and cameras: an opened capture, read into the frame's own buffer."""
 
     live = False
     stream = True
@@ -32,7 +32,7 @@ class _Video:
         self.name = name
         self.rate = 0.0
         self.count: int | None = None
-        self.broken = 0  # pictures that came damaged and were left out
+        self.broken = 0  # damaged pictures, which were dropped
         self.layout = "bgr"
         self._shape: tuple[int, ...] | None = None  # of every frame; None where decoded pictures may have any size
         self._notes: list[str] = []
@@ -41,7 +41,7 @@ class _Video:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should be told at the end."""
+        """Lines for the user at the end of the run."""
         broken = [f"{self.name}: {self.broken} damaged frames were left out"] if self.broken else []
         return [*self._notes, *broken]
 
@@ -71,7 +71,7 @@ class _Video:
         return False
 
     def _fit(self, pixels: Pixels | None) -> Pixels | None:
-        """What OpenCV handed over in the shape of its layout; None where it is no whole picture."""
+        """OpenCV's frame in the shape of its layout; None where it is no whole picture."""
         if pixels is None:
             return None
         if self._shape is not None:
@@ -90,7 +90,7 @@ class _Video:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Give the device or file back."""
+        """Release the device or file. May be called twice."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None
@@ -110,7 +110,7 @@ class _Video:
         self.close()
         self._capture = capture
         rate = float(capture.get(cv2.CAP_PROP_FPS))
-        # Drivers that do not know say 0, NaN or their time base (90000).
+        # Drivers that do not know the rate report 0, NaN or their time base (90000).
         self.rate = rate if 1.0 <= rate <= 1000.0 else 0.0
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
         if width * height > MAX_PIXELS:
@@ -129,7 +129,7 @@ class VideoFile(_Video):
         self.reopen()
 
     def reopen(self) -> None:
-        """Begin again. Raises `SourceError`."""
+        """Start again at the first frame. Raises `SourceError`."""
         capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise SourceError(
@@ -141,12 +141,12 @@ class VideoFile(_Video):
         self.count = frame_count(capture)
 
     def read(self, frame: Frame) -> bool:
-        """Fill `frame`; at the end, note a file that holds fewer frames than it says."""
+        """Fill `frame`; at the end, note a file that holds fewer frames than its header claims."""
         if super().read(frame):
             return True
         if self._index == 0:
             raise SourceError(f"{self.name}: no frame of it can be decoded", hint="the file is damaged")
-        # Containers count roughly, so only a clear difference is worth a word.
+        # Containers count roughly, so only a clear difference is worth a note.
         if self.count is not None and self._index < 0.95 * self.count - 2:
             self._notes.append(f"{self.name}: ended after {self._index} of {self.count} frames: cut or damaged")
         return False
@@ -164,7 +164,7 @@ class Live(_Video):
         self.reopen()
 
     def reopen(self) -> None:
-        """Try every way in turn. Raises `SourceError` that lists what was tried and how each failed."""
+        """Try every attempt in turn. Raises `SourceError` that lists the attempts and how each failed."""
         self.close()
         tried: list[str] = []
         for what, opener in self._attempts:
@@ -185,30 +185,30 @@ class Live(_Video):
         raise SourceError(f"{self.name}: no picture. Tried {'; '.join(tried)}", hint=self._hint)
 
     def _ready(self, capture: cv2.VideoCapture) -> str:
-        """Make an opened device give pictures. Returns what went wrong, or ''; may raise `SourceError`."""
+        """Make an opened device give pictures. Returns the failure, or ''; may raise `SourceError`."""
         return self._prove(capture)
 
     def _prove(self, capture: cv2.VideoCapture) -> str:
-        """One picture, thrown away: many devices open and then give nothing. Returns what went wrong, or ''."""
+        """One picture, thrown away: many devices open and then give nothing. Returns the failure, or ''."""
         deadline = time.monotonic() + FIRST_FRAME_S
         while time.monotonic() < deadline:
             began = time.monotonic()
             if capture.grab():
-                self._look_at_clock(capture)
+                self._check_clock(capture)
                 return ""
-            # One that fails at once will not recover by being asked a thousand times a second.
+            # A device that fails at once will not recover by a thousand tries a second.
             time.sleep(max(0.0, 0.05 - (time.monotonic() - began)))
         return f"opens, but gives no frame within {FIRST_FRAME_S:g} s"
 
-    def _look_at_clock(self, capture: cv2.VideoCapture) -> None:
-        """A kind of source whose frames carry the time of their exposure looks here whether it can be believed."""
+    def _check_clock(self, capture: cv2.VideoCapture) -> None:
+        """Check the clock of the frames; for sources whose frames carry the time of their exposure."""
 
     def _captured(self, began: float, now: float) -> float:
         return now
 
 
 def frame_count(capture: cv2.VideoCapture | None) -> int | None:
-    """How many frames it holds; None where that is not known, as for a camera."""
+    """How many frames it holds; None where that is unknown, as for a camera."""
     frames = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture is not None else 0.0
     # FFmpeg's estimates of a length that it does not know are negative or astronomical.
     return int(frames) if 0 < frames < 1e9 else None

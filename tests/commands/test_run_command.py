@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import streams
-from test_source import write_video
+from video_kit import write_video
 
 from medtex_edge.cli import main
 
@@ -171,7 +171,7 @@ def test_a_device_that_does_not_reproduce_the_golden_vectors_refuses(capsys: pyt
     assert not Path("r.jsonl").exists()
 
 
-def test_a_missing_camera_says_what_was_tried(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_camera_is_an_error_with_the_list_of_attempts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "--camera", "9999", "--no-display"]) == 6
     err = capsys.readouterr().err
     assert "/dev/video9999 by V4L2: no such device" in err
@@ -179,15 +179,15 @@ def test_a_missing_camera_says_what_was_tried(capsys: pytest.CaptureFixture[str]
 
 
 def test_camera_alone_means_camera_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    specs = []
 
     def opened(spec: str, settings: object) -> None:
-        asked.append(spec)
+        specs.append(spec)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("medtex_edge.runtime.session.open_camera", opened)
     assert main(["run", "--camera", "--no-display"]) == 130
-    assert asked == ["0"]
+    assert specs == ["0"]
 
 
 def test_neither_or_both_of_camera_and_source_name_the_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +215,7 @@ def test_files_that_are_read_are_never_written_over() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not on this system")
-def test_a_full_disk_does_not_stop_the_run_but_its_exit_code_tells(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_does_not_stop_the_run_but_sets_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     write_video(Path("eye.avi"), 6)
     arguments = ["run", "--source", "eye.avi", "--no-display", "--readings", "/dev/full", "--save", "o.mp4", "--json"]
     assert main(arguments) == 9
@@ -227,7 +227,7 @@ def test_a_full_disk_does_not_stop_the_run_but_its_exit_code_tells(capsys: pytes
     assert Path("o.mp4").exists()
 
 
-def test_without_a_display_it_says_so_and_goes_on(
+def test_without_a_display_the_run_reports_it_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -323,7 +323,7 @@ def test_ctrl_c_ends_a_stream_with_whole_files_and_a_summary(number: signal.Sign
 def test_the_runtime_imports_nothing_heavy() -> None:
     modules = ["", ".pipeline", ".session", ".display.overlay", ".capture", ".sources.camera", ".display.window"]
     modules += [".doctor.machine", ".backend", ".backend.golden_check", ".backend.onnxruntime", ".scorer"]
-    modules += [".sinks.sink", ".sources.source"]
+    modules += [".sinks.base", ".sources.open"]
     code = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module('medtex_edge.runtime' + name)\n"

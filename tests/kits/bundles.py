@@ -122,7 +122,7 @@ def disc(
     width = width or side
     y, x = np.mgrid[:side, :width]
     inside = (x - width / 2 + 0.5) ** 2 + (y - side / 2 + 0.5) ** 2 < (side * 0.47) ** 2
-    # Octaves of equal strength, as in nature: without the coarse ones, blurring would leave nothing to compare with.
+    # Octaves of equal strength, as in nature: without the coarse ones, nothing to compare with would survive blurring.
     texture = np.zeros((side, width), np.float32)
     for cells in (6, 12, 24, 48, 96):
         octave = rng.normal(0, 1, (cells, cells * width // side)).astype(np.float32)

@@ -4,7 +4,7 @@
 
 Its frames are made here, encoded by one ffmpeg, and sent to whoever is connected. Each carries its number and the time
 of its making, twice: in the upper left and in the lower right corner, so that a frame of two halves betrays itself.
-A line on standard output says when it serves. SIGUSR1 makes it send damaged data for half a second.
+It prints a line on standard output when it is ready. SIGUSR1 makes it send damaged data for half a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 U8 = npt.NDArray[np.uint8]
 CELL, COLUMNS, BITS = 8, 4, 48  # pixels; of 48 bits, 16 are the number and 32 the milliseconds
-LONGEST_S = 600.0  # no test may leave a server that runs for longer
+LONGEST_S = 600.0  # no server of a test may run for longer
 DAMAGED_S = 0.5
 PARTS = COLUMNS * CELL, -(-BITS // COLUMNS) * CELL  # width and height of a stamp
 
@@ -77,13 +77,13 @@ class Hub:
                 if broken:
                     key.request.shutdown(socket.SHUT_RDWR)
             except OSError:
-                self.leave(key)
+                self.remove_client(key)
 
     def join(self, key: socketserver.BaseRequestHandler, send: Callable[[bytes], None]) -> None:
         with self._lock:
             self._listeners[key] = send
 
-    def leave(self, key: socketserver.BaseRequestHandler) -> None:
+    def remove_client(self, key: socketserver.BaseRequestHandler) -> None:
         with self._lock:
             self._listeners.pop(key, None)
 

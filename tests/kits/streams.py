@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-LONGEST_S = 60.0  # no test may leave a server that runs for longer
+LONGEST_S = 60.0  # no server of a test may run for longer
 
 
 class Camera:

@@ -1,4 +1,4 @@
-"""The native core under sanitizers: its own tests in C++ (tests/native), with no Python in the way."""
+"""The native core under sanitizers: its own tests in C++ (tests/native), without Python."""
 
 from __future__ import annotations
 

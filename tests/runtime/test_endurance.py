@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from kit_environment import kit_environment
 
-WORKER = Path(__file__).with_name("endurance_worker.py")
+WORKER = Path(__file__).parents[1] / "kits" / "endurance_worker.py"
 MOST_RESIDENT_KB = 2048  # the index of an MP4 file grows by 75 bytes a frame
-MOST_BLOCKS = 400  # more of Python's memory; its own caches fill up: 92 were seen after 100,000 frames
+MOST_BLOCKS = 400  # more of Python's memory; its own caches fill up: 92 were counted after 100,000 frames
 MOST_TRACED = 32768  # bytes; tracemalloc loses sight of a freed block now and then: 11 kB after 100,000 frames
 LONG = os.environ.get("MEDTEX_EDGE_LONG") == "1"
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self")
-only_long = pytest.mark.skipif(not LONG, reason="takes half an hour or so: MEDTEX_EDGE_LONG=1 asks for it")
+only_long = pytest.mark.skipif(not LONG, reason="takes half an hour or so: run it with MEDTEX_EDGE_LONG=1")
 
 
 def endure(folder: Path, *options: str, frames: int, warm: int, python: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Run the worker; nothing may be said on stderr, such as by `-X dev` of a file that was left open."""
+    """Run the worker; stderr must stay empty, also of the warnings of `-X dev` about files that were not closed."""
     command = [sys.executable, *python, str(WORKER), str(folder), "--frames", str(frames), "--warm", str(warm)]
     done = subprocess.run(
         [*command, *options], capture_output=True, text=True, timeout=7200, check=False, env=kit_environment()

@@ -182,7 +182,7 @@ def test_a_photograph_cropped_to_the_retina_is_its_own_field_of_view() -> None:
     assert find_field_of_view(inside) == FieldOfView(-50, 0, 600, pytest.approx(0.95, abs=0.05))
 
 
-def test_black_bars_beside_a_cropped_photograph_are_left_out() -> None:
+def test_black_bars_next_to_a_cropped_photograph_are_left_out() -> None:
     image = np.zeros((400, 700, 3), np.uint8)
     image[:, 130:570] = fundus(800, 800, 400, 400, 700)[200:600, 180:620]
     assert_box(image, 350, 200, 440)
@@ -210,7 +210,7 @@ def ring() -> U8:
 
 
 @pytest.mark.parametrize(
-    ("image", "words"),
+    ("image", "pattern"),
     [
         (np.zeros((240, 320, 3), np.uint8), "it is black"),
         (noise(0, 12), "it is black"),
@@ -227,8 +227,8 @@ def ring() -> U8:
     ],
     ids=["black", "dark", "grey", "white", "noise", "dark-noise", "specks", "ring", "small", "pixel", "strip", "faint"],
 )
-def test_a_frame_without_a_field_of_view_is_refused_with_what_was_seen(image: U8, words: str) -> None:
-    with pytest.raises(NoFieldOfView, match=words) as caught:
+def test_a_frame_without_a_field_of_view_is_refused_with_a_description_of_it(image: U8, pattern: str) -> None:
+    with pytest.raises(NoFieldOfView, match=pattern) as caught:
         find_field_of_view(image)
     assert caught.value.hint
     assert isinstance(caught.value, ImageError)
@@ -248,7 +248,7 @@ def assert_same_look(image: U8, layout: str = "rgb") -> None:
 
 @st.composite
 def frames(draw: st.DrawFn) -> U8:
-    """Discs, patches and noise of any size, seen through any strides."""
+    """Discs, patches and noise of any size, with any strides."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     height, width = draw(st.integers(1, 400)), draw(st.integers(1, 400))
     kind = draw(st.sampled_from(["disc", "discs", "patches", "noise"]))
@@ -297,7 +297,7 @@ def test_native_and_reference_resize_to_the_same_pixels(
     assert difference.max() == 0
     if strided:
         out[...] = 77
-        assert (store == 77).all()  # nothing beside `out` was written
+        assert (store == 77).all()  # nothing but `out` was written
 
 
 def by_definition(image: U8, fov: FieldOfView, height: int, width: int) -> npt.NDArray[np.float64]:
@@ -321,7 +321,7 @@ def by_definition(image: U8, fov: FieldOfView, height: int, width: int) -> npt.N
 
 @given(frames(), st.integers(-20, 60), st.integers(-20, 60), st.integers(1, 60), st.integers(1, 90), st.integers(1, 90))
 @example(fundus(64, 64, 32, 32, 30), 0, 0, 64, 64, 64)
-def test_the_reference_does_what_the_definition_says(
+def test_the_reference_follows_the_definition(
     image: U8, left: int, top: int, side: int, height: int, width: int
 ) -> None:
     fov = FieldOfView(left, top, side, 1.0)
@@ -392,7 +392,7 @@ def test_a_box_of_many_rows_does_not_overflow(resize: Callable[..., U8]) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "words"),
+    ("arguments", "error", "pattern"),
     [
         ({"image": [[1]]}, TypeError, "image: expected a numpy array, got list"),
         ({"image": fundus().astype(np.float32)}, TypeError, "image: expected uint8, got float32"),
@@ -409,10 +409,10 @@ def test_a_box_of_many_rows_does_not_overflow(resize: Callable[..., U8]) -> None
     ],
 )
 def test_arguments_that_cannot_be_meant_are_named(
-    arguments: dict[str, Any], error: type[Exception], words: str
+    arguments: dict[str, Any], error: type[Exception], pattern: str
 ) -> None:
     call: dict[str, Any] = {"image": fundus(), "fov": FieldOfView(0, 0, 320, 1.0), "height": 64, "width": 64}
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=pattern):
         crop_resize(**{**call, **arguments})
 
 
@@ -458,7 +458,7 @@ def test_every_photograph_of_one_camera_gets_the_same_box_within_a_percent() -> 
 
 
 @needs_photographs
-def test_the_same_eye_in_two_crops_of_its_photograph_looks_the_same() -> None:
+def test_the_same_eye_in_two_crops_of_its_photograph_gives_the_same_input() -> None:
     rows = list(csv.DictReader((DATA / "idrid_lesions/index.csv").open(encoding="utf-8")))
     pairs = [(row["image"], row["same_photo_in_idrid"]) for row in rows if row["same_photo_in_idrid"]]
     assert len(pairs) >= 20

@@ -17,7 +17,7 @@ from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime import capture
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera, camera_identity
-from medtex_edge.runtime.sources.camera_settings import CameraSettings
+from medtex_edge.runtime.sources.camera import CameraSettings
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_format_or_size_that_the_camera_has_not_is_refused_with_what_it_gives_
 
 def test_a_rate_that_the_driver_does_not_keep_is_noted(driver: Driver) -> None:
     source = camera.open_camera("0", settings(format="yuyv", size=(192, 108), fps=30.0))
-    assert source.notes == ["camera 0: asked for 30 frames/s, its driver says 5"]
+    assert source.notes == ["camera 0: 30 frames/s requested, its driver reports 5"]
 
 
 def test_exposure_and_white_balance_are_locked_and_read_back(driver: Driver) -> None:
@@ -108,7 +108,7 @@ def test_exposure_and_white_balance_are_locked_and_read_back(driver: Driver) -> 
     assert driver.controls[cv2.CAP_PROP_AUTO_WB] == 1
 
 
-def test_what_the_driver_does_not_take_is_said(driver: Driver) -> None:
+def test_a_setting_that_the_driver_rejects_is_an_error(driver: Driver) -> None:
     driver.largest_exposure = 50
     with pytest.raises(SourceError, match="expected exposure of 8000 microseconds, the camera keeps 5000"):
         camera.open_camera("0", settings(exposure=8000))
@@ -321,26 +321,26 @@ class Appsink:
         return True, v4l2_kit.into(buffer, np.zeros((self.height * 3 // 2, self.width), np.uint8))
 
 
-def test_a_csi_camera_is_asked_for_its_size_rate_and_exposure_and_read_as_nv12(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_a_csi_camera_gets_its_size_rate_and_exposure_and_is_read_as_nv12(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipelines: list[str] = []
 
     def opened(pipeline: str) -> Appsink:
-        asked.append(pipeline)
+        pipelines.append(pipeline)
         return Appsink(1920, 1080)
 
     monkeypatch.setattr(camera, "_gstreamer", opened)
     frame = read(camera.open_camera("csi:1", settings(size=(1920, 1080), fps=60.0, exposure=8000)))
     assert (frame.layout, frame.pixels.shape if frame.pixels is not None else None) == ("nv12", (1620, 1920))
-    assert "sensor-id=1" in asked[0]
-    assert "width=1920,height=1080,framerate=60/1" in asked[0]
-    assert 'exposuretimerange="8000000 8000000"' in asked[0]
+    assert "sensor-id=1" in pipelines[0]
+    assert "width=1920,height=1080,framerate=60/1" in pipelines[0]
+    assert 'exposuretimerange="8000000 8000000"' in pipelines[0]
     with pytest.raises(SourceError, match="expected 640x480 pixels, it gives 1920x1080"):
         camera.open_camera("csi", settings(size=(640, 480)))
     with pytest.raises(SettingsError, match="no colour temperature"):
         camera.open_camera("csi", settings(white_balance=5000))
 
 
-def test_a_pipeline_of_ones_own_says_what_it_delivers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_pipeline_has_to_state_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera, "_gstreamer", lambda pipeline: Appsink())
     frame = read(camera.open_camera("gst:mysrc ! video/x-raw, format=(string)NV12 ! appsink", settings(format="nv12")))
     assert (frame.layout, frame.pixels.shape if frame.pixels is not None else None) == ("nv12", (72, 64))

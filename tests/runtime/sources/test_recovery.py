@@ -1,8 +1,8 @@
 """Pull the plug: a real stream is killed, stopped and resumed, restarted with another size, and damaged on the way.
 
-The server is a process of its own with ffmpeg beneath it, and every frame says when it was made. The quick form, always
-in the suite, does each of these once per kind of stream. The long form does twenty rounds, holds each recovery to two
-seconds and the memory to be flat, and prints its figures:
+The server is a process of its own with ffmpeg as its child, and every frame carries the time of its making. The quick
+form, always in the suite, does each of these once per kind of stream. The long form does twenty rounds, requires each
+recovery within two seconds and flat memory, and prints its figures:
 
     MEDTEX_EDGE_LONG=1 python -m pytest -s tests/runtime/sources/test_recovery.py
 """
@@ -26,20 +26,20 @@ import bundles
 import cv2
 import pytest
 import stream_server
-from test_pipeline import AGREED, Fixed
+from pipeline_kit import CONTRACT, FixedBackend
 
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sources.source import open_source
+from medtex_edge.runtime.sources.open import open_source
 from medtex_edge.runtime.summary import Summary
 
 LONG = os.environ.get("MEDTEX_EDGE_LONG", "") not in ("", "0")
 ROUNDS = 20 if LONG else 4
-RECOVERED_S = 2.0 if LONG else 8.0  # the quick form asks whether, not how fast: it may share its cores
+RECOVERED_S = 2.0 if LONG else 8.0  # the quick form tests recovery, not its speed: it may share its cores
 NOTICED_S = 1.0 if LONG else 3.0
-OLDEST_S = 1.0 + 0.25  # a scored frame's true age: what is stale by its arrival, and the way to us
+OLDEST_S = 1.0 + 0.25  # of a scored frame: the limit of staleness, which counts from its arrival, and the network
 RATE = 20.0
 SIZES = ((320, 240), (400, 300))
 
@@ -91,7 +91,7 @@ class Witness(Scorer):
     """Scores, and reads off each frame that was scored when it had been made."""
 
     def __init__(self) -> None:
-        super().__init__(Fixed(), AGREED, live=True, stream=True)
+        super().__init__(FixedBackend(), CONTRACT, live=True, stream=True)
         self.scored: list[Scored] = []
         self.torn = 0  # frames of two halves
 
@@ -139,7 +139,7 @@ FAULTS: tuple[Callable[[Server], float], ...] = (kill, stop, resize, damage)
 def running(server: Server) -> Iterator[tuple[Pipeline, Witness]]:
     source = open_source(server.url)
     witness = Witness()
-    pipeline = Pipeline(source, witness, AGREED, Summary(source.name, "", "", "fixed"))
+    pipeline = Pipeline(source, witness, CONTRACT, Summary(source.name, "", "", "fixed"))
     thread = threading.Thread(target=pipeline.run)
     thread.start()
     try:
@@ -227,6 +227,6 @@ def _serves(server: Server) -> bool:
 
 
 def _notice(pipeline: Pipeline, witness: Witness, noticed: list[float]) -> None:
-    """How long after the last frame it is said that there are none."""
+    """Seconds from the last frame until the source is reported as lost."""
     wait(lambda: pipeline.lost_s > 0, 10, "the loss is not noticed")
     noticed.append(time.monotonic() - witness.scored[-1].at)

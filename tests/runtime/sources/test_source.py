@@ -13,21 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import streams
+from video_kit import write_video
 
 from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera
-from medtex_edge.runtime.sources.source import PhotoSource, open_source, without_secrets
+from medtex_edge.runtime.sources.open import open_source, without_secrets
+from medtex_edge.runtime.sources.photos import PhotoSource
 from medtex_edge.runtime.sources.stream import StreamClock
-
-
-def write_video(path: Path, frames: int = 12, size: tuple[int, int] = (320, 240)) -> Path:
-    """A short video of moving noise on a disc."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, size)
-    for index in range(frames):
-        writer.write(bundles.disc(size[1], width=size[0], seed=index))
-    writer.release()
-    return path
 
 
 def names(source: object) -> list[str]:
@@ -51,7 +44,7 @@ def test_a_glob_gives_the_files_that_match(tmp_path: Path) -> None:
         open_source(str(tmp_path / "c*.png"))
 
 
-def test_a_file_whose_name_looks_like_a_glob_is_taken_as_the_file(tmp_path: Path) -> None:
+def test_a_file_whose_name_has_the_form_of_a_glob_is_taken_as_the_file(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "eye[1].png"), np.zeros((8, 8, 3), np.uint8))
     assert names(open_source(str(tmp_path / "eye[1].png"))) == ["eye[1].png"]
 
@@ -77,7 +70,7 @@ def test_a_single_photograph_that_cannot_be_read_is_an_error(tmp_path: Path) -> 
         open_source(str(tmp_path / "b.jpg")).read(Frame())
 
 
-def test_what_is_not_there_or_of_no_known_kind_says_so(tmp_path: Path) -> None:
+def test_a_missing_source_or_one_of_no_known_kind_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="no such file"):
@@ -111,7 +104,7 @@ def test_every_frame_of_a_video_comes_in_order_and_in_place(tmp_path: Path) -> N
     source.close()
 
 
-def test_a_video_that_is_none_or_is_cut_off_says_so(tmp_path: Path) -> None:
+def test_a_video_that_is_none_or_is_cut_off_is_reported(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video" * 99)
     with pytest.raises(SourceError, match="no video in it"):
         open_source(str(tmp_path / "text.mp4"))
@@ -209,7 +202,7 @@ def test_user_and_password_of_an_address_are_sent_and_never_shown() -> None:
         served.off()
 
 
-def test_a_stream_clock_tells_how_late_a_frame_is_and_follows_a_clock_that_drifts() -> None:
+def test_a_stream_clock_measures_how_late_a_frame_is_and_follows_a_clock_that_drifts() -> None:
     clock = StreamClock()
     for number in range(100):
         now = 50.0 + 0.04 * number
@@ -234,7 +227,7 @@ def test_a_camera_that_is_not_there_lists_what_was_tried() -> None:
         camera.open_camera("webcam")
 
 
-def test_a_csi_camera_without_gstreamer_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_csi_camera_without_gstreamer_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(camera, "has_gstreamer", lambda: False)
     with pytest.raises(SourceError, match=r"built without GStreamer .*system-site-packages.*doctor"):
         camera.open_camera("csi:1")

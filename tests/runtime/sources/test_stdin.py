@@ -19,7 +19,8 @@ import pytest
 from medtex_edge.cli import main
 from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.source import Ended, FrameSource, open_source
+from medtex_edge.runtime.sources.base import Ended, FrameSource
+from medtex_edge.runtime.sources.open import open_source
 
 DISCS = [bundles.disc(120, width=160, seed=seed) for seed in range(6)]
 JPEGS = [cv2.imencode(".jpg", disc)[1].tobytes() for disc in DISCS]
@@ -135,17 +136,17 @@ def test_raw_frames_come_in_their_layout_without_a_copy_or_a_new_buffer(
 def test_raw_frames_need_a_size_and_mjpeg_has_its_own(pipe: Pipe) -> None:
     with pytest.raises(SettingsError, match="expected --size too"):
         open_source("-", kind="nv12")
-    with pytest.raises(SettingsError, match="MJPEG says its own size"):
+    with pytest.raises(SettingsError, match="MJPEG states its own size"):
         open_source("-", size=SIZE)
     with pytest.raises(SettingsError, match="expected even sides, got 161x120"):
         open_source("-", kind="yuyv", size=(161, 120))
     with pytest.raises(SettingsError, match="at most 36 megapixels"):
         open_source("-", kind="bgr", size=(99999, 99999))
-    with pytest.raises(SettingsError, match="says its own size and format"):
+    with pytest.raises(SettingsError, match="states its own size and format"):
         open_source("eye.png", kind="bgr")
 
 
-def test_a_keyboard_or_nothing_on_standard_input_says_what_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keyboard_or_nothing_on_standard_input_is_an_error_with_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(SourceError, match="standard input is closed"):
         open_source("-")

@@ -41,11 +41,11 @@ def test_another_page_in_the_viewers_browser_gets_nothing(origin: str) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8710", "0.0.0.0", "10.0.0.7:8710", "[::1", "", "a@b"])
 def test_a_name_that_somebody_points_at_this_machine_gets_nothing(host: str) -> None:
     with served() as page:
-        status, _, text = ask(page, SystemProbe=host)
+        status, _, text = ask(page, Host=host)
         assert status in (400, 403)
         assert "canvas" not in text
         for known in ("localhost:9000", "127.0.0.1", "[::1]:8710"):
-            assert ask(page, SystemProbe=known)[0] == 200
+            assert ask(page, Host=known)[0] == 200
 
 
 def test_without_the_token_there_is_a_door_and_no_picture() -> None:

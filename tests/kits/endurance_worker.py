@@ -22,7 +22,8 @@ from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.sink import ReadingsFile, VideoSink
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VideoSink
 from medtex_edge.runtime.summary import Summary
 
 AGREED = bundles.contract()
@@ -76,7 +77,7 @@ class Sometimes(VideoSink):
 
 
 class Watch:
-    """What the process holds each time that `look` is called, which waits until no frame is under way."""
+    """Memory and threads of the process at each call of `sample`, which waits until no frame is in the pipeline."""
 
     def __init__(self, counted: Counted, *, trace: bool) -> None:
         self._counted = counted
@@ -85,12 +86,12 @@ class Watch:
         self.blocks: list[int] = []  # that Python's allocator has given out
         self._snapshots: list[tracemalloc.Snapshot] = []
 
-    def look(self) -> None:
+    def sample(self) -> None:
         before = -1
         while before != self._counted.count:
             before = self._counted.count
             time.sleep(0.2)
-        text.width.cache_clear()  # it remembers a bounded number of lines, and has not seen as many at the first look
+        text.width.cache_clear()  # its cache of lines is bounded, and not yet full at the first sample
         gc.collect()
         self.resident_kb.append(resident_kb())
         self.blocks.append(sys.getallocatedblocks())
@@ -98,7 +99,7 @@ class Watch:
             self._snapshots.append(tracemalloc.take_snapshot())
 
     def growth(self) -> dict[str, int]:
-        """Bytes more at the end, by the line that asked for them; this file's and the tracer's own left out."""
+        """Bytes more at the end, by the line that allocated them; without this file's and the tracer's own."""
         if not self._trace:
             return {}
         first, last = (
@@ -130,7 +131,7 @@ class Generator:
     def read(self, frame: Frame) -> bool:
         index = self._index
         if self._watch is not None and not self.done and index in (self._warm, self._frames):
-            self._watch.look()
+            self._watch.sample()
         self.done = index >= self._frames
         if self.done and not self.live:
             return False
@@ -151,7 +152,7 @@ class Generator:
         return True
 
     def skip(self) -> bool:
-        time.sleep(0.001)  # not counted, so that no look is left out
+        time.sleep(0.001)  # not counted, so that no sample is skipped
         return True
 
     def reopen(self) -> None:
@@ -173,7 +174,7 @@ def resident_kb() -> int:
 
 
 def native_threads() -> int:
-    """The fewest of half a second: one that has been joined is still to be seen for a moment."""
+    """The fewest of half a second: one that has been joined is still listed for a moment."""
     counts = []
     for _ in range(10):
         time.sleep(0.05)
@@ -190,7 +191,7 @@ def run(source: Generator, folder: Path, counted: Counted) -> Summary:
     video = Sometimes(folder / "overlay.mp4", source.rate, live=source.live)
     pipeline = Pipeline(
         source, scorer, AGREED, summary, reading_sinks=[readings, counted], picture_sinks=[video],
-        retries=0, told=lambda line: print(line, file=sys.stderr),
+        retries=0, on_message=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
 
     def tick(running: Pipeline) -> None:
@@ -207,15 +208,17 @@ def main() -> None:
     parser.add_argument("--warm", type=int, required=True, help="frames after which nothing may grow")
     parser.add_argument("--live", action="store_true")
     parser.add_argument("--trace", action="store_true")
-    asked = parser.parse_args()
-    run(Generator(100), asked.folder, Counted())  # libraries start their own threads at first use
+    arguments = parser.parse_args()
+    run(Generator(100), arguments.folder, Counted())  # libraries start their own threads at first use
     threads = native_threads()
-    if asked.trace:
+    if arguments.trace:
         tracemalloc.start()
     counted = Counted()
-    watch = Watch(counted, trace=asked.trace)
+    watch = Watch(counted, trace=arguments.trace)
     began = time.monotonic()
-    summary = run(Generator(asked.frames, live=asked.live, warm=asked.warm, watch=watch), asked.folder, counted)
+    summary = run(
+        Generator(arguments.frames, live=arguments.live, warm=arguments.warm, watch=watch), arguments.folder, counted
+    )
     seconds = time.monotonic() - began
     found: dict[str, Any] = {
         "frames": summary.to_json()["frames"], "readings": counted.count, "seconds": round(seconds, 1),
