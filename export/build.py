@@ -17,7 +17,7 @@ from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BundleError, DataError, ParityError
 from medtex_edge.export import parity
-from medtex_edge.export.gate import ProofCase, prove_engine, prove_full, prove_half, prove_int8
+from medtex_edge.export.gate import ProofCase, prove_engine, prove_fp16, prove_fp32, prove_int8
 from medtex_edge.export.golden_frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
@@ -67,9 +67,9 @@ def build(
     with steps.step("fp32 graph") as step:
         full = to_onnx(Deployed(model), model.size)
         step.note = f"{len(full) / 1e6:.1f} MB"
-    proofs = {"fp32": prove_full(full, case, steps)}
+    proofs = {"fp32": prove_fp32(full, case, steps)}
     if fp16 or int8:
-        half = prove_half(full, case, steps)
+        half = prove_fp16(full, case, steps)
         proofs |= {"fp16": half} if fp16 else {}
     if int8:
         proofs["int8"] = prove_int8(full, half, _wider(case, run, model, data, steps), steps)

@@ -79,7 +79,7 @@ class ProofCase:
     picture: Path | None = None  # where to show the worst photographs of a refusal
 
 
-def prove_full(content: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof:
+def prove_fp32(content: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof:
     """Prove the fp32 graph `content`, an ONNX file. Raises `ParityError`."""
     with steps.step("fp32 against the trained model", len(case.images)) as step:
         actual = _by_onnxruntime(content, case, "fp32", step.tick)
@@ -90,7 +90,7 @@ def prove_full(content: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof
     return proof
 
 
-def prove_half(full: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof:
+def prove_fp16(full: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof:
     """Make the fp16 graph with as much in fp16 as the bounds allow, and prove it. Raises `ParityError`.
 
     Where labels flip, the first layers of student and explainer are given back to fp32, more of them rung by rung: on

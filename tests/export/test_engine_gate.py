@@ -16,7 +16,7 @@ from rich.console import Console
 
 from medtex_edge.errors import BackendError, BundleError, ParityError
 from medtex_edge.export import gate, parity
-from medtex_edge.export.gate import Proof, ProofCase, prove_full
+from medtex_edge.export.gate import Proof, ProofCase, prove_fp32
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, NonsenseError, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import runner
@@ -65,7 +65,7 @@ def prove(case: ProofCase, output: io.StringIO, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(gate.builder, "build", build)
         monkeypatch.setattr(runner, "open_engine", open_engine)
         with ProgressDisplay(Console(file=output, width=200)) as steps:
-            full = prove_full(bundles.graph(), case, steps)
+            full = prove_fp32(bundles.graph(), case, steps)
             return gate.prove_engine("fp32", full, case, steps)
 
     return proved
@@ -123,5 +123,5 @@ def test_without_a_gpu_nothing_is_tried_and_nothing_reported(
 def test_a_refusal_without_a_place_for_its_picture_draws_none(case: ProofCase, tmp_path: Path) -> None:
     nowhere = replace(case, picture=None, expected=(1 - case.expected[0], case.expected[1]))
     with ProgressDisplay(Console(quiet=True)) as steps, pytest.raises(ParityError, match="no bundle was written"):
-        prove_full(bundles.graph(), nowhere, steps)
+        prove_fp32(bundles.graph(), nowhere, steps)
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from medtex_edge.errors import BackendError
 from medtex_edge.export import parity
-from medtex_edge.export.gate import ProofCase, prove_engine, prove_full
+from medtex_edge.export.gate import ProofCase, prove_engine, prove_fp32
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import cuda, runner
@@ -132,7 +132,7 @@ def test_the_gate_of_an_export_asks_the_engine_too(plan: bytes) -> None:
         expected = parity.of_backend(processor, photographs)
     case = ProofCase(CONTRACT, photographs, tuple("abcdefgh"), expected, 8, photographs[:0])
     with ProgressDisplay(Console(quiet=True)) as steps:
-        proof = prove_engine("fp32", prove_full(graph, case, steps), case, steps)
+        proof = prove_engine("fp32", prove_fp32(graph, case, steps), case, steps)
     assert proof.parities["tensorrt"].photographs == 8
     assert proof.parities["tensorrt"].probability < 1e-3
 
