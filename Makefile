@@ -25,7 +25,7 @@ help:
 	@echo "make sanitize the tests of the native core alone, under each sanitizer"
 	@echo "make aarch64-check  the native module and the runtime's tests on an emulated 64-bit Arm (about 10 minutes)"
 	@echo "make gpu-check  every test that needs a GPU, and what a frame costs there, into $(RESULTS)/gpu.md"
-	@echo "make results  docs/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
+	@echo "make results  docs/evidence/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
 	@echo "make install  the environment alone"
 	@echo "make clean    remove the environment, builds and caches; runs and bundles stay"
 
@@ -62,7 +62,7 @@ gpu-check: $(filter $(GPU_PYTHON:$(BIN)/python=$(STAMP)),$(STAMP))
 	PYTHONPATH=.:tests/kits:tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
 
 results: $(STAMP)
-	$(BIN)/python benchmarks/results.py --data $(DATA) --out $(RESULTS)
+	$(BIN)/python -m benchmarks.results --data $(DATA) --out $(RESULTS)
 
 install: $(STAMP)
 

@@ -1,9 +1,9 @@
-"""Ours beside what others would write: the same frames, the same student, the same threads, in turns.
+"""Compare medtex-edge with common libraries: the same frames, the same student, the same threads, in turns.
 
-    python benchmarks/peers.py eye.medtex --run runs/mine --json peers.json --png docs/peers.png
+    python -m benchmarks.peers eye.medtex --run runs/mine --json peers.json --png docs/images/peers.png
 
-Rivals: peers_rivals.py. Ratios are medians over rounds, with their quartiles; what was asked stands beside what was
-reached, and where memory sets the limit, that limit, from the speed of a copy measured on the spot.
+`baselines.py` holds the baselines. Ratios are medians over rounds, with their quartiles. Each target stands next to the
+measured value. Where memory sets the limit, the report gives that limit, from the measured speed of a copy.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 import cv2
-from peers_report import asked, picture, roofline, show, summary
-from peers_rivals import Engine, Rival, by_grad_cam, by_onnxruntime, by_openvino
-from peers_rounds import Case, Ours, play
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.peers.baselines import Baseline, Engine, by_grad_cam, by_onnxruntime, by_openvino
+from benchmarks.peers.report import picture, roofline, show, summary, targets
+from benchmarks.peers.rounds import Case, Ours, play
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError
 from medtex_edge.files import write_json
@@ -33,7 +33,7 @@ CASES = ("640x480:bgr", "1920x1080:bgr", "1920x1080:nv12")
 
 
 def set_threads(threads: int) -> None:
-    """Whatever works on pixels; the engines are told when they are opened."""
+    """Set the threads of the pixel code. The engines get their number of threads when they are opened."""
     cv2.setNumThreads(threads)
     if native_available():
         from medtex_edge import _native
@@ -41,8 +41,8 @@ def set_threads(threads: int) -> None:
         _native.set_threads(threads)
 
 
-def engines(bundle: Bundle, run: Path | None, threads: int, say: Any) -> dict[str, Engine]:
-    """The rivals that can be opened here; the others with the reason why not."""
+def engines(bundle: Bundle, run: Path | None, threads: int, on_message: Callable[[str], None]) -> dict[str, Engine]:
+    """Open the baselines that this machine has. `on_message` gets the reason why another is left out."""
     model = bundle.model("fp32")
     openers: dict[str, Callable[[], Engine | None]] = {
         "a": lambda: by_onnxruntime(model, threads),
@@ -54,10 +54,10 @@ def engines(bundle: Bundle, run: Path | None, threads: int, say: Any) -> dict[st
         try:
             engine = opener()
         except ImportError as error:
-            say(f"{name} is left out: {error}")
+            on_message(f"{name} is left out: {error}")
             continue
         if engine is None:
-            say(f"{name} is left out: it needs --run, the run folder that the bundle was exported from")
+            on_message(f"{name} is left out: it needs --run, the run folder that the bundle was exported from")
         else:
             found[name] = engine
     return found
@@ -102,23 +102,23 @@ def compare(
     stills = source_stills(source)[0] if source else golden_stills(bundle)
     cases = []
     with open_backend("onnxruntime", bundle, threads=threads) as backend:
-        others = engines(bundle, run, threads, console.print)
+        opened = engines(bundle, run, threads, console.print)
         for text in track(wanted, "measuring", console=console, transient=True):
             shape, _, layout = text.partition(":")
             size = parse_size(shape)
             ring = Ring(stills, size, layout, whole=source is not None)
             ours = Ours(backend, bundle.contract)
-            rivals = {name: Rival(engine, bundle.contract) for name, engine in others.items()}
-            cases.append(play(ring, Case(size, layout), ours, rivals, bundle.contract, rounds))
+            baselines = {name: Baseline(engine, bundle.contract) for name, engine in opened.items()}
+            cases.append(play(ring, Case(size, layout), ours, baselines, bundle.contract, rounds))
     return {
-        "schema": "medtex-edge/peers/1",
+        "schema": "medtex-edge/peers/2",
         "bundle": path.name,
         "threads": threads,
         "rounds": rounds,
         "machine": machine,
         "warnings": warnings(machine, None),
         "cases": [summary(case) for case in cases],
-        "asked": asked(cases),
+        "targets": targets(cases),
         "roofline": roofline(cases, bundle.contract, threads),
     }
 

@@ -1,4 +1,4 @@
-"""The others: what a good engineer writes without this project, for frames of a camera and the same student.
+"""The baselines: what a good engineer writes without this project, for frames of a camera and the same student.
 
     a  ONNX Runtime and OpenCV        the same graph
     b  PyTorch and pytorch-grad-cam   the same student; its map is made afterwards
@@ -29,21 +29,21 @@ F32 = npt.NDArray[np.float32]
 Box = tuple[int, int, int]  # left, top, side
 Engine = Callable[[U8], tuple[F32, F32]]  # (S, S, 3) RGB -> probabilities (C,), saliency (h, w) in 0..1
 
-PARTS = ("facts", "prepare", "infer", "convert", "overlay", "other")
+PARTS = ("quality", "prepare", "infer", "convert", "overlay", "other")
 TO_BGR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "yuyv": cv2.COLOR_YUV2BGR_YUY2, "grey": cv2.COLOR_GRAY2BGR}
 _OPACITY = 0.4
 _LIT = 20  # of 255
-_LOOK = 256  # samples along the width
+_SAMPLES = 256  # samples along the width
 
 
 class Pixels:
-    """OpenCV's part: one frame's facts, crop and overlay. Buffers are kept from frame to frame where that is faster."""
+    """OpenCV's part: quality, crop and overlay of one frame. Buffers are kept between frames where that is faster."""
 
     def __init__(self) -> None:
         self._lut = scale()[0].reshape(256, 1, 3)
         self._previous: U8 | None = None
 
-    def facts(self, bgr: U8) -> tuple[float, float, bool]:
+    def quality(self, bgr: U8) -> tuple[float, float, bool]:
         """Brightness, sharpness, and whether it equals the frame before, all at quarter size."""
         grey = cv2.cvtColor(cv2.resize(bgr, None, fx=0.25, fy=0.25), cv2.COLOR_BGR2GRAY)
         duplicate = self._previous is not None and np.array_equal(grey, self._previous)
@@ -54,9 +54,9 @@ class Pixels:
     def prepare(self, bgr: U8, side: int) -> tuple[U8, Box]:
         """The square around what is lit, found in a decimated frame, as (side, side, 3) RGB."""
         height, width = bgr.shape[:2]
-        small = cv2.resize(bgr, (_LOOK, _LOOK * height // width), interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(bgr, (_SAMPLES, _SAMPLES * height // width), interpolation=cv2.INTER_NEAREST)
         _, lit = cv2.threshold(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), _LIT, 255, cv2.THRESH_BINARY)
-        x, y, w, h = (round(value * width / _LOOK) for value in cv2.boundingRect(lit))
+        x, y, w, h = (round(value * width / _SAMPLES) for value in cv2.boundingRect(lit))
         length = min(max(w, h), width, height)
         left = min(max(x + (w - length) // 2, 0), width - length)
         top = min(max(y + (h - length) // 2, 0), height - length)
@@ -79,7 +79,7 @@ class Pixels:
         cv2.addWeighted(disc, 1 - _OPACITY, cv2.applyColorMap(large, self._lut), _OPACITY, 0, dst=disc)
 
     @staticmethod
-    def say(bgr: U8, label: str, probability: float) -> None:
+    def draw_text(bgr: U8, label: str, probability: float) -> None:
         """Two lines of text."""
         size = bgr.shape[0] / 800
         for line, text in enumerate((label, f"P(refer) {probability:.2f}")):
@@ -87,8 +87,8 @@ class Pixels:
             cv2.putText(bgr, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 2)
 
 
-class Rival:
-    """A frame's way through `Pixels` and an engine: milliseconds by part, the whole among them."""
+class Baseline:
+    """One frame through `Pixels` and an engine. Returns milliseconds by part and of the whole."""
 
     def __init__(self, engine: Engine, contract: Contract) -> None:
         self._engine, self._contract, self._pixels = engine, contract, Pixels()
@@ -101,7 +101,7 @@ class Rival:
         if frame.layout != "bgr":
             bgr = self._bgr = cv2.cvtColor(bgr, TO_BGR[frame.layout], dst=self._bgr)
         clock.append(time.perf_counter())
-        self._pixels.facts(bgr)
+        self._pixels.quality(bgr)
         clock.append(time.perf_counter())
         image, box = self._pixels.prepare(bgr, self._contract.width)
         clock.append(time.perf_counter())
@@ -109,9 +109,9 @@ class Rival:
         clock.append(time.perf_counter())
         self._pixels.overlay(bgr, saliency, box)
         label = self._contract.classes[int(probabilities.argmax())]
-        self._pixels.say(bgr, label, float(probabilities[list(self._contract.referable)].sum()))
+        self._pixels.draw_text(bgr, label, float(probabilities[list(self._contract.referable)].sum()))
         clock.append(time.perf_counter())
-        names = ("convert", "facts", "prepare", "infer", "overlay")
+        names = ("convert", "quality", "prepare", "infer", "overlay")
         taken = {name: (clock[i + 1] - clock[i]) * 1e3 for i, name in enumerate(names)}
         return {**taken, "other": 0.0, "whole": (clock[-1] - clock[0]) * 1e3}
 

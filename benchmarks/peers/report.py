@@ -1,4 +1,4 @@
-"""What the rounds say: medians and ratios, what was asked beside what was reached, the roofline, table and picture."""
+"""The report of a comparison: medians and ratios, targets and measured values, the roofline, table and picture."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from peers_rivals import PARTS
-from peers_rounds import OURS, Case, copy_speed
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.peers.baselines import PARTS
+from benchmarks.peers.rounds import OURS, Case, copy_speed
 from medtex_edge.contract import Contract
 
 TITLES = {
@@ -21,14 +21,14 @@ TITLES = {
     "b": "(b) PyTorch + Grad-CAM + OpenCV",
     "c": "(c) OpenVINO + OpenCV",
 }
-_SAMPLED_ROWS = 64  # of a frame, by our facts
+_SAMPLED_ROWS = 64  # of a frame, by our precheck
 _LIMITS = {(640, 480): 1.15, (1920, 1080): 1.4}  # of the whole over inference alone
 Floats = npt.NDArray[np.float64]
 
 
 def summary(case: Case) -> dict[str, Any]:
     """Medians in milliseconds; ratios of the wholes and of the single parts to ours."""
-    rivals = [name for name in case.whole if name != OURS]
+    baselines = [name for name in case.whole if name != OURS]
     return {
         "size": list(case.size),
         "format": case.layout,
@@ -39,8 +39,8 @@ def summary(case: Case) -> dict[str, Any]:
             }
             for who, parts in case.whole.items()
         },
-        "times_faster": {who: _spread(case.ratios(who, OURS)) for who in rivals},
-        "share_of_pixels": {who: _spread(case.pixels(OURS) / case.pixels(who)) for who in rivals},
+        "times_faster": {who: _spread(case.ratios(who, OURS)) for who in baselines},
+        "share_of_pixels": {who: _spread(case.pixels(OURS) / case.pixels(who)) for who in baselines},
         "parts": {
             part: {
                 "ours_ms": _median(taken[OURS]),
@@ -56,14 +56,14 @@ def summary(case: Case) -> dict[str, Any]:
     }
 
 
-def asked(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """What was promised, in its words, and what came out."""
+def targets(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Each target with its measured value."""
     rows: list[dict[str, Any]] = []
     for case in (c for c in cases if c.layout == "bgr"):
         own = np.array(case.whole[OURS]["whole"]) / np.array(case.whole[OURS]["infer"])
         name = f"{case.size[0]} x {case.size[1]} BGR"
         if case.size == (1920, 1080):
-            rows += _asked_of_parts(name, case)
+            rows += _targets_of_parts(name, case)
         if "a" in case.whole:
             shares = case.pixels(OURS) / case.pixels("a")
             rows.append(_row(f"{name}: everything that is not inference, share of (a)'s", "<=", 0.2, shares))
@@ -77,8 +77,8 @@ def asked(cases: Sequence[Case]) -> list[dict[str, Any]]:
     return rows
 
 
-def _asked_of_parts(name: str, case: Case) -> list[dict[str, Any]]:
-    crop, real, dense, facts = (
+def _targets_of_parts(name: str, case: Case) -> list[dict[str, Any]]:
+    crop, real, dense, quality = (
         {who: np.array(values) / np.array(taken[OURS]) for who, values in taken.items()}
         for taken in case.single.values()
     )
@@ -89,8 +89,8 @@ def _asked_of_parts(name: str, case: Case) -> list[dict[str, Any]]:
         _row(first, ">=", 6, real["a, colours first"]),
         _row(f"{name}: overlay with a dense map, times faster than (a)'s", ">=", 3.5, dense["a"]),
         _row(first, ">=", 3.5, dense["a, colours first"]),
-        _row(f"{name}: frame facts, times faster than a variance of Laplacian at quarter size", ">=", 5, facts["a"]),
-        _row("  the same, if the quarter is not antialiased", ">=", 5, facts["a, aliased"]),
+        _row(f"{name}: frame quality, times faster than a Laplacian's variance at quarter size", ">=", 5, quality["a"]),
+        _row("  the same, if the quarter is not antialiased", ">=", 5, quality["a, aliased"]),
     ]
 
 
@@ -110,15 +110,15 @@ def roofline(cases: Sequence[Case], contract: Contract, threads: int) -> dict[st
         "field of view + crop + resize": 3 * (box + contract.width * contract.height),
         "overlay, real map": 2 * 3 * box * drawn,
         "overlay, dense map": 2 * 3 * box,
-        "frame facts": 3 * (min(height, _SAMPLED_ROWS) * width + contract.width * contract.height),
+        "frame quality": 3 * (min(height, _SAMPLED_ROWS) * width + contract.width * contract.height),
     }
     parts = {}
     for part, size in moved.items():
         bound = size / speed / 1e6
-        ours, rival = (_median(case.single[part][who]) for who in (OURS, "a"))
+        ours, baseline = (_median(case.single[part][who]) for who in (OURS, "a"))
         parts[part] = {
             "bytes": round(size), "bound_ms": round(bound, 4), "ours_ms": ours,
-            "ours_over_bound": round(ours / bound, 2), "best_ratio": round(rival / bound, 1),
+            "ours_over_bound": round(ours / bound, 2), "best_ratio": round(baseline / bound, 1),
         }  # fmt: skip
     return {
         "case": case.name,
@@ -149,10 +149,10 @@ def show(report: dict[str, Any]) -> None:
             last = (f"{ratio['median']:.2f}", f"{ratio['q1']:.2f}-{ratio['q3']:.2f}") if ratio else ("1", "")
             table.add_row(TITLES[who], *(f"{parts[name]:.2f}" for name in (*PARTS, "whole")), *last)
         console.print(table)
-    table = Table("what", "asked", "reached", "quartiles", title="asked and reached", title_justify="left")
-    for row in report["asked"]:
+    table = Table("what", "target", "measured", "quartiles", title="targets and measured values", title_justify="left")
+    for row in report["targets"]:
         mark = "[green]met[/]" if row["met"] else "[red]not met[/]"
-        table.add_row(row["what"], f"{row['sign']} {row['asked']:g}", f"{row['median']:.2f} {mark}",
+        table.add_row(row["what"], f"{row['sign']} {row['target']:g}", f"{row['median']:.2f} {mark}",
                       f"{row['q1']:.2f}-{row['q3']:.2f}")  # fmt: skip
         if "note" in row:
             table.add_row(f"  {row['note']}", "", "", "", style="dim")
@@ -190,8 +190,8 @@ def picture(report: dict[str, Any], path: Path) -> None:
                 label = part if row == 0 else None
                 sheet.barh(row, parts[part], left=at, color=colours[part], height=0.68, label=label)
                 at += parts[part]
-            words = f" {parts['whole']:.1f} ms, of which {parts['not inference']:.2f} not inference"
-            sheet.text(at, row, words, va="center", fontsize=8, color="#333333")
+            text = f" {parts['whole']:.1f} ms, of which {parts['not inference']:.2f} not inference"
+            sheet.text(at, row, text, va="center", fontsize=8, color="#333333")
         sheet.set_yticks(range(len(names)), [TITLES[who] for who in names])
         sheet.invert_yaxis()
         sheet.set_xlim(0, 1.45 * longest)
@@ -211,7 +211,7 @@ def picture(report: dict[str, Any], path: Path) -> None:
 def _row(what: str, sign: str, limit: float, values: Floats) -> dict[str, Any]:
     spread = _spread(values)
     met = spread["median"] >= limit if sign == ">=" else spread["median"] <= limit
-    return {"what": what, "sign": sign, "asked": limit, **spread, "met": bool(met)}
+    return {"what": what, "sign": sign, "target": limit, **spread, "met": bool(met)}
 
 
 def _spread(values: Floats) -> dict[str, float]:

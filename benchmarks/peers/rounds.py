@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from peers_rivals import Pixels, Rival
 
+from benchmarks.peers.baselines import Baseline, Pixels
 from medtex_edge.contract import Contract
 from medtex_edge.errors import DataError
 from medtex_edge.image.geometry import crop_resize, find_field_of_view
@@ -66,14 +66,14 @@ class Ours:
         if reading.saliency is None:
             raise DataError(f"a frame was refused ({reading.detail}): there is nothing to compare")
         self.reading = reading
-        found = {name: reading.latency_ms[stage] for name, stage in _STAGES.items()}
+        found = {stage: reading.latency_ms[stage] for stage in _STAGES}
         found["convert"] = (converted - read) * 1e3
         found["overlay"] = (ended - converted) * 1e3
         whole = (ended - began) * 1e3
         return {**found, "other": whole - sum(found.values()), "whole": whole}
 
 
-_STAGES = {"facts": "quality", "prepare": "prepare", "infer": "infer"}
+_STAGES = ("quality", "prepare", "infer")
 
 
 @dataclass
@@ -101,9 +101,9 @@ class Case:
         return np.asarray(np.array(self.whole[who]["whole"]) - np.array(self.whole[who]["infer"]))
 
 
-def play(ring: Ring, case: Case, ours: Ours, rivals: dict[str, Rival], contract: Contract, rounds: int) -> Case:
+def play(ring: Ring, case: Case, ours: Ours, baselines: dict[str, Baseline], contract: Contract, rounds: int) -> Case:
     """Fill `case`."""
-    contenders: dict[str, Callable[[Frame], dict[str, float]]] = {OURS: ours, **rivals}
+    contenders: dict[str, Callable[[Frame], dict[str, float]]] = {OURS: ours, **baselines}
     names = list(contenders)
     slots, single = (Frame(), Frame()), _Single(contract)
     for turn in range(_WARM_UP + rounds):
@@ -134,7 +134,7 @@ def play(ring: Ring, case: Case, ours: Ours, rivals: dict[str, Rival], contract:
 
 
 class _Single:
-    """Single parts, each of ours beside OpenCV's, on copies of one frame."""
+    """Single parts, each of ours next to OpenCV's, on copies of one frame."""
 
     def __init__(self, contract: Contract) -> None:
         self._side = contract.width
@@ -160,21 +160,21 @@ class _Single:
             crop_resize(frame, find_field_of_view(frame, layout="bgr"), *self._input.shape[:2], layout="bgr",
                         out=self._input)  # fmt: skip
 
-        def facts() -> None:
+        def quality() -> None:
             self._inspector.precheck_frame(frame, "bgr")
             self._inspector.metrics(frame, box, self._input, "bgr")
 
         work: dict[str, dict[str, Callable[[], object]]] = {
             "field of view + crop + resize": {OURS: ours, "a": lambda: p.prepare(frame, self._side)}
         }
-        for words, grid in (("real", saliency), ("dense", self._dense)):
-            work[f"overlay, {words} map"] = {
+        for kind, grid in (("real", saliency), ("dense", self._dense)):
+            work[f"overlay, {kind} map"] = {
                 OURS: draw(draw_saliency, grid, box, self._table),
                 "a": draw(p.overlay_map_first, grid, square),
                 "a, colours first": draw(p.overlay, grid, square),
             }
-        work["frame facts"] = {
-            OURS: facts,
+        work["frame quality"] = {
+            OURS: quality,
             "a": lambda: variance_of_laplacian(frame, cv2.INTER_AREA),
             "a, aliased": lambda: variance_of_laplacian(frame, cv2.INTER_LINEAR),
         }

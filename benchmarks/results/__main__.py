@@ -1,10 +1,10 @@
-"""Every claim of docs/results.md from real photographs, by one command: trainings, evaluations, and the page itself.
+"""Every target of docs/evidence/results.md on real photographs, by one command: trainings, evaluations and the page.
 
-    python benchmarks/results.py --data ../shared/data --out runs/results
+    python -m benchmarks.results --data ../shared/data --out runs/results
 
 Resumable: what is finished is kept, what was cut short goes on. Every job is a `medtex-edge` command that a user could
-have typed; its output lies in OUT/logs. The figures of a finished job go to docs/figures, with the commit that made
-them; a job whose figures lie there is not run again unless another needs its weights, or `--fresh` is given.
+have typed; its output lies in OUT/logs. The figures of a finished job go to docs/evidence/figures, with the commit
+that made them; a job whose figures lie there is not run again unless another needs its weights, or `--fresh` is given.
 `--table-only` writes the page from whatever is there.
 """
 
@@ -16,20 +16,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 import click
-from results_claims import CURVE_SIZE
-from results_page import keep_figures, write_page
 from rich.console import Console
 
-EVALUATOR_SEED = 100  # added to the seed: the judge shares neither seed nor backbone with the student
+from benchmarks.results.claims import CURVE_SIZE
+from benchmarks.results.page import keep_figures, write_page
+
+EVALUATOR_SEED = 100  # added to the seed: the evaluator shares neither seed nor backbone with the student
 CURVE_STEPS = 120
-# One seed: they show what a term does, not who wins. The whole method is trained once more beside them, since figures
-# that were kept from another machine, whose sums round in another way, are another training's.
+# One seed: they show what a term does, not who wins. The whole method is trained once more with them, since figures
+# that were kept from another machine, whose sums round differently, are another training's.
 ABLATIONS: dict[str, list[str]] = {
     "full": [],
     "no_local": ["--weight", "local=0"],
@@ -62,10 +62,17 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
         planned.append(Job(name, [*command, *more, "--out", str(out / name)], "model.json", [f"teacher-{taught}"]))
 
     def evaluate(seed: int) -> None:
-        judge = f"evaluator-{seed}"
-        command = ["evaluate", str(out / f"medtex-{seed}"), "--masks", str(lesions), "--evaluator", str(out / judge)]
+        by = f"evaluator-{seed}"
+        command = [
+            "evaluate",
+            str(out / f"medtex-{seed}"),
+            "--masks",
+            str(lesions),
+            "--evaluator",
+            str(out / by),
+        ]
         name = f"evaluation-{seed}"
-        planned.append(Job(name, [*command, "--out", str(out / name)], "evaluation.json", [f"medtex-{seed}", judge]))
+        planned.append(Job(name, [*command, "--out", str(out / name)], "evaluation.json", [f"medtex-{seed}", by]))
 
     for seed in range(seeds):
         name = f"teacher-{seed}"
@@ -119,8 +126,7 @@ def plan(data: Path, out: Path, seeds: int, retinamnist: Path | None, *, jobs: i
         )
     )  # fmt: skip
     if retinamnist is not None:
-        script = str(Path(__file__).with_name("retinamnist.py"))
-        command = [script, "--data", str(retinamnist), "--out", str(out / "retinamnist")]
+        command = ["benchmarks.retinamnist", "--data", str(retinamnist), "--out", str(out / "retinamnist")]
         planned.append(Job("retinamnist", command, "retinamnist.json"))
     train("paper-0", 0, "--method", "paper", masks=True)
     train("vid-0", 0, "--method", "vid")
@@ -173,7 +179,7 @@ def run(planned: list[Job], out: Path, figures: Path, jobs: int, console: Consol
             waiting = [job for job in planned if not (finished(job) or job.name in failed or job.name in running)]
             for job in [job for job in waiting if ready(job)][: jobs - len(running)]:
                 with (logs / f"{job.name}.log").open("ab") as log:
-                    process = subprocess.Popen(_words(job), stdout=log, stderr=subprocess.STDOUT, env=environment)
+                    process = subprocess.Popen(_arguments(job), stdout=log, stderr=subprocess.STDOUT, env=environment)
                 running[job.name] = (process, time.monotonic())
                 console.print(f"{job.name} started")
             if not running:
@@ -186,10 +192,9 @@ def run(planned: list[Job], out: Path, figures: Path, jobs: int, console: Consol
         raise
 
 
-def _words(job: Job) -> list[str]:
-    first = job.command[0]
-    module = [] if first.endswith(".py") else ["-m", "medtex_edge"]
-    return [sys.executable, *module, *job.command]
+def _arguments(job: Job) -> list[str]:
+    module = [] if job.command[0].startswith("benchmarks.") else ["medtex_edge"]
+    return [sys.executable, "-m", *module, *job.command]
 
 
 @click.command()
@@ -197,8 +202,8 @@ def _words(job: Job) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/results"), show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="At once; they share the cores.")
-@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/results.md"), show_default=True)
-@click.option("--fresh", is_flag=True, help="Measure again what docs/figures holds.")
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/evidence/results.md"), show_default=True)
+@click.option("--fresh", is_flag=True, help="Measure again what docs/evidence/figures holds.")
 @click.option("--table-only", is_flag=True, help="Write the page from what is there.")
 @click.option("--only", multiple=True, metavar="NAME", help="These jobs alone, such as 'medtex-*'. Repeatable.")
 @click.option("--list", "list_only", is_flag=True, help="Print the commands and stop.")
@@ -213,11 +218,11 @@ def main(
     only: tuple[str, ...],
     list_only: bool,
 ) -> None:
-    """Train, evaluate and write docs/results.md.
+    """Train, evaluate and write docs/evidence/results.md.
 
     \b
     Example:
-      python benchmarks/results.py --data ../shared/data --out runs/results
+      python -m benchmarks.results --data ../shared/data --out runs/results
     """
     # As an interrupt: what runs is ended, and goes on from its checkpoint next time.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -225,9 +230,9 @@ def main(
     found = data / "retinamnist" / "retinamnist.npz"
     planned = plan(data, out, seeds, found if found.exists() else None, jobs=jobs)
     if list_only:
-        say: Callable[[str], None] = click.echo
         for job in planned:
-            say(shlex.join(["medtex-edge", *job.command]))
+            program = [] if job.command[0].startswith("benchmarks.") else ["medtex-edge"]
+            click.echo(shlex.join([*program, *job.command]))
         return
     figures = page.parent / "figures"
     missing = []

@@ -1,4 +1,4 @@
-"""What the project promises of its method, beside what was measured: means over the seeds, nothing typed in."""
+"""The project's targets for its method and the measured values: means over the seeds, nothing typed in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-MapKey = tuple[str, str, str]  # kind (ours, rival, control), name of the method, of which model
+ByFraction = dict[float, dict[int, float]]  # {fraction of the labels: {seed: AUC}}
+MapKey = tuple[str, str, str]  # kind (ours; rival, a baseline; control), name of the method, of which model
 LESS_IS_BETTER = {"deletion", "deletion_referable"}
 CURVE_SIZE = 160  # pixels, of the short trainings
 SLIM_LOSS, SLIM_SHARE, SHARE, EXPLAINER_SHARE = 0.03, 0.15, 0.60, 0.60
@@ -22,10 +23,10 @@ RETINAMNIST_AUC, RETINAMNIST_ACCURACY = 0.750, 0.531  # Google AutoML Vision, Ya
 
 @dataclass(frozen=True)
 class Claim:
-    """One promise; `met` is None where nothing was measured."""
+    """One target; `met` is None where nothing was measured."""
 
-    asked: str
-    reached: str
+    target: str
+    measured: str
     met: bool | None
 
 
@@ -51,7 +52,7 @@ class Best:
 def explained(evaluations: Sequence[Any]) -> dict[MapKey, dict[str, dict[int, dict[str, float]]]]:
     """{map: {measure: {seed: {layer: value}}}} of all evaluations.
 
-    Layers that need a judge are judged in the seeds in which they promised most, so not each of them in every seed.
+    A layer's costly measures are taken in the seeds in which it promised most, so not each layer has every seed.
     """
     found: dict[MapKey, dict[str, dict[int, dict[str, float]]]] = {}
     for seed, evaluation in enumerate(evaluations):
@@ -85,7 +86,7 @@ def paired(differences: Sequence[float]) -> str:
 
 
 def claims(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list[Claim]:
-    """All promises in the order of the page."""
+    """All targets in the order of the page."""
     return [
         *_student(runs, seeds),
         *_labels(runs, seeds),
@@ -114,14 +115,14 @@ def over(values: Iterable[Any], digits: int = 3) -> str:
 def _student(runs: dict[str, Any], seeds: int) -> list[Claim]:
     ours = aucs(runs, "medtex", seeds)
     found = []
-    for title, rival in (
+    for title, baseline in (
         ("the teacher's", aucs(runs, "teacher", seeds, "teacher")),
         ("Hinton distillation's", aucs(runs, "hinton", seeds)),
         ("the supervised student's", aucs(runs, "supervised", seeds)),
     ):
-        both = sorted(ours.keys() & rival.keys())
+        both = sorted(ours.keys() & baseline.keys())
         if both:
-            a, b = (float(np.mean([of[s] for s in both])) for of in (ours, rival))
+            a, b = (float(np.mean([of[s] for s in both])) for of in (ours, baseline))
             met = a >= b if title == "the teacher's" else a > b
             word = "not below" if title == "the teacher's" else "above"
             found.append(Claim(f"student's AUC {word} {title}", f"{a:.3f} against {b:.3f} ({len(both)} seeds)", met))
@@ -149,28 +150,30 @@ def by_fraction(curve: Any) -> dict[str, dict[float, dict[int, float]]]:
 
 
 def _labels(runs: dict[str, Any], seeds: int) -> list[Claim]:
-    """Ours looks at no label: it is one student, whatever the fraction of them."""
+    """Ours uses no label: it is one student, whatever the fraction of labels."""
     supervised, ours = with_fewer_labels(runs, seeds), aucs(runs, "medtex", seeds)
     if not supervised or not ours:
         return []
-    asked = "above supervised at every fraction of the labels, in as many steps, paired"
-    return [_at_every_fraction(asked, dict.fromkeys(supervised, ours), supervised)]
+    target = "above supervised at every fraction of the labels, in as many steps, paired"
+    return [_at_every_fraction(target, dict.fromkeys(supervised, ours), supervised)]
 
 
 def _curve(curve: Any) -> list[Claim]:
-    """The same of short trainings, with every photograph beside those with labels, which only distillation can use."""
+    """The same for short trainings. Distillation also uses the photographs without labels."""
     values = by_fraction(curve)
     ours = next((values[line] for line in ("medtex+unlabelled", "masked+unlabelled") if line in values), None)
     if ours is None or "supervised" not in values:
         return []
-    asked = f"the same in {curve.get('steps', '?')} steps at {CURVE_SIZE} px, ours without its explainer"
-    return [_at_every_fraction(asked, ours, values["supervised"])]
+    target = f"the same in {curve.get('steps', '?')} steps at {CURVE_SIZE} px, ours without its explainer"
+    return [_at_every_fraction(target, ours, values["supervised"])]
 
 
-def _at_every_fraction(asked: str, ours: dict[float, dict[int, float]], theirs: dict[float, dict[int, float]]) -> Claim:
+def _at_every_fraction(
+    target: str, ours: dict[float, dict[int, float]], theirs: dict[float, dict[int, float]]
+) -> Claim:
     apart = {f: [of[s] - theirs[f][s] for s in of if s in theirs.get(f, {})] for f, of in ours.items()}
-    said = "; ".join(f"{f:.0%}: {paired(differences)}" for f, differences in apart.items())
-    return Claim(asked, said, all(differences and np.mean(differences) > 0 for differences in apart.values()))
+    text = "; ".join(f"{f:.0%}: {paired(differences)}" for f, differences in apart.items())
+    return Claim(target, text, all(differences and np.mean(differences) > 0 for differences in apart.values()))
 
 
 def _cost(evaluations: Sequence[Any], slim: Any) -> list[Claim]:
@@ -195,9 +198,9 @@ def _cost(evaluations: Sequence[Any], slim: Any) -> list[Claim]:
         for key in ("onnxruntime", "gradcam_torch")
     )
     if timed:
-        said = over(timed, 2) + (f"; Grad-CAM in PyTorch {over(after, 2)}" if after else "")
-        asked = f"class and map at most {MAP_TIME} times the time of the class alone, in ONNX Runtime"
-        found.append(Claim(asked, said, float(np.mean(timed)) <= MAP_TIME))
+        text = over(timed, 2) + (f"; Grad-CAM in PyTorch {over(after, 2)}" if after else "")
+        target = f"class and map at most {MAP_TIME} times the time of the class alone, in ONNX Runtime"
+        found.append(Claim(target, text, float(np.mean(timed)) <= MAP_TIME))
     return found
 
 
@@ -210,35 +213,35 @@ def _maps(evaluations: Sequence[Any]) -> list[Claim]:
     for measure, least in (("pixel_auc", PIXEL_AUC), ("pointing", POINTING)):
         mine = best_layer(ours, measure)
         if mine is not None:
-            found.append(Claim(f"{_words(measure)} at least {least:.2f}", f"{mine.mean:.3f}", mine.mean >= least))
+            found.append(Claim(f"{_title(measure)} at least {least:.2f}", f"{mine.mean:.3f}", mine.mean >= least))
     for measure in ("pixel_auc", "pointing", "deletion_referable", "insertion_referable", "deletion", "insertion"):
-        found += _against_rivals(measure, best_layer(ours, measure), scores)
+        found += _against_baselines(measure, best_layer(ours, measure), scores)
     mine = best_layer(ours, "pixel_auc")
     for name in ("mean_map", "other_photograph"):
         control = best_layer(scores.get(("control", name, ""), {}), "pixel_auc")
         if mine is not None and control is not None:
             gap = mine.mean - control.mean
-            asked = f"pixel AUC {ABOVE_CONTROLS} above the {_words(name)}"
-            found.append(Claim(asked, f"{gap:.3f} (control {control.mean:.3f})", gap >= ABOVE_CONTROLS))
+            target = f"pixel AUC {ABOVE_CONTROLS} above the {_title(name)}"
+            found.append(Claim(target, f"{gap:.3f} (control {control.mean:.3f})", gap >= ABOVE_CONTROLS))
     return found
 
 
-def _against_rivals(measure: str, mine: Best | None, scores: dict[MapKey, Any]) -> list[Claim]:
-    """Ours against the rival that is ahead of us by most, or behind by least, seed by seed."""
+def _against_baselines(measure: str, mine: Best | None, scores: dict[MapKey, Any]) -> list[Claim]:
+    """Ours against the baseline that is ahead of us by most, or behind by least, seed by seed."""
     less = measure in LESS_IS_BETTER
-    rivals = []
+    baselines = []
     for (kind, name, of), measures in scores.items():
         theirs = best_layer(measures, measure) if kind == "rival" else None
         if mine is not None and theirs is not None and (both := sorted(mine.values.keys() & theirs.values.keys())):
             ahead = [(mine.values[s] - theirs.values[s]) * (-1 if less else 1) for s in both]
-            rivals.append((float(np.mean(ahead)), f"{name} of the {of}" + f" ({theirs.where})" * bool(theirs.where),
+            baselines.append((float(np.mean(ahead)), f"{name} of the {of}" + f" ({theirs.where})" * bool(theirs.where),
                            theirs, both))  # fmt: skip
-    if mine is None or not rivals:
+    if mine is None or not baselines:
         return []
-    ahead_by, name, theirs, both = min(rivals, key=lambda rival: rival[0])
+    ahead_by, name, theirs, both = min(baselines, key=lambda baseline: baseline[0])
     apart = paired([mine.values[s] - theirs.values[s] for s in both])
-    said = f"{mine.mean:.3f}; {theirs.mean:.3f} {name}; paired {apart}"
-    return [Claim(f"{_words(measure)} {'below' if less else 'above'} every rival", said, ahead_by > 0)]
+    text = f"{mine.mean:.3f}; {theirs.mean:.3f} {name}; paired {apart}"
+    return [Claim(f"{_title(measure)} {'below' if less else 'above'} every baseline map", text, ahead_by > 0)]
 
 
 def _masks(evaluations: Sequence[Any]) -> list[Claim]:
@@ -247,18 +250,18 @@ def _masks(evaluations: Sequence[Any]) -> list[Claim]:
     kept, area = best_layer(ours, "fidelity_verdict_referable"), best_layer(ours, "area_referable")
     found = []
     if kept is not None and area is not None:
-        asked = (
+        target = (
             f"verdict kept from the mask on at least {FIDELITY:.0%} of referable photographs, open at most {AREA:.0%}"
         )
-        found.append(Claim(asked, f"{kept.mean:.3f} at {area.mean:.3f}", kept.mean >= FIDELITY and area.mean <= AREA))
+        found.append(Claim(target, f"{kept.mean:.3f} at {area.mean:.3f}", kept.mean >= FIDELITY and area.mean <= AREA))
     leaks = [(e.get("explanation") or {}).get("leakage") or {} for e in evaluations]
     differences = [leak["difference"] for leak in leaks if leak.get("difference") is not None]
     if differences:
         readable = sum(bool(leak.get("readable")) for leak in leaks)
-        said = (
+        text = (
             f"{_signed(differences)} AUC more than from the control; readable in {readable} of {len(differences)} seeds"
         )
-        found.append(Claim("no label to be read from the mask beyond the area-matched control", said, readable == 0))
+        found.append(Claim("label not readable from the mask beyond the area-matched control", text, readable == 0))
     return found
 
 
@@ -267,12 +270,12 @@ def _retinamnist(found: Any) -> list[Claim]:
     if test is None:
         return []
     auc, accuracy = (test["student"][key]["mean"] for key in ("auc_macro", "accuracy"))
-    asked = f"RetinaMNIST test: AUC above {RETINAMNIST_AUC}, accuracy above {RETINAMNIST_ACCURACY}"
+    target = f"RetinaMNIST test: AUC above {RETINAMNIST_AUC}, accuracy above {RETINAMNIST_ACCURACY}"
     met = auc > RETINAMNIST_AUC and accuracy > RETINAMNIST_ACCURACY
-    return [Claim(asked, f"{auc:.3f}, {accuracy:.3f}", met)]
+    return [Claim(target, f"{auc:.3f}, {accuracy:.3f}", met)]
 
 
-def _words(name: str) -> str:
+def _title(name: str) -> str:
     return name.replace("pixel_auc", "pixel AUC").replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""docs/results.md from what `benchmarks/results.py` left behind: every figure is read from a file, none is typed in."""
+"""docs/evidence/results.md from the files of `benchmarks.results`: figures are read from files, never typed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results_claims import (
+
+from benchmarks.results.claims import (
     CURVE_SIZE,
     MapKey,
     aucs,
@@ -22,8 +23,7 @@ from results_claims import (
     paired,
     with_fewer_labels,
 )
-from retinamnist_table import table
-
+from benchmarks.retinamnist.table import table
 from medtex_edge.files import atomic_write
 
 STUDENTS = {
@@ -90,7 +90,7 @@ def _commit() -> str:
 
 
 def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) -> None:
-    """Write the page whole or not at all; what was not measured is said to be missing."""
+    """Write the page whole or not at all; the page names what was not measured."""
     runs = {path.stem: _json(path) for path in figures.glob("*.json")}
     evaluations = [runs.get(f"evaluation-{seed}", {}) for seed in range(seeds)]
     lines = [
@@ -99,7 +99,7 @@ def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) ->
         *ABOUT.splitlines(),
         "",
         *([f"**Not finished: {', '.join(missing)}.**", ""] if missing else []),
-        *_asked(runs, evaluations, seeds),
+        *_targets(runs, evaluations, seeds),
         *_students(runs, seeds),
         *_explanations(evaluations),
         *_checks(evaluations),
@@ -114,11 +114,12 @@ def write_page(figures: Path, page: Path, seeds: int, missing: Sequence[str]) ->
         file.write("\n".join(lines).rstrip() + "\n")
 
 
-def _asked(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list[str]:
+def _targets(runs: dict[str, Any], evaluations: Sequence[Any], seeds: int) -> list[str]:
     rows = [
-        [c.asked, c.reached, {True: "yes", False: "**no**", None: "-"}[c.met]] for c in claims(runs, evaluations, seeds)
+        [c.target, c.measured, {True: "yes", False: "**no**", None: "-"}[c.met]]
+        for c in claims(runs, evaluations, seeds)
     ]
-    return ["## Asked, and reached", "", *_table(["asked", "reached", "met"], rows), ""] if rows else []
+    return ["## Targets and measured values", "", *_table(["target", "measured", "met"], rows), ""] if rows else []
 
 
 def _students(runs: dict[str, Any], seeds: int) -> list[str]:
@@ -135,7 +136,7 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
         if not by_seed:
             continue
         aucs = {seed: row["auc_referable"] for seed, row in by_seed.items()}
-        ours = {seed: _ours_beside(runs, name, seed) for seed in aucs}
+        ours = {seed: _ours_by_the_same_teacher(runs, name, seed) for seed in aucs}
         apart = paired([mine[0] - aucs[seed] for seed, mine in ours.items() if mine])
         if others := {f"{mine[0]:.3f}" for mine in ours.values() if mine and mine[1] == "full"}:
             apart += f", where ours by the same teacher has {', '.join(sorted(others))}"
@@ -149,12 +150,12 @@ def _students(runs: dict[str, Any], seeds: int) -> list[str]:
     return ["## The answer", "", *_table(head, rows), ""]
 
 
-def _ours_beside(runs: dict[str, Any], name: str, seed: int) -> tuple[float, str] | None:
-    """Our AUC by the same teacher, and of which run: a rival trained later, on another machine, had another teacher."""
-    rival = runs.get(f"{name}-{seed}") or {}
+def _ours_by_the_same_teacher(runs: dict[str, Any], name: str, seed: int) -> tuple[float, str] | None:
+    """Our AUC by the same teacher, and its run. A baseline trained on another machine had another teacher."""
+    baseline = runs.get(f"{name}-{seed}") or {}
     for mine in ("medtex", "full"):
         run = runs.get(f"{mine}-{seed}")
-        if run and (name == "teacher" or rival.get("teacher") == run.get("teacher")):
+        if run and (name == "teacher" or baseline.get("teacher") == run.get("teacher")):
             return float(run["student"]["auc_referable"]), mine
     return None
 
@@ -180,8 +181,8 @@ def _explanations(evaluations: Sequence[Any]) -> list[str]:
         rows.append([f"**{title}**" if kind == "ours" else title, *cells])
     return [
         "## The explanation", "",
-        "Means over the seeds; every rival, measure and seed at the layer that does best there, in brackets. Deletion "
-        "(less is better), insertion and ROAD by the independent evaluator; *referable*: its probability of the "
+        "Means over the seeds. Every baseline map stands at its best layer for the measure and seed, in brackets. "
+        "Deletion (less is better), insertion and ROAD by the independent evaluator; *referable*: its probability of the "
         "referable classes, on the photographs that the teacher calls referable. A map of disease has little to say on "
         "why a photograph is healthy, so over all photographs these two measure something else.", "",
         *_table(["map", *(m.replace("_", " ") for m in MAPS)], rows), "",
@@ -223,13 +224,13 @@ def _cost(evaluations: Sequence[Any]) -> list[str]:
         for part in ("teacher", "student", "explainer", "graph")
         if cost.get(part)
     ]
-    said = [
+    text = [
         f"{title}: {_number(cost.get(key))}."
         for key, title in (
             ("student_over_teacher", "Student over teacher"), ("explainer_over_student", "Explainer over student"),
         )
     ]  # fmt: skip
-    return ["## Cost", "", *_table(["", "multiply-adds", "parameters"], rows), "", " ".join(said), ""]
+    return ["## Cost", "", *_table(["", "multiply-adds", "parameters"], rows), "", " ".join(text), ""]
 
 
 def _labels(runs: dict[str, Any], seeds: int) -> list[str]:
@@ -243,7 +244,7 @@ def _labels(runs: dict[str, Any], seeds: int) -> list[str]:
     return [
         "## Less data", "",
         "AUC referable with a fraction of the labels, each student trained in as many steps. Ours is the same student "
-        "throughout: it learns from the teacher's answers on all photographs, and looks at no label. The teacher has "
+        "throughout: it learns from the teacher's answers on all photographs, and uses no label. The teacher has "
         "seen them all.", "",
         *_table(["labels", *(f"{fraction:.0%}" for fraction in supervised)], rows), "",
     ]  # fmt: skip
@@ -282,7 +283,7 @@ def _ablation(runs: dict[str, Any]) -> list[str]:
         "no_local": "without L_local",
         "no_mid": "without L_mid",
         "no_budget": "without the budget",
-        # Not a job: trained beside the next row, since the teacher of the others was gone by then.
+        # Not a job: trained with the next row, since the teacher of the others was gone by then.
         "full_again": "all terms, by the next row's teacher",
         "no_tv": "without total variation",
         "paper": "MED-TEX as published",
@@ -300,15 +301,15 @@ def _ablation(runs: dict[str, Any]) -> list[str]:
                 _number(maps.get("pointing")), _number(maps.get("mean_area")), ", ".join(filter(None, made)),
             ])  # fmt: skip
     head = ["seed 0", "teacher", "AUC under its mask", "whole picture", "pixel AUC", "pointing", "mean area", "trained"]
-    said = "Rows are to be compared where teacher, day and arithmetic are the same."
-    return ["## Ablation", "", said, "", *_table(head, rows), ""] if len(rows) > 1 else []
+    text = "Rows are to be compared where teacher, day and arithmetic are the same."
+    return ["## Ablation", "", text, "", *_table(head, rows), ""] if len(rows) > 1 else []
 
 
 def _time(runs: dict[str, Any]) -> list[str]:
     seconds = [float(run["origin"]["seconds"]) for run in runs.values() if (run.get("origin") or {}).get("seconds")]
     commits = sorted({run["origin"]["commit"] for run in runs.values() if run.get("origin")})
-    said = f"{len(seconds)} trainings, {sum(seconds) / 60:.0f} min of wall clock in all, two at once on two cores."
-    return ["## Time", "", said, f"Commits: {', '.join(commits)}.", ""]
+    text = f"{len(seconds)} trainings, {sum(seconds) / 60:.0f} min of wall clock in all, two at once on two cores."
+    return ["## Time", "", text, f"Commits: {', '.join(commits)}.", ""]
 
 
 def _json(path: Path) -> Any:

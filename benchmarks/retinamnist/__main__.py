@@ -1,6 +1,6 @@
-"""RetinaMNIST, 28 x 28, end to end: teachers, three students, and the official test split beside published figures.
+"""RetinaMNIST, 28 x 28, end to end: teachers, three students, and published figures for the official test split.
 
-    python benchmarks/retinamnist.py --data retinamnist.npz --out runs/retinamnist
+    python -m benchmarks.retinamnist --data retinamnist.npz --out runs/retinamnist
 
 Resumable: finished runs are kept, an unfinished one goes on. `--val-only` never opens the test split: for choosing.
 Published: Yang et al., MedMNIST v2, Scientific Data 10:41 (2023), table 3; AUC is the mean over the grades, one against
@@ -18,10 +18,10 @@ from typing import Any
 import click
 import timm
 import torch
-from retinamnist_table import PUBLISHED, table
 from rich.console import Console
 from torch import nn
 
+from benchmarks.retinamnist.table import PUBLISHED, table
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.evaluate.held_out import held_out_report
 from medtex_edge.files import atomic_write, write_json
@@ -36,7 +36,7 @@ from medtex_edge.train.run_folder import load_run
 from medtex_edge.train.student_run import train
 from medtex_edge.train.teacher_run import train_teacher
 
-# Different in size and input rather than in seed alone; what was tried: docs/measurements.md.
+# Different in size and input rather than in seed alone; what was tried: docs/evidence/history.md.
 TEACHERS = (
     TeachConfig(model="tf_efficientnet_lite0", size=96, epochs=14, batch=32),
     TeachConfig(model="tf_efficientnet_lite2", size=96, epochs=14, batch=32, seed=1),
@@ -115,7 +115,7 @@ def _trained(
         if isinstance(config, TeachConfig):
             train_teacher(config, source, out, reporter)
         else:
-            train(config, source, teacher, out, reporter, command="python benchmarks/retinamnist.py")
+            train(config, source, teacher, out, reporter, command="python -m benchmarks.retinamnist")
     return out
 
 

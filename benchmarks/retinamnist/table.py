@@ -21,18 +21,18 @@ def table(result: dict[str, Any]) -> str:
     if split == "test":
         lines += [f"| {name} | {row['auc']:.3f} | {row['accuracy']:.3f} |" for name, row in PUBLISHED.items()]
     for row in result["students"]:
-        for who, words in (("student", "as deployed"), ("student_whole_picture", "on the whole picture")):
+        for who, title in (("student", "as deployed"), ("student_whole_picture", "on the whole picture")):
             shown = " | ".join(_figure(row[split][who], key) for key in ("auc_macro", "accuracy"))
-            lines.append(f"| ours, seed {row['seed']}, {words} | {shown} |")
-    for who, words in (("student", "ours, mean, as deployed"), ("teacher", "its teacher")):
+            lines.append(f"| ours, seed {row['seed']}, {title} | {shown} |")
+    for who, title in (("student", "ours, mean, as deployed"), ("teacher", "its teacher")):
         mean = result["mean"][split][who]
-        lines.append(f"| {words} | {mean['auc_macro']['mean']:.3f} | {mean['accuracy']['mean']:.3f} |")
+        lines.append(f"| {title} | {mean['auc_macro']['mean']:.3f} | {mean['accuracy']['mean']:.3f} |")
     if split == "test":
         lines += ["", EARLIER]
     cost = result["cost"]
     lines += ["", "| | parameters | multiply-adds |", "|---|---|---|"]
-    for key, words in (("student", "student"), ("explainer", "explainer"), ("resnet18_28px", "ResNet-18 at 28 px")):
-        lines.append(f"| {words} | {cost[key]['parameters'] / 1e6:.2f} M | {cost[key]['macs'] / 1e6:.0f} M |")
+    for key, title in (("student", "student"), ("explainer", "explainer"), ("resnet18_28px", "ResNet-18 at 28 px")):
+        lines.append(f"| {title} | {cost[key]['parameters'] / 1e6:.2f} M | {cost[key]['macs'] / 1e6:.0f} M |")
     return "\n".join(lines) + "\n"
 
 

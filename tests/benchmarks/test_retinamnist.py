@@ -1,10 +1,8 @@
-"""The RetinaMNIST benchmark on a drawn npz of the same form: trains, measures, resumes, keeps the test split shut."""
+"""The RetinaMNIST benchmark on a drawn npz of the same form: trains, measures, resumes, keeps the test split closed."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.retinamnist.__main__ import Plan, measure
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.evaluate.held_out import held_out_report
 from medtex_edge.train.compute.device import choose
@@ -25,13 +24,8 @@ from medtex_edge.train.run_folder import load_run
 SMALL = {"model": "test_efficientnet", "model_weights": "none", "size": 32, "epochs": 1, "batch": 8}
 
 
-def _benchmark() -> Any:
-    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-    return importlib.import_module("retinamnist")
-
-
 def _npz(path: Path, *, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
-    """28 x 28 colour noise, three grades told by the brightness of a square."""
+    """28 x 28 colour noise, three grades, distinguished by the brightness of a square."""
     rng, arrays = np.random.default_rng(0), {}
     for split, count in zip(splits, (24, 12, 15), strict=False):
         labels = np.arange(count) % 3
@@ -42,24 +36,24 @@ def _npz(path: Path, *, splits: tuple[str, ...] = ("train", "val", "test")) -> P
     return path
 
 
-def _plan(module: Any) -> Any:
+def _plan() -> Plan:
     student = TrainConfig(
         student="test_efficientnet", student_weights="none", size=32, stages=3, width=8, batch=8, epochs=1,
         joint_epochs=1, precision="fp32",
     )  # fmt: skip
     teachers = tuple(TeachConfig(**SMALL, precision="fp32", seed=seed) for seed in (0, 1))
-    return module.Plan(teachers, student, (0, 1))
+    return Plan(teachers, student, (0, 1))
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Path, dict[str, Any]]:
-    module, folder = _benchmark(), tmp_path_factory.mktemp("retinamnist")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("retinamnist")
     data = _npz(folder / "drawn.npz")
-    return module, data, folder / "out", module.measure(_plan(module), data, folder / "out", Console(quiet=True))
+    return data, folder / "out", measure(_plan(), data, folder / "out", Console(quiet=True))
 
 
-def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_stand_beside(measured: Any) -> None:
-    _, _, out, result = measured
+def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_are_shown_too(measured: Any) -> None:
+    _, out, result = measured
     assert json.loads((out / "retinamnist.json").read_text()) == json.loads(json.dumps(result))
     for row in result["students"]:
         assert (row["val"]["student"]["n"], row["test"]["student"]["n"]) == (12, 15)
@@ -68,36 +62,36 @@ def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_sta
             assert low <= row["test"]["student"][key] <= high
     accuracies = [row["test"]["student"]["accuracy"] for row in result["students"]]
     assert result["mean"]["test"]["student"]["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
-    words = (out / "retinamnist.md").read_text()
-    assert "| Google AutoML Vision | 0.750 | 0.531 |" in words
-    assert "opened before, for shorter trainings: AUC 0.738, accuracy 0.539" in words
-    assert words.count("as deployed |") == 3  # two seeds and their mean
+    text = (out / "retinamnist.md").read_text()
+    assert "| Google AutoML Vision | 0.750 | 0.531 |" in text
+    assert "opened before, for shorter trainings: AUC 0.738, accuracy 0.539" in text
+    assert text.count("as deployed |") == 3  # two seeds and their mean
     # As published for ResNet-18 with five classes, whatever the student is.
     assert result["cost"]["resnet18_28px"]["parameters"] == pytest.approx(11.17e6, rel=0.01)
 
 
 def test_validation_figures_are_those_that_the_training_itself_wrote(measured: Any) -> None:
-    _, _, out, result = measured
-    told = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
-    assert result["students"][0]["val"]["student"]["confusion"] == told["confusion"]
-    assert result["students"][0]["val"]["student"]["auc_macro"] == pytest.approx(told["auc_macro"])
+    _, out, result = measured
+    written = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
+    assert result["students"][0]["val"]["student"]["confusion"] == written["confusion"]
+    assert result["students"][0]["val"]["student"]["auc_macro"] == pytest.approx(written["auc_macro"])
 
 
 def test_finished_runs_are_kept_and_other_settings_are_refused(measured: Any) -> None:
-    module, data, out, result = measured
+    data, out, result = measured
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/model.json")}
     assert len(stamps) == 4
-    again = module.measure(_plan(module), data, out, Console(quiet=True), test=False)
+    again = measure(_plan(), data, out, Console(quiet=True), test=False)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert "test" not in again["students"][0]
     assert again["students"][0]["val"] == result["students"][0]["val"]
-    other = replace(_plan(module), student=replace(_plan(module).student, budget=0.7))
+    other = replace(_plan(), student=replace(_plan().student, budget=0.7))
     with pytest.raises(SettingsError, match="other settings"):
-        module.measure(other, data, out, Console(quiet=True))
+        measure(other, data, out, Console(quiet=True))
 
 
 def test_a_run_without_a_test_split_says_so(measured: Any) -> None:
-    _, data, out, _ = measured
+    data, out, _ = measured
     _npz(data, splits=("train", "val"))
     run = load_run(out / "student-0")
     compute = choose("fp32")
