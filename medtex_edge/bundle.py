@@ -1,4 +1,4 @@
-"""Read, write and verify a `.medtex` file: docs/bundle.md is its format in words.
+"""Read, write and verify a `.medtex` file: docs/reference/bundle.md is its format in words.
 
 A device reads this file from a stick or a network, so nothing in it is believed: sizes are limited before
 they are read, every sum is checked, no member is pickled or compressed, and no name can leave the file.

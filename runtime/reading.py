@@ -1,4 +1,4 @@
-"""A reading: what is said of one frame. docs/readings.md is its JSON in words."""
+"""A reading: what is said of one frame. docs/reference/readings.md is its JSON in words."""
 
 from __future__ import annotations
 

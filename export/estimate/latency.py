@@ -105,7 +105,7 @@ def timed(kernel: Kernel, board: BoardModel, reached: Reached = REACHED, batch: 
 
 
 def estimate(content: bytes, board: str = DEFAULT) -> dict[str, Any]:
-    """What one photograph should take of an ONNX file, JSON-ready; docs/engines.md says what each field is.
+    """What one photograph should take of an ONNX file, JSON-ready; docs/how-to/engines.md says what each field is.
 
     Raises `BundleError` for what is no ONNX file, `SettingsError` for an unknown board.
     """

@@ -53,12 +53,14 @@ def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | Non
     "--save", type=click.Path(path_type=Path),
     help="The overlay: a name.mp4 or name.avi, or a folder for photographs.",
 )  # fmt: skip
-@click.option("--readings", type=click.Path(path_type=Path), help="One JSON reading per frame (docs/readings.md).")
+@click.option(
+    "--readings", type=click.Path(path_type=Path), help="One JSON reading a frame, see docs/reference/readings.md."
+)
 @click.option("--no-display", is_flag=True, help="No window.")
 @click.option("--display", is_flag=True, help="A window beside the page of --serve.")
 @click.option(
     "--serve", is_flag=False, flag_value="127.0.0.1:8710", metavar="[ADDRESS:PORT]",
-    help="A live page in the browser instead of a window (docs/live.md). Alone it means 127.0.0.1:8710.",
+    help="A live page in the browser instead of a window (docs/how-to/live.md). Alone it means 127.0.0.1:8710.",
 )  # fmt: skip
 @click.option(
     "--token-file", type=click.Path(path_type=Path),

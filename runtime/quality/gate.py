@@ -1,7 +1,7 @@
 """Whether a frame can be graded: metrics of the field of view, and the thresholds that turn them into a reason.
 
 The thresholds lie between the 432 real photographs of IDRiD that the project was tried on (all but two pass)
-and spoiled copies of them; docs/readings.md has the table. All metrics are taken at 224 pixels over the box,
+and spoiled copies of them; docs/explanation/verdict.md has the table. All metrics are taken at 224 pixels over the box,
 whatever the camera's or the model's resolution, and inside the disc, away from its edge, whose contrast with the
 border would drown the retina's.
 """

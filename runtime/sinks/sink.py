@@ -48,7 +48,7 @@ class _Abandoned(Exception):
 
 
 class ReadingsFile:
-    """One JSON object a line, see docs/readings.md. A pipe or a device is written to as it stands."""
+    """One JSON object a line, see docs/reference/readings.md. A pipe or a device is written to as it stands."""
 
     def __init__(self, path: Path, contract: Contract, bundle_sha256: str) -> None:
         self.name = f"readings {path}"

@@ -2,7 +2,7 @@
 
 glibc gives every large block back to the system and asks for it anew; each step of a training then waits while the
 system clears the same hundreds of megabytes once more, 4 kB at a time (PyTorch has an allocator of its own for GPUs
-alone). See docs/measurements.md for what it is worth.
+alone). See docs/evidence/history.md for what it is worth.
 """
 
 from __future__ import annotations
