@@ -184,7 +184,7 @@ def _explanations(evaluations: Sequence[Any]) -> list[str]:
         "Means over the seeds. Every baseline map stands at its best layer for the measure and seed, in brackets. "
         "Deletion (less is better), insertion and ROAD are by the independent evaluator. *Referable* means: its "
         "probability of the referable classes, on the photographs that the teacher calls referable. A map of disease "
-        "has little to say on why a photograph is healthy, so over all photographs these two measure something else.", "",
+        "has little to say on why a photograph is healthy: over all photographs the two measure something else.", "",
         *_table(["map", *(m.replace("_", " ") for m in MAPS)], rows), "",
     ]  # fmt: skip
 
