@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +92,35 @@ def test_the_navigation_names_every_page_once() -> None:
     assert sorted(pages) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
-def test_the_site_loads_nothing_from_other_machines() -> None:
-    site = settings()
-    assert site["theme"]["font"] is False
-    assert "offline" in site["plugins"]
-    assert not {"extra_css", "extra_javascript"} & site.keys()
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_other_machines(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > len(leaves(settings()["nav"])) - 1
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert re.findall(r'<(?:script|img|iframe)[^>]* src="?https?:', text) == [], page.name
+        assert re.findall(r'<link rel="?(?:stylesheet|preload|preconnect)"? href="?https?:', text) == [], page.name
+
+
+def test_the_reference_has_every_command_with_its_options(site: Path) -> None:
+    text = (site / "reference" / "cli.html").read_text("utf-8")
+    for name in COMMANDS:
+        assert f'id="medtex-edge-{name}"' in text
+        command, _ = resolve([name])
+        for option in (option for parameter in command.params for option in parameter.opts if option.startswith("--")):
+            assert option in text, f"{name} {option}"
+    assert "Sentinel" not in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
