@@ -25,7 +25,7 @@ SMALL = {"model": "test_efficientnet", "model_weights": "none", "size": 32, "epo
 
 
 def _npz(path: Path, *, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
-    """28 x 28 colour noise, three grades, distinguished by the brightness of a square."""
+    """28 x 28 colour noise, three grades that are the brightness of a square."""
     rng, arrays = np.random.default_rng(0), {}
     for split, count in zip(splits, (24, 12, 15), strict=False):
         labels = np.arange(count) % 3
@@ -62,19 +62,19 @@ def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_are
             assert low <= row["test"]["student"][key] <= high
     accuracies = [row["test"]["student"]["accuracy"] for row in result["students"]]
     assert result["mean"]["test"]["student"]["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
-    text = (out / "retinamnist.md").read_text()
-    assert "| Google AutoML Vision | 0.750 | 0.531 |" in text
-    assert "opened before, for shorter trainings: AUC 0.738, accuracy 0.539" in text
-    assert text.count("as deployed |") == 3  # two seeds and their mean
+    page = (out / "retinamnist.md").read_text()
+    assert "| Google AutoML Vision | 0.750 | 0.531 |" in page
+    assert "opened before, for shorter trainings: AUC 0.738, accuracy 0.539" in page
+    assert page.count("as deployed |") == 3  # two seeds and their mean
     # As published for ResNet-18 with five classes, whatever the student is.
     assert result["cost"]["resnet18_28px"]["parameters"] == pytest.approx(11.17e6, rel=0.01)
 
 
 def test_validation_figures_are_those_that_the_training_itself_wrote(measured: Any) -> None:
     _, out, result = measured
-    written = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
-    assert result["students"][0]["val"]["student"]["confusion"] == written["confusion"]
-    assert result["students"][0]["val"]["student"]["auc_macro"] == pytest.approx(written["auc_macro"])
+    recorded = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
+    assert result["students"][0]["val"]["student"]["confusion"] == recorded["confusion"]
+    assert result["students"][0]["val"]["student"]["auc_macro"] == pytest.approx(recorded["auc_macro"])
 
 
 def test_finished_runs_are_kept_and_other_settings_are_refused(measured: Any) -> None:

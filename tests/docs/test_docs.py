@@ -135,6 +135,13 @@ def test_every_link_within_the_repository_has_a_target(page: Path) -> None:
             assert anchor in anchors(target), f"{page.name}: {link}"
 
 
+def test_every_page_that_a_comment_or_a_message_names_exists() -> None:
+    sources = [path for top in ("medtex_edge", *STAGES, "benchmarks", "tests") for path in (ROOT / top).rglob("*.py")]
+    for source in sources:
+        for page in re.findall(r"\bdocs/[\w./-]+\.md\b", source.read_text("utf-8")):
+            assert (ROOT / page).exists(), f"{source.relative_to(ROOT)}: {page}"
+
+
 def test_every_picture_is_used() -> None:
     text = "".join(page.read_text("utf-8") for page in PAGES)
     assert [picture.name for picture in (DOCS / "images").iterdir() if f"images/{picture.name}" not in text] == []
