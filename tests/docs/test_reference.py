@@ -26,10 +26,9 @@ def names(page: str, heading: str) -> set[str]:
 
 
 def test_the_reference_of_readings_has_every_field() -> None:
-    reading = Reading(
-        "camera 0", 0, datetime.datetime.now(datetime.timezone.utc), 1.0, (8, 8), Verdict.REFERABLE,
-        label="a", probabilities=np.full(len(bundles.CLASSES), 1 / len(bundles.CLASSES), np.float32), saliency=np.zeros((2, 2), np.float32),
-    )  # fmt: skip
+    share = np.full(len(bundles.CLASSES), 1 / len(bundles.CLASSES), np.float32)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    reading = Reading("camera 0", 0, now, 1.0, (8, 8), Verdict.REFERABLE, label="a", probabilities=share)
     assert names("readings.md", "## Fields") == set(reading.to_json(bundles.contract(), "0" * 64))
 
 
