@@ -37,11 +37,11 @@ STUDENTS = {
     "slim": "ours, slim",
 }
 ABOUT = """\
-Written by `make results` from what it trained and measured; no figure is typed in. IDRiD, 318 photographs to learn
-from and 80 to validate on (a reconstructed part of the set, so no official IDRiD figure), referable from grade 2;
-explanations on 34 photographs with lesion masks, most of which are also among the 318. Epoch, temperature and
-threshold are chosen on the 80. `mean (a, b, c)`: over the seeds in order. Paired: mean difference over the seeds, with
-its 95 % interval by Student's t."""
+`make results` writes this page from its own trainings and measurements. No figure is typed in. The data are IDRiD, 318
+photographs for training and 80 for validation (a reconstructed part of the set, so these are no official IDRiD figures).
+Grades from 2 are referable. Explanations are measured on 34 photographs with lesion masks, most of which are also among
+the 318. Epoch, temperature and threshold are chosen on the 80. `mean (a, b, c)` is the mean over the seeds, then each
+seed. *Paired* is the mean difference over the seeds, with its 95 % interval by Student's t."""
 MAPS = (
     "pixel_auc", "pointing", "relevance", "dice", "deletion_referable", "insertion_referable", "deletion", "insertion",
     "road",
