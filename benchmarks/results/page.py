@@ -38,7 +38,7 @@ STUDENTS = {
 }
 ABOUT = """\
 `make results` writes this page from its own trainings and measurements. No figure is typed in. The data are IDRiD, 318
-photographs for training and 80 for validation (a reconstructed part of the set, so these are no official IDRiD figures).
+photographs for training and 80 for validation (a reconstructed part of the set, so no official IDRiD figures).
 Grades from 2 are referable. Explanations are measured on 34 photographs with lesion masks, most of which are also among
 the 318. Epoch, temperature and threshold are chosen on the 80. `mean (a, b, c)` is the mean over the seeds, then each
 seed. *Paired* is the mean difference over the seeds, with its 95 % interval by Student's t."""
