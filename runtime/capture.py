@@ -1,9 +1,9 @@
-"""The capture thread: reads a source into slots, keeps the newest frame of a live one, opens it again when it stops.
+"""The capture thread: reads a source into slots, keeps the newest frame of a live one, reconnects it when it stops.
 
-For files every frame counts and the thread waits for a free slot. For cameras and streams the newest frame wins:
-a frame that nobody took is replaced and counted, and while every slot is in use the device is still drained, so
-that no driver's queue makes the next frame old. Nothing is ever put in place of a frame that did not come, and
-what was held back while frames had stopped is not taken for new (`pace.Pace`).
+In a file every frame counts, so the thread waits for a free slot. Of a camera or stream the newest frame wins: a frame
+that was not taken in time is replaced and counted. While every slot is in use the device is still drained, so that no
+driver's queue makes the next frame old. A missing frame is never replaced by another one, and a frame that was held
+back during a loss is not taken for a new one (`medtex_edge.runtime.sources.reconnect`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ import threading
 import time
 from collections import deque
 
-from medtex_edge.errors import SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import ArrivalMonitor
-from medtex_edge.runtime.sources.source import Ended, FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
+from medtex_edge.runtime.sources.reconnect import RETRIES, ArrivalMonitor, Reconnector
 
 SLOTS = 6  # one being filled, one waiting, one being scored, one being drawn, two between them
-RETRIES: int | None = None  # attempts to open a live source again: for ever, a device beside a patient waits
-_PAUSES = (0.1, 0.2, 0.4)  # seconds before each attempt, then `_LONGEST_PAUSE`
-_LONGEST_PAUSE = 0.5  # RTSP itself takes one to be open: a stream that is back is read again within two seconds
 
 
 class Capture:
@@ -28,14 +24,14 @@ class Capture:
 
     def __init__(self, source: FrameSource, *, slots: int = SLOTS, retries: int | None = RETRIES) -> None:
         self._source = source
-        self._retries = retries
         self._free = [Frame() for _ in range(slots)]
         self._ready: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._ended = False
         self.failed = False  # `run` raised
-        self._pace = ArrivalMonitor(source.rate, time.monotonic())
+        self._retries = retries
+        self._arrivals = ArrivalMonitor(source.rate, time.monotonic())
         self._lost = False
         self.read = 0
         self.dropped = 0
@@ -44,20 +40,14 @@ class Capture:
     def run(self) -> None:
         """Read until the source ends, stops for good (`SourceError`) or `stop` is called."""
         self.failed = True
-        self._pace = ArrivalMonitor(self._source.rate, time.monotonic())
+        self._arrivals = ArrivalMonitor(self._source.rate, time.monotonic())
+        reconnector = Reconnector(self._source, self._arrivals, retries=self._retries)
         try:
             while not self._stop.is_set():
                 frame = self._slot()
-                if frame is None:
-                    if not self._skip():
-                        break
-                    continue
-                if not self._source.read(frame):
-                    self.release(frame)
-                    if not self._recover():
-                        break
-                    continue
-                self._publish(frame)
+                arrived = self._skip() if frame is None else self._read(frame)
+                if not arrived and not (self._stop.is_set() or reconnector.reopen(self._stop)):
+                    break
             self.failed = False
         finally:
             with self._changed:
@@ -89,7 +79,7 @@ class Capture:
 
         By the clock alone, whatever the capture thread waits for: a driver that blocks is noticed too.
         """
-        return self._pace.silence(time.monotonic()) if self._source.live else 0.0
+        return self._arrivals.silence_s(time.monotonic()) if self._source.live else 0.0
 
     def _slot(self) -> Frame | None:
         """A slot to fill. For a live source None when all are in use: the frame on the device is to be skipped."""
@@ -98,6 +88,14 @@ class Capture:
                 self._changed.wait_for(lambda: self._free or self._stop.is_set())
             # The waiting frame is not taken back for the next one: while that is being read, there would be none.
             return self._free.pop() if self._free else None
+
+    def _read(self, frame: Frame) -> bool:
+        """Fill a slot and publish it; False where the source gave no frame."""
+        if not self._source.read(frame):
+            self.release(frame)
+            return False
+        self._publish(frame)
+        return True
 
     def _publish(self, frame: Frame) -> None:
         with self._changed:
@@ -116,8 +114,8 @@ class Capture:
     def _is_new(self) -> bool:
         """Whether the frame that has just come is one, and count the recovery that it may be."""
         now = time.monotonic()
-        self._lost = self._lost or self._pace.silence(now) > 0
-        if not self._pace.came(now):
+        self._lost = self._lost or self._arrivals.silence_s(now) > 0
+        if not self._arrivals.record(now):
             return False
         if self._lost:
             self._lost = False
@@ -125,34 +123,11 @@ class Capture:
         return True
 
     def _skip(self) -> bool:
-        if self._stop.is_set():
+        """Take a frame off the device that no slot is free for; False where the source gave none."""
+        if self._stop.is_set() or not self._source.skip():
             return False
-        if self._source.skip():
-            with self._changed:
-                self._is_new()
-                self.read += 1
-                self.dropped += 1
-            return True
-        return self._recover()
-
-    def _recover(self) -> bool:
-        """Open a live source again, with growing pauses. False where there is nothing to open: it has ended."""
-        if not self._source.live:
-            return False
-        attempt, last = 0, SourceError("", hint="check the cable or the network")
-        while self._retries is None or attempt < self._retries:
-            if self._stop.wait(_PAUSES[attempt] if attempt < len(_PAUSES) else _LONGEST_PAUSE):
-                return False
-            try:
-                self._source.reopen()
-            except Ended:
-                return False
-            except SourceError as error:
-                last = error
-            else:
-                self._pace.lose()
-                return True
-            self._pace.lose()
-            attempt += 1
-        tried = f", and {attempt} attempts in {self.lost_s():.0f} s to open it again failed. {last.message}"
-        raise SourceError(f"{self._source.name}: stopped giving frames{tried if attempt else ''}", hint=last.hint)
+        with self._changed:
+            self._is_new()
+            self.read += 1
+            self.dropped += 1
+        return True

@@ -15,7 +15,7 @@ from rich.table import Table
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.summary import Summary
 
 _STATUS_S = 0.2
@@ -27,7 +27,7 @@ def printable(line: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in line)
 
 
-def say(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """Print the line as it is: `printable`, and no markup of rich's."""
     console.print(printable(line), markup=False)
 
@@ -60,9 +60,9 @@ class Lines:
 class Status:
     """The line that changes while a stream runs, and the news of a source that is lost or back."""
 
-    def __init__(self, console: Console, source: FrameSource, say: Callable[[str], None]) -> None:
+    def __init__(self, console: Console, source: FrameSource, print_line: Callable[[str], None]) -> None:
         self._source = source
-        self._say = say
+        self._on_message = print_line
         self._shown = 0.0
         self._lost = False
         # Photographs print a line each; a pipe or a log wants no line that changes.
@@ -74,7 +74,7 @@ class Status:
         if (lost_s > 0) != self._lost:
             self._lost = lost_s > 0
             news = "gives no frames any more, opening it again" if self._lost else "is back"
-            self._say(f"{self._source.name} {news}")
+            self._on_message(f"{self._source.name} {news}")
         now = time.monotonic()
         if self._status is None or now - self._shown < _STATUS_S:
             return
@@ -109,23 +109,23 @@ class Status:
 def print_summary(summary: Summary) -> None:
     """The counts, then a table of the stages, on standard output."""
     console = Console(highlight=False, soft_wrap=True)
-    tell = partial(say, console)
+    show = partial(print_line, console)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in summary.verdicts.most_common()) or "none"
-    tell("")
-    tell(f"{summary.source}: {summary.ended} after {summary.seconds:.1f} s")
-    tell(f"  frames    {summary.read} read, {summary.scored} scored, {summary.dropped} dropped for a newer one")
-    tell(f"  verdicts  {verdicts}")
+    show("")
+    show(f"{summary.source}: {summary.ended} after {summary.seconds:.1f} s")
+    show(f"  frames    {summary.read} read, {summary.scored} scored, {summary.dropped} dropped for a newer one")
+    show(f"  verdicts  {verdicts}")
     if summary.refused:
-        tell(f"  refused   {', '.join(f'{count} {reason}' for reason, count in summary.refused.most_common())}")
+        show(f"  refused   {', '.join(f'{count} {reason}' for reason, count in summary.refused.most_common())}")
     if summary.recoveries:
-        tell(f"  recovered {summary.recoveries} times")
+        show(f"  recovered {summary.recoveries} times")
     for sink in summary.sinks:
         if sink["name"] == Lines.name:
             continue
         lost = f", {sink['lost']} lost" if sink["lost"] else ""
-        tell(f"  {sink['name']}: {sink['written']} written{lost}{': ' + sink['error'] if sink['error'] else ''}")
+        show(f"  {sink['name']}: {sink['written']} written{lost}{': ' + sink['error'] if sink['error'] else ''}")
     for note in summary.notes:
-        tell(f"  note: {note}")
+        show(f"  note: {note}")
     table = Table("stage", title="milliseconds", title_justify="left")
     for name in ("median", "p95", "p99", "max"):
         table.add_column(name, justify="right")
@@ -133,4 +133,4 @@ def print_summary(summary: Summary) -> None:
         row = summary.stages[stage].to_json()
         table.add_row(stage, *(f"{row[name]:.2f}" for name in ("median", "p95", "p99", "max")))
     console.print(table)
-    tell(f"{summary.frames_per_second:.1f} readings/s by {summary.backend}")
+    show(f"{summary.frames_per_second:.1f} readings/s by {summary.backend}")

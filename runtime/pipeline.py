@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import StorageError
-from medtex_edge.runtime.capture import RETRIES, SLOTS, Capture
+from medtex_edge.runtime.capture import SLOTS, Capture
 from medtex_edge.runtime.display.overlay import Overlay
 from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
+from medtex_edge.runtime.sinks.base import Sink
 from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
-from medtex_edge.runtime.sinks.sink import Sink
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
+from medtex_edge.runtime.sources.reconnect import RETRIES
 from medtex_edge.runtime.summary import Summary
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Pipeline:
         picture_sinks: Sequence[Sink] = (),
         screen: Screen | None = None,
         viewers: Sequence[Viewer] = (),
-        told: Callable[[str], None] = lambda line: None,
+        on_message: Callable[[str], None] = lambda line: None,
         max_frames: int | None = None,
         retries: int | None = RETRIES,
     ) -> None:
@@ -64,20 +65,20 @@ class Pipeline:
         self.last: Reading | None = None
 
         def fail(error: StorageError) -> None:
-            told(f"{error.message}; the run goes on without it")
+            on_message(f"{error.message}; the run goes on without it")
 
         self._reading_sinks = [FaultTolerantSink(sink, fail) for sink in reading_sinks]
         self._picture_sinks = [FaultTolerantSink(sink, fail) for sink in picture_sinks]
         # Of a live source a picture that finds no room is lost and counted; in a file every frame counts.
         wait = not source.live
-        self._readings: SinkQueue[Reading] = SinkQueue(self._write, capacity=_READINGS_QUEUE, wait=wait)
-        self._pictures: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._paint, capacity=2, wait=wait)
+        self._readings_queue: SinkQueue[Reading] = SinkQueue(self._write, capacity=_READINGS_QUEUE, wait=wait)
+        self._pictures_queue: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._paint, capacity=2, wait=wait)
         # A thread before it, so that a disk that hangs does not freeze what is seen.
-        self._shown: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._show, capacity=2, wait=wait)
+        self._display_queue: SinkQueue[tuple[Frame, Reading]] = SinkQueue(self._show, capacity=2, wait=wait)
         self._overlay = Overlay(contract)
         # What is shown, and what is drawn into, where a camera does not deliver BGR: one for each thread.
-        self._seen: Pixels | None = None
-        self._canvas: Pixels | None = None
+        self._display_canvas: Pixels | None = None
+        self._drawing_canvas: Pixels | None = None
         self._screen = screen
         self._viewers = (*viewers, screen) if screen is not None else tuple(viewers)
 
@@ -89,17 +90,17 @@ class Pipeline:
         """
         began = time.monotonic()
         with ThreadPoolExecutor(5, thread_name_prefix="medtex-edge") as pool:
-            outlets = [pool.submit(each) for each in (self._readings.run, self._shown.run, self._draw)]
+            queues = [pool.submit(each) for each in (self._readings_queue.run, self._display_queue.run, self._draw)]
             stages = [pool.submit(self._capture.run), pool.submit(self._infer)]
             try:
-                self._watch(stages[1], outlets, tick)
+                self._watch(stages[1], queues, tick)
             finally:
                 # Also when the main thread fails: no thread may be left waiting, or leaving the block hangs.
                 self._stopped.set()
                 self._capture.stop()
-                self._finish(stages, outlets)
+                self._finish(stages, queues)
         self._close(began)
-        errors = [future.exception() for future in (*stages, *outlets)]
+        errors = [future.exception() for future in (*stages, *queues)]
         first = next((error for error in errors if error is not None), None)
         if first is not None:
             self._summary.ended = "failed"
@@ -122,12 +123,10 @@ class Pipeline:
         """For how long the source has been lost; 0 while it runs."""
         return self._capture.lost_s()
 
-    def _watch(
-        self, inference: Future[None], outlets: Sequence[Future[None]], tick: Callable[[Pipeline], None]
-    ) -> None:
+    def _watch(self, inference: Future[None], queues: Sequence[Future[None]], tick: Callable[[Pipeline], None]) -> None:
         # Photographs would be gone before they were seen: window and page keep the last one until the user ends it.
         hold = bool(self._viewers) and not self._source.stream
-        while not self._stopped.is_set() and not any(outlet.done() for outlet in outlets):
+        while not self._stopped.is_set() and not any(queue.done() for queue in queues):
             if inference.done() and (not hold or self._capture.failed or inference.exception()):
                 return
             if self._screen is not None:
@@ -139,12 +138,12 @@ class Pipeline:
                 self._stopped.wait(_TICK_S)
             tick(self)
 
-    def _finish(self, stages: Sequence[Future[None]], outlets: Sequence[Future[None]]) -> None:
+    def _finish(self, stages: Sequence[Future[None]], queues: Sequence[Future[None]]) -> None:
         for future in stages:
             future.exception()  # waits
         # In the order in which a frame passes them, each waited for.
-        finishes = (self._readings.finish, self._shown.finish, self._pictures.finish)
-        for finish, future in zip(finishes, outlets, strict=True):
+        finishes = (self._readings_queue.finish, self._display_queue.finish, self._pictures_queue.finish)
+        for finish, future in zip(finishes, queues, strict=True):
             finish()
             future.exception()
 
@@ -153,8 +152,8 @@ class Pipeline:
         summary.read, summary.dropped = self._capture.read, self._capture.dropped
         summary.recoveries = self._capture.recoveries
         for sinks, lost in (
-            (self._reading_sinks, self._readings.lost),
-            (self._picture_sinks, self._pictures.lost + self._shown.lost),
+            (self._reading_sinks, self._readings_queue.lost),
+            (self._picture_sinks, self._pictures_queue.lost + self._display_queue.lost),
         ):
             for sink in sinks:
                 sink.lost += lost
@@ -165,7 +164,7 @@ class Pipeline:
 
     def _infer(self) -> None:
         """The inference thread's body."""
-        outlet = self._shown if self._viewers else self._pictures if self._picture_sinks else None
+        queue = self._display_queue if self._viewers else self._pictures_queue if self._picture_sinks else None
         count = 0
         try:
             while not self._stopped.is_set():
@@ -176,8 +175,8 @@ class Pipeline:
                 self._summary.add(reading)
                 self._rate.add()
                 self.last = reading
-                self._readings.put(reading)
-                if outlet is None or frame.pixels is None or not outlet.put((frame, reading)):
+                self._readings_queue.put(reading)
+                if queue is None or frame.pixels is None or not queue.put((frame, reading)):
                     self._capture.release(frame)
                 count += 1
                 if self._max_frames is not None and count >= self._max_frames:
@@ -197,10 +196,10 @@ class Pipeline:
         try:
             pixels = frame.pixels
             if frame.layout != "bgr":
-                pixels = self._seen = self._converted(frame, self._seen)
+                pixels = self._display_canvas = self._converted(frame, self._display_canvas)
             for viewer in self._viewers:
                 viewer.offer(pixels, reading, frame.captured, self._shown_rate)
-            handed_on = bool(self._picture_sinks) and self._pictures.put(item)
+            handed_on = bool(self._picture_sinks) and self._pictures_queue.put(item)
         finally:
             if not handed_on:
                 self._capture.release(frame)
@@ -209,7 +208,7 @@ class Pipeline:
         """The drawing thread's body."""
         if self._picture_sinks:
             self._overlay.warm()  # fonts belong to a thread
-        self._pictures.run()
+        self._pictures_queue.run()
 
     def _paint(self, item: tuple[Frame, Reading]) -> None:
         frame, reading = item
@@ -217,7 +216,7 @@ class Pipeline:
         try:
             pixels = frame.pixels
             if frame.layout != "bgr":
-                pixels = self._canvas = self._converted(frame, self._canvas)
+                pixels = self._drawing_canvas = self._converted(frame, self._drawing_canvas)
             began = time.perf_counter()
             self._overlay.draw(pixels, reading, self._shown_rate)
             drawn = time.perf_counter()

@@ -55,8 +55,8 @@ class Scorer:
         self._motion = MotionMeter(len(self._inspector.structure))
         self._smoother = Smoother(smooth_s if stream else 0.0)
         self._fastest_ms = math.inf  # of all inferences
-        self._seen_s: float | None = None  # of the last frame whose structure was measured
-        self._answered_s: float | None = None
+        self._measured_s: float | None = None  # of the last frame whose structure was measured
+        self._scored_s: float | None = None
 
     def score(self, frame: Frame) -> Reading:
         """Read one frame. What cannot be graded is not scored, and says why. Raises `BackendError`."""
@@ -73,9 +73,9 @@ class Scorer:
             return self._refuse(frame, times, refusal, "no light in the frame")
         if refusal is Reason.DUPLICATE and self._stream:
             return self._refuse(frame, times, refusal, "equal to the frame before it")
-        return self._look(frame, frame.pixels, times)
+        return self._grade(frame, frame.pixels, times)
 
-    def _look(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:
+    def _grade(self, frame: Frame, pixels: Pixels, times: dict[str, float]) -> Reading:
         c, image = self._contract, self._image()
         try:
             with _Timed(times, "prepare"):
@@ -87,7 +87,7 @@ class Scorer:
             return self._refuse(frame, times, Reason.NO_FIELD_OF_VIEW, error.message)
         with _Timed(times, "quality"):
             metrics = self._inspector.metrics(pixels, box, image[0], frame.layout)
-            motion = self._moved(frame, box)
+            motion = self._measure_motion(frame, box)
         refusal = gate.assess(metrics)
         if refusal is None and motion.speed is not None and motion.speed > FASTEST:
             detail = f"{motion.speed:.1f} disc diameters per second, {FASTEST:.1f} allowed"
@@ -119,8 +119,8 @@ class Scorer:
     ) -> Reading:
         c = self._contract
         now_s = self._time_s(frame)
-        since_s = math.inf if self._answered_s is None else now_s - self._answered_s
-        self._answered_s = now_s
+        since_s = math.inf if self._scored_s is None else now_s - self._scored_s
+        self._scored_s = now_s
         alone = float(c.referable_probability(outputs.probabilities[0]))
         probabilities, saliency, frames = self._smoother.add(outputs.probabilities[0], outputs.saliency[0], since_s)
         referable = float(c.referable_probability(probabilities))
@@ -131,12 +131,12 @@ class Scorer:
             smoothed_frames=frames, frame_referable_probability=alone,
         )  # fmt: skip
 
-    def _moved(self, frame: Frame, box: FieldOfView) -> Motion:
+    def _measure_motion(self, frame: Frame, box: FieldOfView) -> Motion:
         if not self._stream:
             return Motion(None, same_scene=False)
         now_s = self._time_s(frame)
-        since_s = math.inf if self._seen_s is None else now_s - self._seen_s
-        self._seen_s = now_s
+        since_s = math.inf if self._measured_s is None else now_s - self._measured_s
+        self._measured_s = now_s
         return self._motion.measure(self._inspector.structure, box, since_s)
 
     def _time_s(self, frame: Frame) -> float:

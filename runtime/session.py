@@ -27,11 +27,15 @@ from medtex_edge.runtime.display.screens import Screens
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.sink import VIDEO_CODES, PhotoFolder, ReadingsFile, Sink, VideoSink
+from medtex_edge.runtime.sinks.base import Sink
+from medtex_edge.runtime.sinks.photos import PhotoFolder
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VIDEO_CODES, VideoSink
 from medtex_edge.runtime.smoothing import LIVE_S
-from medtex_edge.runtime.sources.camera import open_camera
-from medtex_edge.runtime.sources.camera_settings import CameraSettings
-from medtex_edge.runtime.sources.source import FrameSource, PhotoSource, open_source
+from medtex_edge.runtime.sources.base import FrameSource
+from medtex_edge.runtime.sources.camera import CameraSettings, open_camera
+from medtex_edge.runtime.sources.open import open_source
+from medtex_edge.runtime.sources.photos import PhotoSource
 from medtex_edge.runtime.summary import Summary
 
 INTERRUPTED = 130
@@ -79,11 +83,11 @@ class Session:
             backend = stack.enter_context(
                 handover.open(
                     bundle, o.backend, precision=o.precision, threads=o.threads, require=o.require_tensorrt,
-                    told=self._say,
+                    told=self._print_line,
                 )
             )  # fmt: skip
             drift = check_golden(backend, bundle, o.precision or "fp32")
-            self._say(
+            self._print_line(
                 f"{bundle.path.name}: {contract.name}, {len(contract.classes)} classes, by {backend.name}; "
                 f"{drift.count} golden vectors hold (off by {max(drift.probability, drift.saliency):.1g})"
             )
@@ -104,7 +108,7 @@ class Session:
             screens.open(contract, digest, source)
             pipeline = Pipeline(
                 source, scorer, contract, summary, reading_sinks=reading_sinks, picture_sinks=picture_sinks,
-                screen=screens.window, viewers=screens.viewers, told=self._say, max_frames=o.max_frames,
+                screen=screens.window, viewers=screens.viewers, on_message=self._print_line, max_frames=o.max_frames,
                 retries=o.retries,
             )  # fmt: skip
             return self._go(pipeline, source, summary, screens, backend)
@@ -116,7 +120,7 @@ class Session:
         changing = backend if isinstance(backend, Switching) else None
         if changing is not None:
             self._prepare(changing, source)
-        with _signals(pipeline), console.Status(self._err, source, self._say) as status:
+        with _signals(pipeline), console.Status(self._err, source, self._print_line) as status:
 
             def tick(pipeline: Pipeline) -> None:
                 progress = "" if changing is None else changing.progress
@@ -156,7 +160,7 @@ class Session:
             backend.begin()
         else:
             again = f"medtex-edge engine build {self._options.bundle}"
-            self._say(f"{backend.name} serves: TensorRT has no engine of this bundle here yet (`{again}`)")
+            self._print_line(f"{backend.name} serves: TensorRT has no engine of this bundle here yet (`{again}`)")
 
     def _open_source(self) -> FrameSource:
         o = self._options
@@ -201,7 +205,7 @@ class Session:
             raise SettingsError("--token-file is for --serve, which is not given", hint="add --serve, or leave it out")
         return Screens(
             window=o.serve is None if o.display is None else o.display, serve=o.serve, token_file=o.token_file,
-            alone=o.readings is None and o.save is None, told=self._say,
+            alone=o.readings is None and o.save is None, on_message=self._print_line,
         )  # fmt: skip
 
     def _report(self, summary: Summary) -> None:
@@ -212,8 +216,8 @@ class Session:
         else:
             console.print_summary(summary)
 
-    def _say(self, line: str) -> None:
-        console.say(self._err, line)
+    def _print_line(self, line: str) -> None:
+        console.print_line(self._err, line)
 
 
 @contextmanager

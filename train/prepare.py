@@ -18,7 +18,7 @@ from medtex_edge.progress import Progress
 from medtex_edge.train.compute.processes import main_first, on_main
 from medtex_edge.train.data.cache import Photos, load_photos
 from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 
 MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
 
@@ -45,11 +45,11 @@ class TrainingData:
 
 def open_dataset(source: DataSource, seed: int, reporter: Reporter) -> Dataset:
     """Find and check the photographs. Raises `DataError` with every problem named."""
-    reporter.say(f"reading photographs from {source.path}")
+    reporter.message(f"reading photographs from {source.path}")
     opened: list[Dataset] = []
 
     def check() -> str:
-        opened.append(load_dataset(source.path, options=source.options, seed=seed, progress=reporter.counter))
+        opened.append(load_dataset(source.path, options=source.options, seed=seed, progress=reporter.display))
         return opened[0].fingerprint
 
     # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
@@ -61,7 +61,7 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter) -> Dataset:
             hint="every machine of a training needs the same photographs under the same path",
         )
     for note in dataset.notes:
-        reporter.say(f"  {note}")
+        reporter.message(f"  {note}")
     return dataset
 
 
@@ -74,7 +74,7 @@ def prepare(
     """
     referable = referable_classes(dataset.classes, dataset.ordered, source.referable)
     with main_first():
-        train, val = (photographs(dataset, split, size, asked, out, reporter.counter) for split in ("train", "val"))
+        train, val = (photographs(dataset, split, size, asked, out, reporter.display) for split in ("train", "val"))
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(
@@ -83,7 +83,7 @@ def prepare(
             hint="more photographs, or a larger --val-fraction",
         )
     names = ", ".join(dataset.classes[i] for i in referable)
-    reporter.say(
+    reporter.message(
         f"  {len(train.images)} to train on, {len(val.images)} to validate on; "
         f"classes {', '.join(dataset.classes)}; referable: {names}"
     )

@@ -17,7 +17,7 @@ from medtex_edge.commands.training_options import label_options, shared_options,
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.loop.reporter import Reporter
     from medtex_edge.train.prepare import DataSource
 
 
@@ -111,7 +111,7 @@ def _own_teachers(
 
 def _teller(reporter: Reporter) -> Any:
     def told(done: int, count: int) -> None:
-        reporter.say(f"{done} of {count} trainings done")
+        reporter.message(f"{done} of {count} trainings done")
 
     return told
 

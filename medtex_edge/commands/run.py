@@ -111,7 +111,7 @@ def run(ctx: click.Context, /, bundle: Path | None, **options: Any) -> int:
     could not be written, 130 interrupted before the end of the files.
     """
     from medtex_edge.runtime.session import Options, Session
-    from medtex_edge.runtime.sources.camera_settings import CameraSettings
+    from medtex_edge.runtime.sources.camera import CameraSettings
     from medtex_edge.settings import newest_bundle
 
     settings = CameraSettings(

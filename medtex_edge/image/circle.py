@@ -56,9 +56,11 @@ def fit_circle(points: I64, height: int, width: int) -> tuple[float, float, floa
     on, outside = _on_circle(x, y, a, b, radius, tolerance)
     count = int(on.sum())
     dx, dy = x[on] - a, y[on] - b
-    octants = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
-    seen = int((np.bincount(octants, minlength=8) >= 2).sum())
-    fits = _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and seen >= 3
+    octant = (dx > 0) * 4 + (dy > 0) * 2 + (np.abs(dx) > np.abs(dy))
+    octants = int((np.bincount(octant, minlength=8) >= 2).sum())
+    fits = (
+        _plausible(a, b, radius, height, width) and count * 5 >= n * 2 and int(outside.sum()) * 4 <= n and octants >= 3
+    )
     return (a + width, b + height, radius) if fits else None
 
 

@@ -77,10 +77,12 @@ def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
     Raises `NoFieldOfView` that says what was seen instead, `TypeError` or `ValueError` for what is no image.
     """
     height, width = _check_image(image, layout)
-    seen = image_numpy.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
-    if seen.status != image_numpy.FOUND:
-        raise NoFieldOfView(f"no field of view in a frame of {width} x {height} pixels: {_seen(seen)}", hint=_HINT)
-    return FieldOfView(seen.left, seen.top, seen.side, seen.lit / seen.total)
+    detection = image_numpy.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
+    if detection.status != image_numpy.FOUND:
+        raise NoFieldOfView(
+            f"no field of view in a frame of {width} x {height} pixels: {_describe(detection)}", hint=_HINT
+        )
+    return FieldOfView(detection.left, detection.top, detection.side, detection.lit / detection.total)
 
 
 def crop_resize(
@@ -157,8 +159,8 @@ def _check_out(out: U8, image: U8, height: int, width: int) -> None:
         raise ValueError("out: expected memory of its own, got a part of the image's")
 
 
-def _seen(seen: image_numpy.FovDetection) -> str:
-    figure = seen.figure
+def _describe(detection: image_numpy.FovDetection) -> str:
+    figure = detection.figure
     messages = {
         image_numpy.TINY: f"expected at least {image_numpy.MIN_SIDE} pixels a side, got {figure}",
         image_numpy.STRIP: f"a strip {figure} times as long as wide (at most {image_numpy.MAX_ASPECT})",
@@ -170,4 +172,4 @@ def _seen(seen: image_numpy.FovDetection) -> str:
         image_numpy.SCATTERED: f"its light is scattered; the largest lit part takes {figure} % and has no shape",
         image_numpy.HOLLOW: f"the outline of a disc, of which only {figure} % is lit",
     }
-    return messages[seen.status]
+    return messages[detection.status]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medtex_edge.runtime.bench.report import COLOURS, header, spans, write_png
 from medtex_edge.runtime.bench.timings import GPU
-from medtex_edge.runtime.console import say
+from medtex_edge.runtime.console import print_line as say
 from medtex_edge.runtime.display import text
 
 _INK, _FAINT, _BAD = (40, 40, 40), (130, 130, 130), (40, 40, 200)

@@ -19,7 +19,7 @@ from medtex_edge.errors import DataError, NoFieldOfView, SettingsError
 from medtex_edge.image.geometry import find_field_of_view
 from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
-from medtex_edge.runtime.sources.source import open_source
+from medtex_edge.runtime.sources.open import open_source
 
 Size = tuple[int, int]  # width, height in pixels
 

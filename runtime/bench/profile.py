@@ -15,7 +15,8 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.files import atomic_write, sha256, without_folders, write_json
 from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, Layer, Profile, profile
-from medtex_edge.runtime.console import printable, say
+from medtex_edge.runtime.console import print_line as say
+from medtex_edge.runtime.console import printable
 
 SCHEMA = "medtex-edge/profile/1"
 ENDINGS = (".json", ".csv")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medtex_edge.files import atomic_write
 from medtex_edge.runtime.bench.timings import GPU, STAGES
-from medtex_edge.runtime.console import say
+from medtex_edge.runtime.console import print_line as say
 from medtex_edge.runtime.display import text
 
 FIGURES = ("median", "p95", "p99", "max")

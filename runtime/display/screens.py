@@ -13,7 +13,7 @@ from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import Probe, Window
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 
 if TYPE_CHECKING:
     from medtex_edge.runtime.web.server import Page
@@ -42,31 +42,39 @@ class Screens:
     """
 
     def __init__(
-        self, *, window: bool, serve: str | None, token_file: Path | None, alone: bool, told: Callable[[str], None]
+        self,
+        *,
+        window: bool,
+        serve: str | None,
+        token_file: Path | None,
+        alone: bool,
+        on_message: Callable[[str], None],
     ) -> None:
         self._alone = alone and serve is None
-        self._told = told
+        self._on_message = on_message
         self._name = ""
         self._stack = ExitStack()
         self._snapshots: Snapshots | None = None
         self._page: Page | None = None
         self.window: Window | None = None
         self._probe = Probe() if window else None  # looks while the bundle is read
-        self._serve = None if serve is None else _door(serve, token_file, self._stack)
+        self._serve = None if serve is None else _listen(serve, token_file, self._stack)
 
     def open(self, contract: Contract, sha256: str, source: FrameSource) -> None:
         """Show from now on what is offered."""
         self._name = source.name
         if self._serve is not None:
-            self._page = self._stack.enter_context(self._serve(contract, sha256, source, self._told))
+            self._page = self._stack.enter_context(self._serve(contract, sha256, source, self._on_message))
             end = "" if source.stream else "; it keeps the last photograph until Ctrl-C"
-            self._told(f"live page: {self._page.url}{end}")
+            self._on_message(f"live page: {self._page.url}{end}")
         why = "" if self._probe is None else self._probe.why_not()
         if why:
-            self._told(f"no window: {why}; going on without (--no-display says so beforehand)")
+            self._on_message(f"no window: {why}; going on without (--no-display says so beforehand)")
         elif self._probe is not None:
-            self._snapshots = Snapshots(Path.cwd() / FRAMES, contract, sha256, self._told)
-            self.window = Window(contract, self._snapshots, live=source.live, alone=self._alone, told=self._told)
+            self._snapshots = Snapshots(Path.cwd() / FRAMES, contract, sha256, self._on_message)
+            self.window = Window(
+                contract, self._snapshots, live=source.live, alone=self._alone, on_message=self._on_message
+            )
             self._stack.callback(self._snapshots.close)
             self._stack.callback(self.window.close)
 
@@ -83,7 +91,7 @@ class Screens:
     def close(self) -> list[dict[str, Any]]:
         """End them; returns what came of each, as the sinks of a summary say it."""
         self._stack.close()
-        saved = self._snapshots if self._snapshots is not None and self._snapshots.asked else None
+        saved = self._snapshots if self._snapshots is not None and self._snapshots.requested else None
         return [each.to_json() for each in (self._page, saved) if each is not None]
 
     def __enter__(self) -> Screens:
@@ -95,7 +103,7 @@ class Screens:
         self._stack.close()
 
 
-def _door(
+def _listen(
     serve: str, token_file: Path | None, stack: ExitStack
 ) -> Callable[[Contract, str, FrameSource, Callable[[str], None]], Page]:
     """Listen there already, and return what makes the page once there is something to show."""
@@ -108,9 +116,9 @@ def _door(
     where, token = address.parse(serve), address.read_token(token_file)
     listener = address.listen(where, token)
     stack.callback(listener.close)
-    doors = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
+    policy = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
 
-    def page(contract: Contract, sha256: str, source: FrameSource, told: Callable[[str], None]) -> Page:
-        return Page(listener, Feed(contract, sha256, source), doors, told)
+    def page(contract: Contract, sha256: str, source: FrameSource, on_message: Callable[[str], None]) -> Page:
+        return Page(listener, Feed(contract, sha256, source), policy, on_message)
 
     return page

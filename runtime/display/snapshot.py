@@ -22,12 +22,12 @@ from medtex_edge.runtime.reading import Reading
 class Snapshots:
     """Writes in a thread of its own, so that a slow disk holds up neither window nor run. One at a time."""
 
-    def __init__(self, folder: Path, contract: Contract, sha256: str, told: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, contract: Contract, sha256: str, on_message: Callable[[str], None]) -> None:
         self.folder = folder
-        self._contract, self._sha256, self._told = contract, sha256, told
+        self._contract, self._sha256, self._on_message = contract, sha256, on_message
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="medtex-edge-save")
         self._writing: Future[str] | None = None
-        self.asked = False  # the user saved something, or tried to
+        self.requested = False  # the user saved something, or tried to
         self.written = 0
         self.lost = 0
         self.error: StorageError | None = None
@@ -36,7 +36,7 @@ class Snapshots:
         """Begin to save a picture, drawn with that overlay (None: without); returns what to tell the user."""
         if self._writing is not None:
             return "still saving the one before"
-        self.asked = True
+        self.requested = True
         self._writing = self._pool.submit(
             self._write, picture.pixels.copy(), picture.reading, picture.frames_per_second, strongest_alpha
         )
@@ -54,7 +54,7 @@ class Snapshots:
             self.error = error
             self.lost += 1
             line = f"not saved: {error.message}"
-        self._told(line)
+        self._on_message(line)
         return line
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from medtex_edge.contract import Contract
-from medtex_edge.runtime.display import annotations as marks
+from medtex_edge.runtime.display.annotations import draw_help, draw_notes, draw_paused
 from medtex_edge.runtime.display.latest_frame import LatestFrame, Picture, scaled
 from medtex_edge.runtime.display.overlay import STRONGEST_ALPHA, Overlay
 from medtex_edge.runtime.display.snapshot import Snapshots
@@ -77,12 +77,12 @@ class Window:
         *,
         live: bool,
         alone: bool = True,
-        told: Callable[[str], None] = lambda line: None,
+        on_message: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._contract, self._snapshots = contract, snapshots
-        self._live, self._alone, self._told = live, alone, told
+        self._live, self._alone, self._on_message = live, alone, on_message
         self._overlay = Overlay(contract)
-        self._newest = LatestFrame()
+        self._latest = LatestFrame()
         self._picture: Picture | None = None
         self._canvas: Pixels | None = None
         self._began = time.monotonic()
@@ -97,7 +97,7 @@ class Window:
     def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
         """Copy a frame and its reading; the one before it, if it was not shown yet, is forgotten."""
         if not self._lost:
-            self._newest.offer(pixels, reading, captured, frames_per_second)
+            self._latest.offer(pixels, reading, captured, frames_per_second)
 
     def poll(self, why: str = "") -> bool:
         """Show what is new and look at the keys; False when the user wants to end."""
@@ -126,7 +126,7 @@ class Window:
     def _lose(self, why: str) -> None:
         self._lost = True
         self._picture = self._canvas = None
-        self._told(f"{why}; the run goes on without it (Ctrl-C ends it)")
+        self._on_message(f"{why}; the run goes on without it (Ctrl-C ends it)")
 
     def _press(self, key: str) -> None:
         if key == " ":
@@ -143,7 +143,7 @@ class Window:
             self._help = not self._help
         elif key in "sS":
             alpha = self._alpha if self._drawn else None
-            self._say("no frame yet" if self._picture is None else self._snapshots.save(self._picture, alpha))
+            self._set_note("no frame yet" if self._picture is None else self._snapshots.save(self._picture, alpha))
         else:
             return
         self._due = 0.0
@@ -154,17 +154,17 @@ class Window:
         if alpha != self._alpha:
             self._alpha, self._overlay = alpha, Overlay(self._contract, alpha)
 
-    def _say(self, note: str) -> None:
+    def _set_note(self, note: str) -> None:
         self._note, self._note_until = note, time.monotonic() + _NOTE_S
 
     def _refresh(self, why: str) -> None:
         """Draw where something changed: a new frame, a key, an age that has grown, a note that is over."""
         news = self._snapshots.news()
         if news:
-            self._say(news)
+            self._set_note(news)
             self._due = 0.0
         if not self._paused:
-            taken = self._newest.take()
+            taken = self._latest.take()
             if taken is not None:
                 self._picture, self._due = taken, 0.0
         now = time.monotonic()
@@ -193,14 +193,14 @@ class Window:
         if time.monotonic() < self._note_until:
             notes.append(self._note)
         if self._paused:
-            marks.draw_paused(canvas, age_s)
+            draw_paused(canvas, age_s)
             notes += [why] if why else []
         elif not_live:
             # Whatever stalled, camera, inference or drawing: an old picture must not look like the present.
             self._overlay.draw_not_live(canvas, age_s, why or "the device is busy")
-        marks.draw_notes(canvas, notes)
+        draw_notes(canvas, notes)
         if self._help:
-            marks.draw_help(canvas)
+            draw_help(canvas)
         return canvas
 
     def _notes(self) -> list[str]:

@@ -3,10 +3,10 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
-#include "quality_metrics.hpp"
 #include "geometry.hpp"
 #include "overlay.hpp"
 #include "pool.hpp"
+#include "quality_metrics.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -47,13 +47,13 @@ medtex::Source source(const Any& array, int number) {
 }
 
 nb::tuple detect_fov(const Any& image, int layout) {
-    medtex::FovDetection seen;
+    medtex::FovDetection detection;
     {
         nb::gil_scoped_release release;
-        seen = medtex::detect_fov(source(image, layout));
+        detection = medtex::detect_fov(source(image, layout));
     }
-    return nb::make_tuple(static_cast<int>(seen.status), seen.left, seen.top, seen.side, seen.lit, seen.total,
-                          seen.figure);
+    return nb::make_tuple(static_cast<int>(detection.status), detection.left, detection.top, detection.side,
+                          detection.lit, detection.total, detection.figure);
 }
 
 void crop_resize(const Any& image, std::int64_t left, std::int64_t top, std::int64_t side, int layout,
@@ -63,12 +63,12 @@ void crop_resize(const Any& image, std::int64_t left, std::int64_t top, std::int
 }
 
 nb::tuple precheck_frame(const Any& frame, int layout) {
-    medtex::FramePrecheck seen;
+    medtex::FramePrecheck precheck;
     {
         nb::gil_scoped_release release;
-        seen = medtex::precheck_frame(source(frame, layout));
+        precheck = medtex::precheck_frame(source(frame, layout));
     }
-    return nb::make_tuple(seen.digest, seen.lit, seen.sampled);
+    return nb::make_tuple(precheck.digest, precheck.lit, precheck.sampled);
 }
 
 nb::tuple quality_metrics(const Input& picture, const Structure& structure) {

@@ -17,7 +17,7 @@ constexpr int kTriples = 192, kMaxFew = 256;
 
 // Here circles are relative to the frame's centre, like the outline.
 
-// A part of the outline, evenly taken: enough to judge a circle by.
+// A part of the outline, evenly taken: enough to score a circle with.
 struct Few {
     int size = 0;
     std::array<double, kMaxFew> x, y;
@@ -115,7 +115,7 @@ std::optional<Circle> least_squares(const Outline& s, const Circle& circle, doub
 
 bool lies_on(const Outline& s, const Circle& circle, double tolerance) {
     const Ring ring(circle.radius, tolerance);
-    int on = 0, outside = 0, seen = 0;
+    int on = 0, outside = 0, covered = 0;
     std::array<int, 8> octants{};
     for (size_t i = 0; i < static_cast<size_t>(s.size); ++i) {
         const double dx = static_cast<double>(s.x[i]) - circle.x, dy = static_cast<double>(s.y[i]) - circle.y;
@@ -125,8 +125,8 @@ bool lies_on(const Outline& s, const Circle& circle, double tolerance) {
         ++on;
         ++octants[static_cast<size_t>((dx > 0) * 4 + (dy > 0) * 2 + (std::abs(dx) > std::abs(dy)))];
     }
-    for (const int count : octants) seen += count >= 2;
-    return on * 5 >= s.size * 2 && outside * 4 <= s.size && seen >= 3;
+    for (const int count : octants) covered += count >= 2;
+    return on * 5 >= s.size * 2 && outside * 4 <= s.size && covered >= 3;
 }
 
 }  // namespace

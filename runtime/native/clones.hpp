@@ -1,7 +1,7 @@
 // One function, several processors: the loader picks the widest that this one has. NEON is part of every aarch64.
 #pragma once
 
-#include <cstddef>  // says whether this is glibc, whose loader it takes
+#include <cstddef>  // defines __GLIBC__ where this is glibc, whose loader the clones need
 
 #if defined(__x86_64__) && defined(__ELF__) && defined(__GLIBC__) && defined(__has_attribute) && \
     !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)

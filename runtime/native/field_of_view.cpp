@@ -136,11 +136,11 @@ int64_t cover(const Samples& s, FovDetection& detection) {
 }
 
 template <class Pixels>
-FovDetection look_at(const Pixels& pixels) {
+FovDetection detect_in(const Pixels& pixels) {
     const Source& picture = pixels.frame;
     const int64_t shorter = std::min(picture.height, picture.width), longer = std::max(picture.height, picture.width);
-    if (shorter < kMinSide) return because(Status::tiny, shorter);
-    if (longer > kMaxAspect * shorter) return because(Status::strip, longer / shorter);
+    if (shorter < kMinSide) return refused(Status::tiny, shorter);
+    if (longer > kMaxAspect * shorter) return refused(Status::strip, longer / shorter);
     thread_local const std::unique_ptr<Scratch> scratch = std::make_unique<Scratch>();
     Samples& samples = scratch->samples;
     Outline& outline = scratch->outline;
@@ -148,7 +148,7 @@ FovDetection look_at(const Pixels& pixels) {
     samples.take(pixels);
     if (const auto refusal = samples.light(threshold)) return *refusal;
     const int64_t area = samples.body_area(), share = 100 * area / samples.cells();
-    if (area * 40 < samples.cells()) return because(Status::scattered, share);
+    if (area * 40 < samples.cells()) return refused(Status::scattered, share);
     outline.height = picture.height;
     outline.width = picture.width;
     outline.size = 0;
@@ -166,13 +166,13 @@ FovDetection look_at(const Pixels& pixels) {
         result.top = static_cast<int64_t>(std::floor((circle->y - side) * 0.5 + 0.5));
     } else {
         const int64_t across = x1 - x0, down = y1 - y0;
-        if (area * samples.step * samples.step * 2 < across * down) return because(Status::scattered, share);
+        if (area * samples.step * samples.step * 2 < across * down) return refused(Status::scattered, share);
         result.side = std::max(across, down);
         result.left = (x0 + x1 - result.side) >> 1;
         result.top = (y0 + y1 - result.side) >> 1;
     }
     const int64_t inside = cover(samples, result);
-    if (result.lit * 3 < inside) return because(Status::hollow, 100 * result.lit / std::max<int64_t>(inside, 1));
+    if (result.lit * 3 < inside) return refused(Status::hollow, 100 * result.lit / std::max<int64_t>(inside, 1));
     return result;
 }
 
@@ -180,13 +180,13 @@ FovDetection look_at(const Pixels& pixels) {
 
 FovDetection detect_fov(const Source& frame) {
     switch (frame.layout) {
-        case Layout::grey: return look_at(Reader<Layout::grey>{frame});
-        case Layout::yuyv: return look_at(Reader<Layout::yuyv>{frame});
-        case Layout::nv12: return look_at(Reader<Layout::nv12>{frame});
+        case Layout::grey: return detect_in(Reader<Layout::grey>{frame});
+        case Layout::yuyv: return detect_in(Reader<Layout::yuyv>{frame});
+        case Layout::nv12: return detect_in(Reader<Layout::nv12>{frame});
         case Layout::rgb:
         case Layout::bgr: break;
     }
-    return look_at(Reader<Layout::rgb>{frame});
+    return detect_in(Reader<Layout::rgb>{frame});
 }
 
 }  // namespace medtex

@@ -1,7 +1,7 @@
 // The image geometry: find the field of view of a fundus photograph, cut its box, resize it.
 //
-// Knows no Python. Each function does, step for step, what its namesake in medtex_edge/image/reference.py does, which
-// is where the method is explained; the tests hold the two to the same box and the same pixels.
+// It knows no Python. Each function does, step for step, what its namesake in medtex_edge/image/reference.py does.
+// The method is explained there; the tests require the same box and the same pixels of both.
 #pragma once
 
 #include <algorithm>
@@ -48,7 +48,7 @@ struct Source : Picture<const std::uint8_t> {
     std::ptrdiff_t chroma_row = 0;
 };
 
-// One pixel of a layout; three channels are taken as they come, since nobody here asks which is red.
+// One pixel of a layout; three channels are taken as they come: which of them is red does not matter here.
 template <Layout kLayout>
 struct Reader {
     const Source& frame;
@@ -68,11 +68,11 @@ struct Reader {
     }
 };
 
-// What `detect_fov` saw; the numbers are shared with medtex_edge/image/reference.py.
+// The outcome of `detect_fov`; the numbers are shared with medtex_edge/image/reference.py.
 enum class Status { found, tiny, strip, black, white, even, noise, faint, scattered, hollow };
 
 // Where `status` is found: the square box in pixels (it may reach beyond the picture), and how many samples of its
-// inscribed disc are lit, of how many in all. Else `figure` says what was seen instead.
+// inscribed disc are lit, of how many in all. Else `figure` is the number of the refusal.
 struct FovDetection {
     Status status = Status::found;
     std::int64_t left = 0, top = 0, side = 0;

@@ -60,8 +60,8 @@ struct Workspace {
     std::vector<Stretch> stretches;
 };
 
-// What happens to the bytes of a row, side by side: looked up pixel by pixel, done to all bytes in one plain loop.
-// Blending each pixel where it is looked up would wait at every pixel for the one before to reach memory.
+// Blends a row whose effect was gathered pixel by pixel before: one plain loop over all bytes. Blending each pixel at
+// its look-up in the table would wait at every pixel for the one before to reach memory.
 MEDTEX_CLONES
 void blend_row(uint8_t* __restrict pixels, const uint8_t* __restrict kept, const uint8_t* __restrict added, size_t n) {
     for (size_t i = 0; i < n; ++i)
@@ -85,7 +85,8 @@ void interpolate(const int32_t* __restrict fractions, int32_t base, int32_t step
 }
 
 // `apart` is 2 where the levels of pixels at even distances from the first are those of the next ones, else 1.
-void look_up(const Scale::Level* scale, const uint8_t* levels, uint8_t* kept, uint8_t* added, size_t n, size_t apart) {
+void gather_effect(const Scale::Level* scale, const uint8_t* levels, uint8_t* kept, uint8_t* added, size_t n,
+                   size_t apart) {
     for (size_t i = 0; i < n; i += apart, kept += 3 * apart, added += 3 * apart) {
         const Scale::Level& level = scale[levels[i]];
         // More is copied than is meant; what comes next overwrites it.
@@ -124,7 +125,7 @@ bool set_stretches(const Job& job, int64_t middle, Workspace& work) {
             x = map.ends[c++];
             continue;
         }
-        // As far as anything is to be seen: one stretch.
+        // A stretch goes on as long as there is a visible level.
         const int64_t start = x;
         for (; c < columns && !nothing(c); x = map.ends[c++]) {
             const size_t n = static_cast<size_t>(map.ends[c] - x);
@@ -136,8 +137,8 @@ bool set_stretches(const Job& job, int64_t middle, Workspace& work) {
         // Of a pair that the frame's edge cuts there is one.
         const size_t single = job.share == 1 ? pixels : std::min<size_t>((start - job.left) & 1, pixels);
         uint8_t *const kept = work.kept.data() + byte, *const added = work.added.data() + byte;
-        look_up(job.scale.levels.data(), work.levels.data(), kept, added, single, 1);
-        look_up(job.scale.levels.data(), work.levels.data() + single, kept + 3 * single, added + 3 * single,
+        gather_effect(job.scale.levels.data(), work.levels.data(), kept, added, single, 1);
+        gather_effect(job.scale.levels.data(), work.levels.data() + single, kept + 3 * single, added + 3 * single,
                 pixels - single, 2);
         work.stretches.push_back({start, byte, pixels});
         at_pixel += pixels;

@@ -1,4 +1,4 @@
-// Saliency into a frame: enlarged, looked up, blended, in one pass over the pixels that it changes.
+// Saliency into a frame: enlarged, mapped through a table and blended, in one pass over the pixels that it changes.
 #pragma once
 
 #include <array>
@@ -34,7 +34,8 @@ inline constexpr std::int64_t kMaxGridSide = 4096;
 
 // Draw `grid` over the box of `side` pixels at (left, top) of `frame`, which may reach beyond it. The grid's cells
 // tile the box; between their centres saliency is interpolated, beyond the outermost ones it is theirs. Pixels
-// that are less than a quarter of a cell apart share it, two across and at most four down. The method, to the last bit: medtex_edge/runtime/overlay_numpy.py.
+// that are less than a quarter of a cell apart share it, two across and at most four down. The method, to the last bit:
+// medtex_edge/runtime/display/reference.py.
 void draw_saliency(const Target& frame, const Grid& grid, std::int64_t left, std::int64_t top, std::int64_t side,
                    const Scale& scale);
 

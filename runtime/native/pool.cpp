@@ -50,12 +50,12 @@ struct Pool::State {
     }
 
     void help() {
-        unsigned seen = 0;
+        unsigned known = 0;
         for (;;) {
-            calls.wait(seen);
-            seen = calls.load();
+            calls.wait(known);
+            known = calls.load();
             if (stopping) return;
-            // Entering before looking: the caller closes before it counts, so one of the two sees the other.
+            // Enter before reading `open`: the caller closes before it counts, so one of the two notices the other.
             inside.fetch_add(1);
             if (open) work();
             if (inside.fetch_sub(1) == 1) inside.notify_all();
@@ -92,7 +92,7 @@ void Pool::run(int64_t count, int64_t grain, Call call, void* context) {
     state.call = call;
     state.context = context;
     state.count = count;
-    // Several parts a thread, so that one that is held up does not hold up all.
+    // Several parts a thread, so that a delayed one does not delay all.
     state.grain = std::max(grain, (count + 4 * threads() - 1) / (4 * threads()));
     state.next = 0;
     state.open = true;

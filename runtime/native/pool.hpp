@@ -39,10 +39,11 @@ private:
     std::unique_ptr<State> state_;
 };
 
-// The pool of this process, made at its first use; of as many threads as `set_threads` said, else the cores, at most 4.
+// The pool of this process, made at its first use, with the threads of `set_threads`, else one per core, at most 4.
 Pool& pool();
 
-// Threads of all later calls, the caller's included; 0: the default. Returns how many it is now. Not while others draw.
+// Threads of all later calls, the caller's included; 0: the default. Returns how many there are now. Not while a call
+// is in progress.
 int set_threads(int threads);
 
 }  // namespace medtex

@@ -19,7 +19,7 @@ using std::uint32_t;
 using std::uint64_t;
 using std::uint8_t;
 
-constexpr int64_t kGlanceRows = 32;  // at least, where the frame has as many
+constexpr int64_t kSampledRows = 32;  // at least, where the frame has as many
 constexpr int kLit = 16, kLitLuma = 30;  // of 255; luma is 16 at black
 constexpr size_t kLanes = 8;
 constexpr uint64_t kFactor = 0x9E3779B97F4A7C15, kAcross = 0xD6E8FEB86659FD93;
@@ -27,7 +27,7 @@ constexpr int kDiscLit = 10;  // below it a pixel of the disc is border or cut o
 constexpr int kClipped = 250;
 constexpr int64_t kInset = 4;  // pixels that are kept away from whatever is not lit
 
-// A polynomial of the words in each lane: any lane's words may be added up in any order, the reference's in one sum.
+// A polynomial of the 64-bit words in each lane; the reference adds the same terms up in another order.
 struct Digest {
     std::array<uint64_t, kLanes> lanes{};
 
@@ -75,8 +75,8 @@ Workspace& workspace() {
 
 constexpr size_t kMargin = 2;
 
-// A binomial blur of five (or three) taps along a row, `line` with `kMargin` on both sides; 12 bits stay 12 bits, and the
-// sums of 16, which the compiler is told.
+// A binomial blur of five (or three) taps along a row, `line` with `kMargin` on both sides; 12 bits stay 12 bits, and
+// the sums stay within 16, which the casts state for the compiler.
 MEDTEX_CLONES
 void blur_row(const uint16_t* __restrict line, uint16_t* __restrict out, size_t n, bool five) {
     const uint16_t* p = line + kMargin;
@@ -126,7 +126,7 @@ void split_row(const uint8_t* __restrict rgb, uint8_t* __restrict top, uint8_t* 
     }
 }
 
-// Of rows of at most kMaxFactsSide pixels, whose sums stay within 16 bits.
+// Of rows of at most kMaxMetricsSide pixels, whose sums stay within 16 bits.
 MEDTEX_CLONES
 uint16_t sum_where(const uint8_t* __restrict where, const uint8_t* __restrict values, size_t n) {
     uint16_t sum = 0;
@@ -214,8 +214,8 @@ void every_second(const Value* __restrict from, Value* __restrict to, size_t n) 
     for (size_t i = 0; i < n; ++i) to[i] = from[2 * i];
 }
 
-// Splits the picture into its planes and marks its lit disc.
-void mark_disc(const Picture<const uint8_t>& picture, Workspace& work, QualityMetrics& sums) {
+// Splits the picture into its planes and sets `inside` to its lit disc.
+void split_planes(const Picture<const uint8_t>& picture, Workspace& work, QualityMetrics& sums) {
     const size_t n = static_cast<size_t>(picture.width);
     const bool packed = picture.channel == 1 && picture.column == 3;
     set_disc(work.disc, picture.width);
@@ -245,11 +245,11 @@ FramePrecheck precheck_frame(const Source& frame) {
     const bool luma = planes || pairs;
     const int64_t bytes = frame.layout == Layout::grey || planes ? 1 : pairs ? 2 : 3;
     const bool packed = luma || (frame.column == bytes && (bytes == 1 || frame.channel == 1));
-    const int64_t step = std::max<int64_t>(1, frame.height / kGlanceRows);
+    const int64_t step = std::max<int64_t>(1, frame.height / kSampledRows);
     const size_t n = static_cast<size_t>(bytes * frame.width), apart = pairs ? 2 : 1;
     const uint8_t least = luma ? kLitLuma : kLit;
     Digest digest;
-    FramePrecheck seen;
+    FramePrecheck precheck;
     work.row.resize(n);
     for (int64_t y = 0; y < frame.height; y += step) {
         const uint8_t* row = frame.at(y, 0);
@@ -260,11 +260,11 @@ FramePrecheck precheck_frame(const Source& frame) {
             row = work.row.data();
         }
         digest.add(row, n);
-        seen.lit += count_lit(row, n, apart, least);
-        seen.sampled += static_cast<int64_t>(n / apart);
+        precheck.lit += count_lit(row, n, apart, least);
+        precheck.sampled += static_cast<int64_t>(n / apart);
     }
-    seen.digest = digest.value();
-    return seen;
+    precheck.digest = digest.value();
+    return precheck;
 }
 
 QualityMetrics quality_metrics(const Picture<const std::uint8_t>& picture, float* structure) {
@@ -278,7 +278,7 @@ QualityMetrics quality_metrics(const Picture<const std::uint8_t>& picture, float
     work.detail.resize(n);
     work.sparse.resize(h);
     work.ones.assign(n, 1);
-    mark_disc(picture, work, sums);
+    split_planes(picture, work, sums);
     uint16_t* const line = work.line.data();
     blur(work.levels.data(), work.once.data(), n, true, line);
     blur(work.once.data(), work.twice.data(), n, true, line);

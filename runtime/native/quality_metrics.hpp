@@ -1,4 +1,4 @@
-// What a frame says about itself before it is graded: its content in a number, its light, its detail.
+// The quality metrics of a frame before it is graded: a digest of its content, its light, its detail.
 #pragma once
 
 #include "geometry.hpp"
@@ -24,10 +24,10 @@ struct QualityMetrics {
     std::int64_t coarse_inside = 0, coarse = 0, coarse_squares = 0;
 };
 
-inline constexpr std::int64_t kMaxFactsSide = 256;  // a row's sum of squares stays within 32 bits
+inline constexpr std::int64_t kMaxMetricsSide = 256;  // a row's sum of squares stays within 32 bits
 
-// `picture` is n x n RGB with n a multiple of 4, 16 to kMaxFactsSide; `structure`, n / 4 squared, side by side, gets the coarse detail, four
-// cells added up, 0 where nothing is inside. Allocates once per thread.
+// `picture` is n x n RGB with n a multiple of 4, 16 to kMaxMetricsSide. `structure`, n / 4 squared and contiguous, gets
+// the coarse detail, four cells added up, 0 where nothing is inside. Allocates once per thread.
 QualityMetrics quality_metrics(const Picture<const std::uint8_t>& picture, float* structure);
 
 }  // namespace medtex

@@ -65,7 +65,7 @@ struct Axes {
 template <class Sum>
 struct Planes {
     std::array<std::vector<Sum>, 3> channels;
-    std::vector<Sum> seen, seen_columns;
+    std::vector<Sum> visible, visible_columns;
 };
 
 struct Workspace {
@@ -277,14 +277,14 @@ inline void divide(const Sum* __restrict sums, const Divisor& by, int32_t* __res
     for (size_t i = 0; i < n; ++i) means[i] = static_cast<int32_t>((real(sums[i]) + half) * reciprocal);
 }
 
-// The sums of luma and chroma to RGB; `seen` is the weight of what is not black beyond the frame.
+// The sums of luma and chroma to RGB; `visible` is the weight of what is not black beyond the frame.
 template <class Sum>
 inline void divide_yuv(const Sum* __restrict y, const Sum* __restrict u, const Sum* __restrict v,
-                       const Sum* __restrict seen, const Divisor& by, int32_t* __restrict red,
+                       const Sum* __restrict visible, const Divisor& by, int32_t* __restrict red,
                        int32_t* __restrict green, int32_t* __restrict blue, size_t n) {
     const double half = by.rgb_half, reciprocal = by.rgb_reciprocal;
     for (size_t i = 0; i < n; ++i) {
-        const double weight = real(seen[i]);
+        const double weight = real(visible[i]);
         const double c = 298.0 * (real(y[i]) - 16.0 * weight) + half + 0.5;
         const double d = real(u[i]) - 128.0 * weight, e = real(v[i]) - 128.0 * weight;
         red[i] = static_cast<int32_t>((c + 409.0 * e) * reciprocal);
@@ -300,9 +300,9 @@ void divide(const uint32_t* sums, const Divisor& by, int32_t* means, size_t n) {
 }
 
 MEDTEX_CLONES
-void divide_yuv(const uint32_t* y, const uint32_t* u, const uint32_t* v, const uint32_t* seen, const Divisor& by,
+void divide_yuv(const uint32_t* y, const uint32_t* u, const uint32_t* v, const uint32_t* visible, const Divisor& by,
                 int32_t* red, int32_t* green, int32_t* blue, size_t n) {
-    divide_yuv<uint32_t>(y, u, v, seen, by, red, green, blue, n);
+    divide_yuv<uint32_t>(y, u, v, visible, by, red, green, blue, n);
 }
 
 void put(const std::array<const int32_t*, 3>& means, size_t n, uint8_t* to, std::ptrdiff_t column,
@@ -342,7 +342,7 @@ struct Lines {
 
 // From the sums over rows to a row of means, in the frame's order of channels; of grey the first alone.
 template <class Sum>
-void finish_row(const Job& job, const Lines& from, uint64_t seen_rows, const Divisor& by, Planes<Sum>& sums,
+void finish_row(const Job& job, const Lines& from, uint64_t visible_rows, const Divisor& by, Planes<Sum>& sums,
                 std::array<std::vector<int32_t>, 3>& means) {
     const auto& taps = job.axes.columns.taps;
     const size_t n = taps.size();
@@ -355,8 +355,8 @@ void finish_row(const Job& job, const Lines& from, uint64_t seen_rows, const Div
         const uint32_t* chroma = pairs ? from.line - 2 * from.odd + 1 : from.chroma;
         sum_columns(from.line, pairs ? 2 : 1, taps, unit, a);
         sum_pairs(chroma, pairs ? 2 : 1, from.odd, taps, unit, b, c);
-        for (size_t i = 0; i < n; ++i) sums.seen[i] = static_cast<Sum>(seen_rows) * sums.seen_columns[i];
-        divide_yuv(a, b, c, sums.seen.data(), by, means[0].data(), means[1].data(), means[2].data(), n);
+        for (size_t i = 0; i < n; ++i) sums.visible[i] = static_cast<Sum>(visible_rows) * sums.visible_columns[i];
+        divide_yuv(a, b, c, sums.visible.data(), by, means[0].data(), means[1].data(), means[2].data(), n);
         return;
     }
     if (layout == Layout::grey) {
@@ -376,17 +376,17 @@ template <class Sum>
 void make_room(const Job& job, Planes<Sum>& sums) {
     const auto& columns = job.axes.columns;
     for (auto& channel : sums.channels) channel.resize(columns.taps.size());
-    sums.seen.resize(columns.taps.size());
-    sums.seen_columns.clear();
+    sums.visible.resize(columns.taps.size());
+    sums.visible_columns.clear();
     for (const Taps& tap : columns.taps)
-        sums.seen_columns.push_back(
+        sums.visible_columns.push_back(
             static_cast<Sum>(visible_weight(tap, columns.unit, -job.left, job.frame.width - job.left)));
 }
 
 // Rows begin..end of the output.
 void resize_rows(const Job& job, int64_t begin, int64_t end) {
     thread_local Workspace kept;
-    Workspace& work = kept;  // looked for once
+    Workspace& work = kept;  // one access to the thread-local storage
     const auto& [frame, left, top, side, out, axes] = job;
     const Strip strip = strip_of(job);
     work.gathered_first.resize(strip.size());
@@ -423,11 +423,11 @@ void resize_rows(const Job& job, int64_t begin, int64_t end) {
                 sum_chroma(frame, top, rows, axes.rows.unit, strip.left, static_cast<size_t>(strip.count), chroma);
             }
         }
-        const uint64_t seen_rows = visible_weight(rows, axes.rows.unit, -top, frame.height - top);
+        const uint64_t visible_rows = visible_weight(rows, axes.rows.unit, -top, frame.height - top);
         if (narrow)
-            finish_row(job, lines, seen_rows, by, work.narrow, work.means);
+            finish_row(job, lines, visible_rows, by, work.narrow, work.means);
         else
-            finish_row(job, lines, seen_rows, by, work.wide, work.means);
+            finish_row(job, lines, visible_rows, by, work.wide, work.means);
         put(means, across, out.at(y, 0), out.column, out.channel);
     }
 }

@@ -81,7 +81,7 @@ std::optional<FovDetection> Samples::light(Threshold& threshold) {
     threshold = find_threshold();
     if (threshold.contrast < 20) {
         // Nothing stands out of the border: a photograph cropped to the retina, or nearly nothing at all.
-        if (median < 40) return because(Status::faint, threshold.contrast);
+        if (median < 40) return refused(Status::faint, threshold.contrast);
         threshold.border = Colour{0, 0, 0};
         threshold.least = 1;
         measure(threshold.border);
@@ -108,9 +108,9 @@ Samples::Histogram Samples::measure(const Colour& border) {
 std::optional<FovDetection> Samples::refuse(const Histogram& histogram, int median) const {
     const int64_t count = cells();
     const int low = percentile(histogram, count, 3), high = percentile(histogram, count, 97);
-    if (high < 24) return because(Status::black, high);
-    if (percentile(histogram, count, 10) >= 245) return because(Status::white, median);
-    if (high - low < 10) return because(Status::even, median);
+    if (high < 24) return refused(Status::black, high);
+    if (percentile(histogram, count, 10) >= 245) return refused(Status::white, median);
+    if (high - low < 10) return refused(Status::even, median);
     int64_t sum = 0, steps = 0, spread = 0;
     for (int level = 0; level < 256; ++level) sum += int64_t{level} * histogram[static_cast<size_t>(level)];
     const int64_t mean = sum / count;
@@ -123,7 +123,7 @@ std::optional<FovDetection> Samples::refuse(const Histogram& histogram, int medi
     }
     const int64_t pairs = int64_t{rows - 1} * columns + int64_t{rows} * (columns - 1);
     if (steps * count * 100 > spread * pairs * 80)
-        return because(Status::noise, 100 * steps * count / std::max<int64_t>(spread * pairs, 1));
+        return refused(Status::noise, 100 * steps * count / std::max<int64_t>(spread * pairs, 1));
     return std::nullopt;
 }
 

@@ -16,7 +16,7 @@ inline int level_of(const Colour& pixel, const Colour& border) {
     return std::max({pixel[0] - border[0], pixel[1] - border[1], pixel[2] - border[2], 0});
 }
 
-inline FovDetection because(Status status, std::int64_t figure) {
+inline FovDetection refused(Status status, std::int64_t figure) {
     FovDetection detection;
     detection.status = status;
     detection.figure = figure;

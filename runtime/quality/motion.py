@@ -34,12 +34,12 @@ class SteadyBox:
 
     def follow(self, box: FieldOfView) -> FieldOfView:
         """The box before it, with this one's coverage, unless this one lies or measures differently."""
-        held = self._box
-        if held is not None:
-            least = STEADY * held.side
-            x, y = _centre(held)
-            if max(abs(_centre(box)[0] - x), abs(_centre(box)[1] - y), abs(box.side - held.side)) <= least:
-                return replace(held, coverage=box.coverage)
+        previous = self._box
+        if previous is not None:
+            least = STEADY * previous.side
+            x, y = _centre(previous)
+            if max(abs(_centre(box)[0] - x), abs(_centre(box)[1] - y), abs(box.side - previous.side)) <= least:
+                return replace(previous, coverage=box.coverage)
         self._box = box
         return box
 

@@ -15,7 +15,7 @@ from medtex_edge.image.pixel_format import NV12, YUYV
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
-_GLANCE_ROWS = 32  # at least, where the frame has as many
+_SAMPLED_ROWS = 32  # at least, where the frame has as many
 _LIT, _LIT_LUMA = 16, 30  # of 255; luma is 16 at black
 _LANES = 8
 _FACTOR, _ACROSS = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
@@ -46,7 +46,7 @@ def precheck_frame(frame: U8, layout: int) -> tuple[int, int, int]:
     frame is uint8 in that layout. The number is a polynomial of the rows' 64-bit words, in 8 lanes, modulo 2**64.
     """
     height = frame.shape[0] // 3 * 2 if layout == NV12 else frame.shape[0]
-    rows = frame[: height : max(1, height // _GLANCE_ROWS)]
+    rows = frame[: height : max(1, height // _SAMPLED_ROWS)]
     levels = rows[..., 0] if layout == YUYV else rows
     lit = int(np.count_nonzero(levels >= (_LIT_LUMA if layout in (YUYV, NV12) else _LIT)))
     flat = rows.reshape(len(rows), -1)

@@ -12,17 +12,17 @@ import cv2
 from medtex_edge.errors import StorageError
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sinks.sink import Sink
+from medtex_edge.runtime.sinks.base import Sink
 
 Item = TypeVar("Item")
 
 
 class FaultTolerantSink:
-    """A sink with its counts. When it fails it is abandoned, `told` hears of it once, the rest counts as lost."""
+    """A sink with its counts. When it fails it is abandoned, `on_error` hears of it once, the rest counts as lost."""
 
-    def __init__(self, sink: Sink, told: Callable[[StorageError], None]) -> None:
+    def __init__(self, sink: Sink, on_error: Callable[[StorageError], None]) -> None:
         self._sink = sink
-        self._told = told
+        self._on_error = on_error
         self.name = sink.name
         self.written = 0
         self.lost = 0
@@ -59,7 +59,7 @@ class FaultTolerantSink:
     def _fail(self, error: StorageError) -> None:
         self.error = error
         self._sink.abandon()
-        self._told(error)
+        self._on_error(error)
 
 
 class SinkQueue(Generic[Item]):

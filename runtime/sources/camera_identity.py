@@ -30,7 +30,7 @@ class Device:
     """A camera that may come back under another number."""
 
     def __init__(self, path: str) -> None:
-        self.asked = path
+        self.requested = path
         self._identity: Identity | None = None
         self._alone = True
 
@@ -39,14 +39,14 @@ class Device:
 
         Raises `SourceError` where it is not there, or where others are there that cannot be told from it.
         """
-        asked = Path(self.asked)
-        if asked.is_relative_to(DEV / _BY_NAME):
-            return self.asked
+        requested = Path(self.requested)
+        if requested.is_relative_to(DEV / _BY_NAME):
+            return self.requested
         if self._identity is None:
-            if asked.exists():
-                self._identity = _identity(asked.resolve().name)
+            if requested.exists():
+                self._identity = _identity(requested.resolve().name)
                 self._alone = sum(_alike(self._identity, other) for _, other in _all()) <= 1
-            return self.asked
+            return self.requested
         return self._find_again(self._identity)
 
     def _find_again(self, identity: Identity) -> str:
@@ -61,7 +61,7 @@ class Device:
                 f"{len(here)} cameras look like it, none in its socket",
                 hint="plug it into the socket where it was, or name it by /dev/v4l/by-path/...",
             )
-        raise SourceError("no such device" if not Path(self.asked).exists() else "another camera has its number")
+        raise SourceError("no such device" if not Path(self.requested).exists() else "another camera has its number")
 
 
 def _alike(identity: Identity | None, other: Identity) -> bool:

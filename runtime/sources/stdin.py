@@ -15,8 +15,8 @@ import numpy as np
 from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.sources import jpeg, pixel_layout
+from medtex_edge.runtime.sources.base import Ended
 from medtex_edge.runtime.sources.bytestream import CHUNK, QUIET_S, ByteStream, MjpegStream, readable
-from medtex_edge.runtime.sources.source import Ended
 
 NAME = "standard input"
 FORMATS = ("mjpeg", *pixel_layout.RAW)

@@ -8,7 +8,7 @@ import time
 import cv2
 
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import SETTLE_S
+from medtex_edge.runtime.sources.reconnect import SETTLE_S
 from medtex_edge.runtime.sources.video import OPEN_TIMEOUT_MS, READ_TIMEOUT_MS, Live, frame_count
 
 STREAM_HINT = "check the address, the network and that the camera sends; try the URL in VLC"

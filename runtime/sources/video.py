@@ -194,13 +194,13 @@ class Live(_Video):
         while time.monotonic() < deadline:
             began = time.monotonic()
             if capture.grab():
-                self._look_at_clock(capture)
+                self._check_clock(capture)
                 return ""
             # One that fails at once will not recover by being asked a thousand times a second.
             time.sleep(max(0.0, 0.05 - (time.monotonic() - began)))
         return f"opens, but gives no frame within {FIRST_FRAME_S:g} s"
 
-    def _look_at_clock(self, capture: cv2.VideoCapture) -> None:
+    def _check_clock(self, capture: cv2.VideoCapture) -> None:
         """A kind of source whose frames carry the time of their exposure looks here whether it can be believed."""
 
     def _captured(self, began: float, now: float) -> float:

@@ -28,7 +28,7 @@ from medtex_edge.runtime.display.latest_frame import LatestFrame, Picture, scale
 from medtex_edge.runtime.display.overlay import scale
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 
 LARGEST = (1920, 1080)  # pixels; a larger picture is made smaller
 _JPEG_QUALITY = 85

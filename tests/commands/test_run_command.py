@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import streams
-from test_source import write_video
+from video_kit import write_video
 
 from medtex_edge.cli import main
 
@@ -179,15 +179,15 @@ def test_a_missing_camera_says_what_was_tried(capsys: pytest.CaptureFixture[str]
 
 
 def test_camera_alone_means_camera_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    specs = []
 
     def opened(spec: str, settings: object) -> None:
-        asked.append(spec)
+        specs.append(spec)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("medtex_edge.runtime.session.open_camera", opened)
     assert main(["run", "--camera", "--no-display"]) == 130
-    assert asked == ["0"]
+    assert specs == ["0"]
 
 
 def test_neither_or_both_of_camera_and_source_name_the_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -323,7 +323,7 @@ def test_ctrl_c_ends_a_stream_with_whole_files_and_a_summary(number: signal.Sign
 def test_the_runtime_imports_nothing_heavy() -> None:
     modules = ["", ".pipeline", ".session", ".display.overlay", ".capture", ".sources.camera", ".display.window"]
     modules += [".doctor.machine", ".backend", ".backend.golden_check", ".backend.onnxruntime", ".scorer"]
-    modules += [".sinks.sink", ".sources.source"]
+    modules += [".sinks.base", ".sources.open"]
     code = (
         "import importlib, sys\n"
         f"for name in {modules!r}: importlib.import_module('medtex_edge.runtime' + name)\n"

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from import_kit import HEAVY, loaded_by
 
 import medtex_edge
 
-HEAVY = {
-    "torch", "tensorrt", "tensorrt_rtx", "pycuda", "timm", "matplotlib", "sklearn", "kornia", "onnx", "onnxscript",
-    "scipy",
-}  # fmt: skip
 PACKAGE = Path(medtex_edge.__file__).parent
 # Modules that a machine without training extras has to be able to import.
 LIGHT = sorted(
@@ -23,13 +17,6 @@ LIGHT = sorted(
     for path in (folder.rglob("*.py") if folder.name == "runtime" else folder.glob("*.py"))
     if path.name != "__main__.py"
 )
-
-
-def loaded_by(code: str) -> set[str]:
-    """Names of all modules that a fresh interpreter has loaded after `code`."""
-    probe = f"import sys, json\n{code}\nprint('\\n' + json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=True)
-    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 def test_the_runtime_the_core_and_the_commands_import_nothing_heavy() -> None:

@@ -77,13 +77,13 @@ class Hub:
                 if broken:
                     key.request.shutdown(socket.SHUT_RDWR)
             except OSError:
-                self.leave(key)
+                self.remove_client(key)
 
     def join(self, key: socketserver.BaseRequestHandler, send: Callable[[bytes], None]) -> None:
         with self._lock:
             self._listeners[key] = send
 
-    def leave(self, key: socketserver.BaseRequestHandler) -> None:
+    def remove_client(self, key: socketserver.BaseRequestHandler) -> None:
         with self._lock:
             self._listeners.pop(key, None)
 

@@ -138,17 +138,17 @@ def into(buffer: U8 | None, data: U8) -> U8:
 
 def sysfs(root: Any, devices: dict[str, dict[str, str]]) -> None:
     """/sys/class/video4linux and /dev under `root`. A device: `port` and the texts of vendor, product, ..."""
-    for name, facts in devices.items():
-        usb = root / "devices" / facts["port"]
-        interface = usb / f"{facts['port']}:1.0"
+    for name, attributes in devices.items():
+        usb = root / "devices" / attributes["port"]
+        interface = usb / f"{attributes['port']}:1.0"
         interface.mkdir(parents=True, exist_ok=True)
         for key in ("idVendor", "idProduct", "serial"):
-            if key in facts:
-                (usb / key).write_text(facts[key] + "\n")
+            if key in attributes:
+                (usb / key).write_text(attributes[key] + "\n")
         entry = root / "class" / name
         entry.mkdir(parents=True)
-        (entry / "name").write_text(facts.get("name", "UVC Camera") + "\n")
-        (entry / "index").write_text(facts.get("index", "0") + "\n")
+        (entry / "name").write_text(attributes.get("name", "UVC Camera") + "\n")
+        (entry / "index").write_text(attributes.get("index", "0") + "\n")
         (entry / "device").symlink_to(interface)
         (root / "dev").mkdir(exist_ok=True)
         (root / "dev" / name).write_text("")

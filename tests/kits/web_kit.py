@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from medtex_edge.image.geometry import FieldOfView
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
-from medtex_edge.runtime.sources.source import FrameSource
+from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.web import address
 from medtex_edge.runtime.web.access import AccessPolicy
 from medtex_edge.runtime.web.feed import Feed

@@ -1,4 +1,4 @@
-// Runs every test, or those whose names contain the argument; the exit code says whether all passed.
+// Runs every test, or those whose names contain the argument; the exit code is 0 if all passed.
 #include <chrono>
 #include <cstdio>
 #include <exception>

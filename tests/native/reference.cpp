@@ -79,8 +79,8 @@ int64_t level(float saliency) {
 }  // namespace
 
 medtex::Colour colour(const Source& frame, int64_t y, int64_t x) {
-    const medtex::Colour seen = raw(frame, y, x);
-    return is_yuv(frame.layout) ? bt601(seen[0] - 16, seen[1] - 128, seen[2] - 128, 1) : seen;
+    const medtex::Colour colour = raw(frame, y, x);
+    return is_yuv(frame.layout) ? bt601(colour[0] - 16, colour[1] - 128, colour[2] - 128, 1) : colour;
 }
 
 void crop_resize(const Source& frame, int64_t left, int64_t top, int64_t side, const medtex::Target& out) {
@@ -92,10 +92,10 @@ void crop_resize(const Source& frame, int64_t left, int64_t top, int64_t side, c
             int64_t sums[3] = {0, 0, 0};
             for (const Share& row : shares(side, out.height, i, top, frame.height))
                 for (const Share& column : columns) {
-                    const medtex::Colour seen = raw(frame, row.pixel, column.pixel);
+                    const medtex::Colour colour = raw(frame, row.pixel, column.pixel);
                     for (int c = 0; c < 3; ++c) {
                         const int zero = yuv ? (c ? 128 : 16) : 0;
-                        sums[c] += row.weight * column.weight * (seen[static_cast<size_t>(c)] - zero);
+                        sums[c] += row.weight * column.weight * (colour[static_cast<size_t>(c)] - zero);
                     }
                 }
             const auto mean = [&](int c) { return static_cast<int>((2 * sums[c] + divisor) / (2 * divisor)); };
@@ -134,15 +134,15 @@ medtex::FramePrecheck precheck_frame(const Source& frame) {
                           : frame.layout == Layout::yuyv                               ? 2
                                                                                        : 3;
     std::uint64_t lanes[8] = {};
-    medtex::FramePrecheck seen;
+    medtex::FramePrecheck precheck;
     for (int64_t y = 0; y < frame.height; y += std::max<int64_t>(1, frame.height / 32)) {
         std::vector<uint8_t> row;
         for (int64_t x = 0; x < frame.width; ++x)
             for (int64_t c = 0; c < bytes; ++c) {
                 row.push_back(frame.at(y, x)[c * frame.channel]);
                 if (frame.layout == Layout::yuyv && c == 1) continue;  // chroma is no light
-                ++seen.sampled;
-                seen.lit += row.back() >= (yuv ? 30 : 16);
+                ++precheck.sampled;
+                precheck.lit += row.back() >= (yuv ? 30 : 16);
             }
         row.resize((row.size() + 63) / 64 * 64);
         for (size_t i = 0; i < row.size(); i += 8) {
@@ -152,8 +152,8 @@ medtex::FramePrecheck precheck_frame(const Source& frame) {
             lane = lane * 0x9E3779B97F4A7C15u + word;
         }
     }
-    for (const std::uint64_t lane : lanes) seen.digest = seen.digest * 0xD6E8FEB86659FD93u + lane;
-    return seen;
+    for (const std::uint64_t lane : lanes) precheck.digest = precheck.digest * 0xD6E8FEB86659FD93u + lane;
+    return precheck;
 }
 
 namespace {
@@ -235,11 +235,11 @@ medtex::QualityMetrics quality_metrics(const medtex::Picture<const uint8_t>& pic
             sums.fine += detail;
             sums.fine_squares += detail * detail;
         }
-    Plane two = twice.halved().blurred(3), four = two.blurred(5).blurred(5).blurred(5), seen = inside.halved();
+    Plane two = twice.halved().blurred(3), four = two.blurred(5).blurred(5).blurred(5), sparse = inside.halved();
     std::fill_n(structure, (n / 4) * (n / 4), 0.0f);
     for (int64_t y = 0; y < n / 2; ++y)
         for (int64_t x = 0; x < n / 2; ++x) {
-            if (!seen.at(y, x)) continue;
+            if (!sparse.at(y, x)) continue;
             const int64_t detail = two.at(y, x) - four.at(y, x);
             ++sums.coarse_inside;
             sums.coarse += detail;

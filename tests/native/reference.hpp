@@ -1,4 +1,4 @@
-// What the core is held to: the definitions, pixel by pixel, in one thread and without a thought for speed.
+// The reference of the core's tests: the definitions, pixel by pixel, in one thread, without regard to speed.
 #pragma once
 
 #include <cstdint>

@@ -15,7 +15,7 @@ using medtex::FovDetection;
 using medtex::Status;
 using std::int64_t;
 
-// What `detect_fov` says of the same frame as packed RGB.
+// The result of `detect_fov` for the same frame as packed RGB.
 FovDetection of_converted(const medtex::Source& frame) {
     std::vector<std::uint8_t> bytes;
     for (int64_t y = 0; y < frame.height; ++y)
@@ -33,10 +33,10 @@ bool operator==(const FovDetection& a, const FovDetection& b) {
 }
 
 FovDetection check_alike(const Frame& frame, Layout layout) {
-    const FovDetection seen = medtex::detect_fov(frame.source());
-    CHECK(seen == of_converted(frame.source()), "layout", static_cast<int>(layout), "frame", frame.height, "x",
-          frame.width, "status", static_cast<int>(seen.status));
-    return seen;
+    const FovDetection detection = medtex::detect_fov(frame.source());
+    CHECK(detection == of_converted(frame.source()), "layout", static_cast<int>(layout), "frame", frame.height, "x",
+          frame.width, "status", static_cast<int>(detection.status));
+    return detection;
 }
 
 void paint_disc(Frame& frame, Random& random, double x, double y, double radius, int level) {
@@ -71,13 +71,13 @@ TEST(a_disc_is_found_where_it_was_painted_in_every_layout) {
             const double x = static_cast<double>(width) * (0.4 + 0.2 * random.unit());
             const double y = static_cast<double>(height) * (0.4 + 0.2 * random.unit());
             paint_disc(frame, random, x, y, radius, 150);
-            const FovDetection seen = check_alike(frame, layout);
-            CHECK(seen.status == Status::found, "status", static_cast<int>(seen.status));
-            const double side = static_cast<double>(seen.side);
-            CHECK(std::abs(side - 2 * radius) <= 4, "side", seen.side, "painted", 2 * radius);
-            CHECK(std::abs(static_cast<double>(seen.left) + side / 2 - x) <= 3, "left", seen.left, "painted", x);
-            CHECK(std::abs(static_cast<double>(seen.top) + side / 2 - y) <= 3, "top", seen.top, "painted", y);
-            CHECK(seen.lit > 0 && seen.lit <= seen.total, "lit", seen.lit, "of", seen.total);
+            const FovDetection detection = check_alike(frame, layout);
+            CHECK(detection.status == Status::found, "status", static_cast<int>(detection.status));
+            const double side = static_cast<double>(detection.side);
+            CHECK(std::abs(side - 2 * radius) <= 4, "side", detection.side, "painted", 2 * radius);
+            CHECK(std::abs(static_cast<double>(detection.left) + side / 2 - x) <= 3, "left", detection.left, "painted", x);
+            CHECK(std::abs(static_cast<double>(detection.top) + side / 2 - y) <= 3, "top", detection.top, "painted", y);
+            CHECK(detection.lit > 0 && detection.lit <= detection.total, "lit", detection.lit, "of", detection.total);
         }
 }
 
@@ -117,7 +117,7 @@ TEST(a_disc_in_the_largest_frame_is_found) {
     medtex::Source frame;
     static_cast<medtex::Picture<const std::uint8_t>&>(frame) = {row.data(), side, side, 0, 1, 0};
     frame.layout = Layout::grey;
-    const FovDetection seen = medtex::detect_fov(frame);
-    CHECK(seen.status == Status::found, "status", static_cast<int>(seen.status));
-    CHECK(seen.side >= side / 2 && seen.side <= medtex::kMaxBoxSide, "side", seen.side);
+    const FovDetection detection = medtex::detect_fov(frame);
+    CHECK(detection.status == Status::found, "status", static_cast<int>(detection.status));
+    CHECK(detection.side >= side / 2 && detection.side <= medtex::kMaxBoxSide, "side", detection.side);
 }

@@ -61,7 +61,7 @@ void compare(Random& random, int64_t height, int64_t width, const Map& map, int6
 
 }  // namespace
 
-TEST(dense_and_sparse_maps_are_drawn_as_the_definition_says) {
+TEST(dense_and_sparse_maps_are_drawn_as_defined) {
     Random random(21);
     for (int round = 0; round < 250; ++round) {
         const Map map(random, random.between(1, 12), random.between(1, 12),

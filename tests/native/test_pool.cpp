@@ -27,20 +27,20 @@ void at_once(int count, const Body& body) {
     for (std::thread& thread : threads) thread.join();
 }
 
-// What one camera does with a frame: precheck, look, resize, measure, draw.
+// What one camera does with a frame: precheck, detect, resize, measure, draw.
 struct Camera {
     Frame frame;
     Rgb small, large;
     std::vector<float> saliency, structure;
     medtex::FramePrecheck precheck;
-    medtex::FovDetection seen;
+    medtex::FovDetection detection;
     medtex::QualityMetrics metrics;
 
     Camera(std::uint64_t seed, Layout layout) : Camera(Random(seed), layout) {}
 
     void turn() {
         precheck = medtex::precheck_frame(frame.source());
-        seen = medtex::detect_fov(frame.source());
+        detection = medtex::detect_fov(frame.source());
         medtex::crop_resize(frame.source(), -10, 5, 150, small.target());
         const medtex::Target t = small.target();
         metrics = medtex::quality_metrics({t.data, t.height, t.width, t.row, t.column, t.channel}, structure.data());
@@ -50,7 +50,7 @@ struct Camera {
     bool same(const Camera& other) const {
         return small.bytes() == other.small.bytes() && large.bytes() == other.large.bytes() &&
                structure == other.structure && precheck.digest == other.precheck.digest &&
-               seen.status == other.seen.status && metrics.fine_squares == other.metrics.fine_squares;
+               detection.status == other.detection.status && metrics.fine_squares == other.metrics.fine_squares;
     }
 
 private:

@@ -1,4 +1,4 @@
-// What a frame says about itself, in every layout and however the bytes lie.
+// The quality metrics of a frame, in every layout and every memory order.
 #include "quality_metrics.hpp"
 
 #include <vector>
@@ -30,7 +30,7 @@ void compare(Rgb& small) {
     CHECK(structure == expected, "side", small.width);
 }
 
-// Every pixel is `level` or, where `darker` says so, nearly black.
+// Every pixel is `level` or, where `darker` is true, nearly black.
 template <class Darker>
 Rgb painted(Random& random, int64_t side, int level, const Darker& darker) {
     Rgb small(random, side, side);
@@ -44,14 +44,17 @@ Rgb painted(Random& random, int64_t side, int level, const Darker& darker) {
 
 }  // namespace
 
-TEST(a_glance_counts_and_sums_what_lies_in_its_rows) {
+TEST(a_precheck_counts_and_sums_the_bytes_of_its_rows) {
     Random random(41);
     for (const Layout layout : kit::kLayouts) {
         for (int round = 0; round < 30; ++round) {
             const Frame frame(random, layout, 2 * random.between(1, 100), 2 * random.between(1, 60));
-            const medtex::FramePrecheck seen = medtex::precheck_frame(frame.source()), expected = reference::precheck_frame(frame.source());
-            CHECK(seen.digest == expected.digest, "layout", static_cast<int>(layout), frame.height, "x", frame.width);
-            CHECK(seen.lit == expected.lit && seen.sampled == expected.sampled, "lit", seen.lit, "of", seen.sampled);
+            const medtex::FramePrecheck precheck = medtex::precheck_frame(frame.source());
+            const medtex::FramePrecheck expected = reference::precheck_frame(frame.source());
+            CHECK(precheck.digest == expected.digest, "layout", static_cast<int>(layout), frame.height, "x",
+                  frame.width);
+            CHECK(precheck.lit == expected.lit && precheck.sampled == expected.sampled, "lit", precheck.lit, "of",
+                  precheck.sampled);
         }
         const Frame longest(random, layout, 2, medtex::kMaxPictureSide - 1);
         CHECK(medtex::precheck_frame(longest.source()).digest == reference::precheck_frame(longest.source()).digest, "longest");
@@ -72,15 +75,15 @@ TEST(one_changed_byte_changes_the_digest) {
     }
 }
 
-TEST(facts_of_noise_are_as_the_definition_says_at_every_size) {
+TEST(metrics_of_noise_are_those_of_the_definition_at_every_size) {
     Random random(43);
-    for (int64_t side = 16; side <= medtex::kMaxFactsSide; side += side < 64 ? 4 : 64) {
+    for (int64_t side = 16; side <= medtex::kMaxMetricsSide; side += side < 64 ? 4 : 64) {
         Rgb small(random, side, side);
         compare(small);
     }
 }
 
-TEST(facts_of_a_part_of_a_disc_are_as_the_definition_says) {
+TEST(metrics_of_a_part_of_a_disc_are_those_of_the_definition) {
     Random random(44);
     for (int round = 0; round < 8; ++round) {
         const int64_t cut = random.between(0, 100), hole = random.between(0, 99);
@@ -89,10 +92,10 @@ TEST(facts_of_a_part_of_a_disc_are_as_the_definition_says) {
     }
 }
 
-TEST(facts_of_the_strongest_contrasts_stay_within_their_integers) {
+TEST(metrics_of_the_strongest_contrasts_stay_within_their_integers) {
     Random random(45);
     for (const int64_t period : {1, 2, 3, 16, 64}) {
-        Rgb small = painted(random, medtex::kMaxFactsSide, 250, [&](int64_t, int64_t) { return false; });
+        Rgb small = painted(random, medtex::kMaxMetricsSide, 250, [&](int64_t, int64_t) { return false; });
         const medtex::Target t = small.target();
         for (int64_t y = 0; y < t.height; ++y)
             for (int64_t x = 0; x < t.width; ++x)

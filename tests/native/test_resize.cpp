@@ -26,7 +26,7 @@ void compare(Random& random, Layout layout, int64_t height, int64_t width, int64
 
 }  // namespace
 
-TEST(every_layout_is_resized_as_the_definition_says) {
+TEST(every_layout_is_resized_as_defined) {
     Random random(1);
     for (const Layout layout : kit::kLayouts)
         for (int round = 0; round < 60; ++round) {
@@ -37,7 +37,7 @@ TEST(every_layout_is_resized_as_the_definition_says) {
         }
 }
 
-TEST(a_picture_for_the_model_is_resized_as_the_definition_says) {
+TEST(a_picture_for_the_model_is_resized_as_defined) {
     Random random(2);
     for (const Layout layout : kit::kLayouts) compare(random, layout, 240, 320, 33, -11, 257, 64, 64);
 }

@@ -3,71 +3,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 import numpy as np
 import pytest
+from pipeline_kit import ScriptedSource
 
 from medtex_edge.errors import SourceError
-from medtex_edge.runtime import capture
 from medtex_edge.runtime.capture import Capture
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.arrival import LOST_AFTER_S, ArrivalMonitor
-from medtex_edge.runtime.sources.source import Ended
-
-
-class Script:
-    """A source that does what it is told: `read` gives numbered frames until `stops_at`, then fails."""
-
-    name = "script"
-    stream = True
-    rate = 0.0
-    count = None
-
-    def __init__(self, frames: int, *, live: bool, pause_s: float = 0.0, stops: tuple[int, ...] = ()) -> None:
-        self.notes: list[str] = []
-        self.live, self._frames, self._pause_s, self._stops = live, frames, pause_s, set(stops)
-        self.index = 0
-        self.reopened = 0
-        self.refuse = 0  # how many attempts to open again fail
-
-    def read(self, frame: Frame) -> bool:
-        time.sleep(self._pause_s)
-        if self.index >= self._frames or self.index in self._stops:
-            return False
-        frame.pixels = np.full((2, 2, 3), self.index % 256, np.uint8)
-        frame.index, frame.captured, frame.error = self.index, time.monotonic(), ""
-        self.index += 1
-        return True
-
-    def skip(self) -> bool:
-        time.sleep(self._pause_s)
-        if self.index >= self._frames or self.index in self._stops:
-            return False
-        self.index += 1
-        return True
-
-    def reopen(self) -> None:
-        self.reopened += 1
-        if self.refuse > 0 or self.index >= self._frames:
-            self.refuse -= 1
-            raise SourceError("script: unplugged", hint="plug it in")
-        self._stops.discard(self.index)
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Script:
-        return self
-
-    def __exit__(self, a: type[BaseException] | None, b: BaseException | None, c: TracebackType | None) -> None:
-        pass
+from medtex_edge.runtime.sources import reconnect
+from medtex_edge.runtime.sources.base import Ended
+from medtex_edge.runtime.sources.reconnect import LOST_AFTER_S, ArrivalMonitor
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "_PAUSES", (0.01,))
-    monkeypatch.setattr(capture, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(reconnect, "_PAUSES_S", (0.01,))
+    monkeypatch.setattr(reconnect, "_LONGEST_PAUSE_S", 0.01)
 
 
 def started(captured: Capture) -> threading.Thread:
@@ -77,23 +29,23 @@ def started(captured: Capture) -> threading.Thread:
 
 
 def indices(captured: Capture, work: Callable[[], None] = lambda: None) -> list[int]:
-    seen = []
+    indices_read = []
     while (frame := captured.next()) is not None:
-        seen.append(frame.index)
+        indices_read.append(frame.index)
         work()
         captured.release(frame)
-    return seen
+    return indices_read
 
 
 def test_every_frame_of_a_file_counts_however_slow_the_reader() -> None:
-    captured = Capture(Script(40, live=False), slots=3)
+    captured = Capture(ScriptedSource(40, live=False), slots=3)
     started(captured)
     assert indices(captured, lambda: time.sleep(0.002)) == list(range(40))
     assert (captured.read, captured.dropped) == (40, 0)
 
 
 def test_of_a_live_source_the_newest_frame_wins_and_the_rest_are_counted() -> None:
-    captured = Capture(Script(200, live=True, pause_s=0.001), slots=4, retries=0)
+    captured = Capture(ScriptedSource(200, live=True, pause_s=0.001), slots=4, retries=0)
     ages = []
 
     def run() -> None:
@@ -101,29 +53,29 @@ def test_of_a_live_source_the_newest_frame_wins_and_the_rest_are_counted() -> No
             captured.run()
 
     threading.Thread(target=run, daemon=True).start()
-    seen = []
+    indices_read = []
     while (frame := captured.next()) is not None:
         ages.append(time.monotonic() - frame.captured)
-        seen.append(frame.index)
+        indices_read.append(frame.index)
         time.sleep(0.02)
         captured.release(frame)
-    assert seen == sorted(set(seen))
-    assert len(seen) < 50
+    assert indices_read == sorted(set(indices_read))
+    assert len(indices_read) < 50
     assert captured.read == 200
-    assert captured.dropped == 200 - len(seen)
+    assert captured.dropped == 200 - len(indices_read)
     assert float(np.median(ages)) < 0.02
 
 
 def test_a_live_source_is_drained_while_every_slot_is_in_use() -> None:
-    source = Script(1000, live=True, pause_s=0.001)
+    source = ScriptedSource(1000, live=True, pause_s=0.001)
     captured = Capture(source, slots=2)
     thread = started(captured)
-    held = [captured.next(), captured.next()]
+    frames = [captured.next(), captured.next()]
     before = source.index
     time.sleep(0.2)
     assert source.index > before + 20
     assert captured.dropped >= source.index - before - 2
-    for frame in held:
+    for frame in frames:
         assert frame is not None
         captured.release(frame)
     fresh = captured.next()
@@ -135,7 +87,7 @@ def test_a_live_source_is_drained_while_every_slot_is_in_use() -> None:
 
 
 def test_a_live_source_that_stops_is_opened_again_and_goes_on() -> None:
-    source = Script(30, live=True, pause_s=0.002, stops=(10, 20))
+    source = ScriptedSource(30, live=True, pause_s=0.002, stops=(10, 20))
     source.refuse = 2
     captured = Capture(source, retries=5)
     errors: list[SourceError] = []
@@ -147,8 +99,8 @@ def test_a_live_source_that_stops_is_opened_again_and_goes_on() -> None:
             errors.append(error)
 
     threading.Thread(target=run, daemon=True).start()
-    seen = indices(captured)
-    assert max(seen) == 29
+    indices_read = indices(captured)
+    assert max(indices_read) == 29
     assert captured.recoveries == 2
     assert "5 attempts" in errors[0].message
     assert "unplugged" in errors[0].message
@@ -157,7 +109,7 @@ def test_a_live_source_that_stops_is_opened_again_and_goes_on() -> None:
 
 
 def test_the_time_since_the_last_picture_is_known_while_the_source_is_lost() -> None:
-    source = Script(30, live=True, pause_s=0.002, stops=(5,))
+    source = ScriptedSource(30, live=True, pause_s=0.002, stops=(5,))
     source.refuse = 100
     captured = Capture(source, retries=60)
     started(captured)
@@ -168,13 +120,13 @@ def test_the_time_since_the_last_picture_is_known_while_the_source_is_lost() -> 
 
 
 def test_a_source_that_blocks_is_known_to_be_lost_by_the_clock_before_it_says_so() -> None:
-    source = Script(10**6, live=True, pause_s=0.005)
+    source = ScriptedSource(10**6, live=True, pause_s=0.005)
     blocked = threading.Event()
 
     def read(frame: Frame) -> bool:
         if source.index == 20:
             blocked.wait(5)
-        return Script.read(source, frame)
+        return ScriptedSource.read(source, frame)
 
     source.read = read  # type: ignore[method-assign]
     captured = Capture(source)
@@ -197,7 +149,7 @@ def test_a_source_that_blocks_is_known_to_be_lost_by_the_clock_before_it_says_so
 
 
 def test_a_source_is_opened_again_for_ever_unless_a_number_of_attempts_is_given() -> None:
-    source = Script(30, live=True, pause_s=0.002, stops=(5,))
+    source = ScriptedSource(30, live=True, pause_s=0.002, stops=(5,))
     source.refuse = 40
     captured = Capture(source)
     thread = started(captured)
@@ -210,7 +162,7 @@ def test_a_source_is_opened_again_for_ever_unless_a_number_of_attempts_is_given(
 
 
 def test_a_live_source_that_has_ended_ends_without_an_error() -> None:
-    class Pipe(Script):
+    class Pipe(ScriptedSource):
         def reopen(self) -> None:
             raise Ended
 
@@ -222,11 +174,11 @@ def test_a_live_source_that_has_ended_ends_without_an_error() -> None:
 
 def paced(intervals: list[float], rate: float = 0.0) -> list[bool]:
     """Which of the frames that come after these intervals are taken as new."""
-    now, pace = 100.0, ArrivalMonitor(rate, 100.0)
+    now, monitor = 100.0, ArrivalMonitor(rate, 100.0)
     taken = []
     for interval in intervals:
         now += interval
-        taken.append(pace.came(now))
+        taken.append(monitor.record(now))
     return taken
 
 
@@ -250,7 +202,7 @@ def test_a_source_that_comes_back_slower_or_jitters_is_taken_at_once() -> None:
 
 
 def test_stop_ends_a_reader_and_a_waiting_writer() -> None:
-    captured = Capture(Script(1000, live=False), slots=2)
+    captured = Capture(ScriptedSource(1000, live=False), slots=2)
     thread = started(captured)
     time.sleep(0.05)
     captured.stop()
@@ -260,7 +212,7 @@ def test_stop_ends_a_reader_and_a_waiting_writer() -> None:
 
 
 def test_slots_are_used_again_and_none_is_made_anew() -> None:
-    captured = Capture(Script(100, live=False), slots=3)
+    captured = Capture(ScriptedSource(100, live=False), slots=3)
     started(captured)
     slots = set()
     while (frame := captured.next()) is not None:

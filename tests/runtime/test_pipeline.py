@@ -8,79 +8,18 @@ import bundles
 import numpy as np
 import numpy.typing as npt
 import pytest
-from test_capture import Script
+from pipeline_kit import CONTRACT, DiscSource, FixedBackend, RecordingSink, ScriptedSource
 
 from medtex_edge.contract import Contract
-from medtex_edge.errors import BackendError, SourceError, StorageError
-from medtex_edge.runtime.backend import Outputs
+from medtex_edge.errors import BackendError, SourceError
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.summary import Histogram, Summary
 
-AGREED = bundles.contract()
 
-
-class Fixed:
-    """A backend that always gives the same answer, after `seconds`; it fails at call number `fails`."""
-
-    name = "fixed"
-
-    def __init__(self, seconds: float = 0.0, fails: int = -1) -> None:
-        self.seconds, self.fails, self.calls = seconds, fails, 0
-
-    def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
-        self.calls += 1
-        time.sleep(self.seconds)
-        if self.calls == self.fails:
-            raise BackendError("fixed: the engine is lost")
-        return Outputs(np.array([[0.1, 0.2, 0.7]], np.float32), np.full((1, 16, 16), 0.5, np.float32))
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Fixed:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class Discs(Script):
-    """`Script` with frames that can be graded, no two alike."""
-
-    pictures = tuple(bundles.disc(120, width=160, seed=seed) for seed in range(7))
-
-    def read(self, frame: Frame) -> bool:
-        if not super().read(frame):
-            return False
-        frame.pixels = self.pictures[frame.index % len(self.pictures)].copy()
-        return True
-
-
-class Kept:
-    """A sink that keeps what it gets, after `seconds`; it fails at reading number `fails`."""
-
-    def __init__(self, name: str, seconds: float = 0.0, fails: int = -1) -> None:
-        self.name, self.seconds, self.fails = name, seconds, fails
-        self.readings: list[Reading] = []
-        self.closed = self.abandoned = False
-
-    def write(self, reading: Reading, pixels: npt.NDArray[np.uint8] | None) -> None:
-        time.sleep(self.seconds)
-        if len(self.readings) == self.fails:
-            raise StorageError(f"{self.name}: disk full")
-        self.readings.append(reading)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abandon(self) -> None:
-        self.abandoned = True
-
-
-def run(source: Script, backend: Fixed, contract: Contract = AGREED, **how: Any) -> Summary:
+def run(source: ScriptedSource, backend: FixedBackend, contract: Contract = CONTRACT, **how: Any) -> Summary:
     summary = Summary(source.name, "tiny.medtex", "", backend.name)
     scorer = Scorer(backend, contract, live=source.live, stream=source.stream)
     tick = how.pop("tick", lambda pipeline: None)
@@ -94,8 +33,8 @@ def run(source: Script, backend: Fixed, contract: Contract = AGREED, **how: Any)
 
 
 def test_every_frame_of_a_file_is_read_scored_and_drawn_in_order_by_slow_sinks_too() -> None:
-    readings, pictures = Kept("readings"), Kept("pictures", seconds=0.005)
-    summary = run(Discs(40, live=False), Fixed(), reading_sinks=[readings], picture_sinks=[pictures])
+    readings, pictures = RecordingSink("readings"), RecordingSink("pictures", seconds=0.005)
+    summary = run(DiscSource(40, live=False), FixedBackend(), reading_sinks=[readings], picture_sinks=[pictures])
     assert [reading.frame for reading in readings.readings] == list(range(40))
     assert [reading.frame for reading in pictures.readings] == list(range(40))
     assert (summary.read, summary.scored, summary.dropped) == (40, 40, 0)
@@ -104,7 +43,11 @@ def test_every_frame_of_a_file_is_read_scored_and_drawn_in_order_by_slow_sinks_t
 
 
 def test_a_slow_sink_does_not_slow_the_inference_of_a_live_source() -> None:
-    source, backend, slow = Discs(10**6, live=True, pause_s=0.005), Fixed(), Kept("slow", seconds=0.3)
+    source, backend, slow = (
+        DiscSource(10**6, live=True, pause_s=0.005),
+        FixedBackend(),
+        RecordingSink("slow", seconds=0.3),
+    )
     summary = run(source, backend, picture_sinks=[slow], max_frames=60)
     assert summary.scored == 60
     assert summary.seconds < 3
@@ -113,49 +56,54 @@ def test_a_slow_sink_does_not_slow_the_inference_of_a_live_source() -> None:
 
 
 def test_a_sink_that_fails_is_said_once_and_the_others_go_on() -> None:
-    told: list[str] = []
-    broken, whole = Kept("broken", fails=3), Kept("whole")
-    summary = run(Discs(10, live=False), Fixed(), reading_sinks=[broken, whole], told=told.append)
+    messages: list[str] = []
+    broken, whole = RecordingSink("broken", fails=3), RecordingSink("whole")
+    summary = run(DiscSource(10, live=False), FixedBackend(), reading_sinks=[broken, whole], on_message=messages.append)
     assert len(whole.readings) == 10
-    assert told == ["broken: disk full; the run goes on without it"]
+    assert messages == ["broken: disk full; the run goes on without it"]
     assert [sink["lost"] for sink in summary.sinks] == [7, 0]
     assert broken.abandoned
     assert not broken.closed
 
 
 def test_a_backend_that_fails_ends_the_run_with_its_error_and_whole_files() -> None:
-    kept = Kept("readings")
+    kept = RecordingSink("readings")
     with pytest.raises(BackendError, match="engine is lost"):
-        run(Discs(10**6, live=False), Fixed(fails=5), reading_sinks=[kept], picture_sinks=[Kept("p", 0.01)])
+        run(
+            DiscSource(10**6, live=False),
+            FixedBackend(fails=5),
+            reading_sinks=[kept],
+            picture_sinks=[RecordingSink("p", 0.01)],
+        )
     assert len(kept.readings) == 4
     assert kept.closed
 
 
 def test_a_source_that_is_lost_for_good_ends_the_run_after_its_last_frame() -> None:
-    kept = Kept("readings")
+    kept = RecordingSink("readings")
     with pytest.raises(SourceError, match="stopped giving frames"):
-        run(Discs(5, live=True, pause_s=0.03), Fixed(), reading_sinks=[kept], retries=0)
+        run(DiscSource(5, live=True, pause_s=0.03), FixedBackend(), reading_sinks=[kept], retries=0)
     assert len(kept.readings) == 5
 
 
 def test_inference_and_drawing_overlap() -> None:
-    pictures = Kept("pictures", seconds=0.03)
-    summary = run(Discs(20, live=False), Fixed(seconds=0.03), picture_sinks=[pictures])
+    pictures = RecordingSink("pictures", seconds=0.03)
+    summary = run(DiscSource(20, live=False), FixedBackend(seconds=0.03), picture_sinks=[pictures])
     assert summary.seconds < 20 * 0.055
 
 
 def test_a_disk_that_hangs_does_not_freeze_what_is_seen() -> None:
     class Eyes:
-        seen = 0
+        offered = 0
 
         def offer(self, pixels: npt.NDArray[np.uint8], reading: Reading, captured: float, rate: float | None) -> None:
-            self.seen += 1
+            self.offered += 1
 
-    eyes, hanging = Eyes(), Kept("hanging", seconds=1.0)
-    source = Discs(10**6, live=True, pause_s=0.01)
-    summary = run(source, Fixed(), picture_sinks=[hanging], viewers=[eyes], max_frames=50)
+    eyes, hanging = Eyes(), RecordingSink("hanging", seconds=1.0)
+    source = DiscSource(10**6, live=True, pause_s=0.01)
+    summary = run(source, FixedBackend(), picture_sinks=[hanging], viewers=[eyes], max_frames=50)
     assert summary.scored == 50
-    assert eyes.seen > 40
+    assert eyes.offered > 40
     assert summary.sinks[0]["lost"] >= 50 - len(hanging.readings) - 2
 
 
@@ -168,13 +116,13 @@ def test_viewers_see_frames_before_anything_is_drawn_into_them() -> None:
             self.frames.append(pixels.copy())
 
     eyes = Eyes()
-    run(Discs(7, live=False), Fixed(), picture_sinks=[Kept("pictures")], viewers=[eyes])
-    assert all(np.array_equal(seen, given) for seen, given in zip(eyes.frames, Discs.pictures, strict=True))
+    run(DiscSource(7, live=False), FixedBackend(), picture_sinks=[RecordingSink("pictures")], viewers=[eyes])
+    assert all(np.array_equal(shown, given) for shown, given in zip(eyes.frames, DiscSource.pictures, strict=True))
 
 
 def test_a_camera_that_does_not_deliver_bgr_is_shown_and_drawn_in_colour_and_its_own_frame_is_left_alone() -> None:
-    class Grey(Discs):
-        frames = tuple(np.ascontiguousarray(picture[..., 1]) for picture in Discs.pictures)
+    class Grey(DiscSource):
+        frames = tuple(np.ascontiguousarray(picture[..., 1]) for picture in DiscSource.pictures)
 
         def read(self, frame: Frame) -> bool:
             if not super().read(frame):
@@ -182,7 +130,7 @@ def test_a_camera_that_does_not_deliver_bgr_is_shown_and_drawn_in_colour_and_its
             frame.pixels, frame.layout = self.frames[frame.index % 7], "grey"
             return True
 
-    class Eyes(Kept):
+    class Eyes(RecordingSink):
         def __init__(self, name: str) -> None:
             super().__init__(name)
             self.frames: list[npt.NDArray[np.uint8]] = []
@@ -195,9 +143,9 @@ def test_a_camera_that_does_not_deliver_bgr_is_shown_and_drawn_in_colour_and_its
             self.frames.append(pixels.copy())
 
     before = [frame.copy() for frame in Grey.frames]
-    seen, saved = Eyes("seen"), Eyes("saved")
-    run(Grey(7, live=False), Fixed(), picture_sinks=[saved], viewers=[seen])
-    for given, shown, drawn in zip(before, seen.frames, saved.frames, strict=True):
+    shown_to, saved = Eyes("shown"), Eyes("saved")
+    run(Grey(7, live=False), FixedBackend(), picture_sinks=[saved], viewers=[shown_to])
+    for given, shown, drawn in zip(before, shown_to.frames, saved.frames, strict=True):
         assert np.array_equal(shown, given[..., None].repeat(3, 2))
         assert (drawn != shown).any()
     assert all(np.array_equal(*pair) for pair in zip(before, Grey.frames, strict=True))
@@ -214,27 +162,27 @@ def test_a_user_who_closes_the_window_ends_the_run() -> None:
             time.sleep(0.01)
             return self.shown < 5
 
-    summary = run(Discs(10**6, live=True, pause_s=0.002), Fixed(), screen=Closed())
+    summary = run(DiscSource(10**6, live=True, pause_s=0.002), FixedBackend(), screen=Closed())
     assert summary.ended == "closed by the user"
 
 
 def test_photographs_stay_in_the_window_until_it_is_closed() -> None:
     class Patient:
-        polls = 0
+        offered = 0
 
         def offer(self, pixels: npt.NDArray[np.uint8], *_: object) -> None:
             pass
 
         def poll(self, why: str = "") -> bool:
             time.sleep(0.01)
-            self.polls += 1
-            return self.polls < 30
+            self.offered += 1
+            return self.offered < 30
 
-    source = Discs(2, live=False)
+    source = DiscSource(2, live=False)
     source.stream = False
     screen = Patient()
-    assert run(source, Fixed(), screen=screen).ended == "closed by the user"
-    assert screen.polls == 30
+    assert run(source, FixedBackend(), screen=screen).ended == "closed by the user"
+    assert screen.offered == 30
 
 
 def test_an_interrupt_in_the_main_thread_leaves_no_thread_behind() -> None:
@@ -242,25 +190,25 @@ def test_an_interrupt_in_the_main_thread_leaves_no_thread_behind() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(Discs(10**6, live=True, pause_s=0.002), Fixed(), tick=interrupt)
+        run(DiscSource(10**6, live=True, pause_s=0.002), FixedBackend(), tick=interrupt)
 
 
 def scored(frame: Frame, **how: bool) -> Reading:
-    return Scorer(Fixed(), AGREED, **how).score(frame)
+    return Scorer(FixedBackend(), CONTRACT, **how).score(frame)
 
 
 def test_a_live_frame_that_is_too_old_is_stale_and_not_scored() -> None:
-    backend = Fixed()
+    backend = FixedBackend()
     frame = Frame(pixels=bundles.disc(120), captured=time.monotonic() - 1.5)
-    reading = Scorer(backend, AGREED, live=True, stream=True).score(frame)
+    reading = Scorer(backend, CONTRACT, live=True, stream=True).score(frame)
     assert (reading.verdict, reading.reason, backend.calls) == (Verdict.UNGRADABLE, Reason.STALE, 0)
     assert reading.age_ms > 1400
     assert scored(frame, live=False).reason is None
 
 
 def test_a_live_frame_that_grew_too_old_while_it_was_scored_is_stale_too() -> None:
-    backend = Fixed()
-    scorer = Scorer(backend, AGREED, live=True)
+    backend = FixedBackend()
+    scorer = Scorer(backend, CONTRACT, live=True)
 
     def score(age_s: float = 0.0) -> Reading:
         frame = Frame(pixels=bundles.disc(120, width=160), captured=time.monotonic() - age_s)
@@ -271,7 +219,7 @@ def test_a_live_frame_that_grew_too_old_while_it_was_scored_is_stale_too() -> No
     late = score(age_s=0.9)
     assert late.reason is Reason.STALE
     assert late.probabilities is None
-    slow = Scorer(Fixed(seconds=0.3), AGREED, live=True)  # a board that takes as long for every frame
+    slow = Scorer(FixedBackend(seconds=0.3), CONTRACT, live=True)  # a board that takes as long for every frame
     frame = Frame(pixels=bundles.disc(120, width=160), captured=time.monotonic() - 0.9)
     assert slow.score(frame).reason is None
 

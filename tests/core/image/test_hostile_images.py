@@ -62,7 +62,7 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "reason"),
     [
         (b"", "empty"),
         (b"grade,image\n0,a.jpg\n", "not an image"),
@@ -72,8 +72,8 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm() -> None:
         (png_claiming(64, 64), "cannot be decoded"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_name(data: bytes, says: str) -> None:
-    with pytest.raises(ImageError, match=says) as caught:
+def test_what_is_wrong_is_said_with_the_name(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as caught:
         decode_photo(data, "photo.jpg")
     assert caught.value.message.startswith("photo.jpg: ")
     assert "\n" not in caught.value.message

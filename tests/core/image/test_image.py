@@ -210,7 +210,7 @@ def ring() -> U8:
 
 
 @pytest.mark.parametrize(
-    ("image", "words"),
+    ("image", "pattern"),
     [
         (np.zeros((240, 320, 3), np.uint8), "it is black"),
         (noise(0, 12), "it is black"),
@@ -227,8 +227,8 @@ def ring() -> U8:
     ],
     ids=["black", "dark", "grey", "white", "noise", "dark-noise", "specks", "ring", "small", "pixel", "strip", "faint"],
 )
-def test_a_frame_without_a_field_of_view_is_refused_with_what_was_seen(image: U8, words: str) -> None:
-    with pytest.raises(NoFieldOfView, match=words) as caught:
+def test_a_frame_without_a_field_of_view_is_refused_with_what_was_seen(image: U8, pattern: str) -> None:
+    with pytest.raises(NoFieldOfView, match=pattern) as caught:
         find_field_of_view(image)
     assert caught.value.hint
     assert isinstance(caught.value, ImageError)
@@ -392,7 +392,7 @@ def test_a_box_of_many_rows_does_not_overflow(resize: Callable[..., U8]) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "words"),
+    ("arguments", "error", "pattern"),
     [
         ({"image": [[1]]}, TypeError, "image: expected a numpy array, got list"),
         ({"image": fundus().astype(np.float32)}, TypeError, "image: expected uint8, got float32"),
@@ -409,10 +409,10 @@ def test_a_box_of_many_rows_does_not_overflow(resize: Callable[..., U8]) -> None
     ],
 )
 def test_arguments_that_cannot_be_meant_are_named(
-    arguments: dict[str, Any], error: type[Exception], words: str
+    arguments: dict[str, Any], error: type[Exception], pattern: str
 ) -> None:
     call: dict[str, Any] = {"image": fundus(), "fov": FieldOfView(0, 0, 320, 1.0), "height": 64, "width": 64}
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=pattern):
         crop_resize(**{**call, **arguments})
 
 

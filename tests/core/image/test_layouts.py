@@ -85,8 +85,10 @@ def test_a_cameras_frame_is_read_as_its_conversion_would_be(layout: str) -> None
     # Chroma of half the resolution may move an edge by a pixel.
     for a, b in zip((box.left, box.top, box.side), (expected.left, expected.top, expected.side), strict=True):
         assert abs(a - b) <= 2
-    seen, wanted = (crop_resize(f, expected, 96, 96, layout=k).astype(int) for f, k in ((frame, layout), (rgb, "rgb")))
-    difference = np.abs(seen - wanted)
+    converted, wanted = (
+        crop_resize(f, expected, 96, 96, layout=k).astype(int) for f, k in ((frame, layout), (rgb, "rgb"))
+    )
+    difference = np.abs(converted - wanted)
     assert difference.mean() < 1.5
     assert np.percentile(difference, 99) <= 12
 

@@ -17,8 +17,8 @@ import run_kit
 import tensorrt_rtx as rtx
 from bundle_kit import write_toy
 from bundles import graph as tiny
+from import_kit import HEAVY, loaded_by
 from onnx import numpy_helper
-from test_imports import HEAVY, loaded_by
 
 from medtex_edge.cli import main
 from medtex_edge.commands import estimate as command

@@ -20,8 +20,8 @@ import run_kit
 import tensorrt_kit
 import tensorrt_rtx as rtx
 from bundles import SIZE, contract, graph
+from import_kit import HEAVY, loaded_by
 from onnx import TensorProto, helper
-from test_imports import HEAVY, loaded_by
 
 from medtex_edge.errors import BackendError, BundleError, SettingsError, StorageError
 from medtex_edge.export.graph import Deployed

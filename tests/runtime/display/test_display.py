@@ -25,7 +25,7 @@ from medtex_edge.runtime.display.window import LARGEST, Window
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 
 Pixels = npt.NDArray[np.uint8]
-AGREED = bundles.contract()
+CONTRACT = bundles.contract()
 
 
 class Glass:
@@ -79,10 +79,10 @@ def reading(pixels: Pixels, index: int = 0) -> Reading:
     )  # fmt: skip
 
 
-def window(folder: Path, told: list[str] | None = None, *, live: bool = True, alone: bool = True) -> Window:
-    say = (told if told is not None else []).append
-    opened.append(Snapshots(folder, AGREED, "ab" * 32, say))
-    return Window(AGREED, opened[-1], live=live, alone=alone, told=say)
+def window(folder: Path, messages: list[str] | None = None, *, live: bool = True, alone: bool = True) -> Window:
+    report = (messages if messages is not None else []).append
+    opened.append(Snapshots(folder, CONTRACT, "ab" * 32, report))
+    return Window(CONTRACT, opened[-1], live=live, alone=alone, on_message=report)
 
 
 def offer(to: Window, pixels: Pixels, index: int = 0, *, age_s: float = 0.0) -> None:
@@ -104,38 +104,38 @@ def middle(pixels: Pixels) -> Pixels:
 
 
 def test_without_overlay_the_frame_is_bare_and_says_that_the_overlay_is_off(glass: Glass, tmp_path: Path) -> None:
-    seen, pixels = window(tmp_path), frame()
-    offer(seen, pixels)
-    assert seen.poll()
+    viewer, pixels = window(tmp_path), frame()
+    offer(viewer, pixels)
+    assert viewer.poll()
     assert (middle(glass.shown[-1]) != middle(pixels)).any()
-    bare = pressed(glass, seen, "o")
+    bare = pressed(glass, viewer, "o")
     changed = (bare != pixels).any(axis=2)
     assert 0 < changed.mean() < 0.05, "a note, and nothing else"
     assert not changed[: len(pixels) * 3 // 4].any()
-    offer(seen, pixels)
-    assert (middle(pressed(glass, seen, "o")) != middle(pixels)).any()
+    offer(viewer, pixels)
+    assert (middle(pressed(glass, viewer, "o")) != middle(pixels)).any()
 
 
 def test_a_paused_picture_stands_is_marked_and_ages_while_frames_go_on(glass: Glass, tmp_path: Path) -> None:
-    seen, first, second = window(tmp_path), frame(1), frame(2)
-    offer(seen, first)
-    running = pressed(glass, seen, "o")
-    paused = pressed(glass, seen, " ")
-    offer(seen, second)
+    viewer, first, second = window(tmp_path), frame(1), frame(2)
+    offer(viewer, first)
+    running = pressed(glass, viewer, "o")
+    paused = pressed(glass, viewer, " ")
+    offer(viewer, second)
     time.sleep(0.25)
-    later = pressed(glass, seen, "")
+    later = pressed(glass, viewer, "")
     assert np.array_equal(middle(later), middle(first))
     assert (running != paused).any()
     assert (paused != later).any(), "the age that it shows has grown"
-    assert np.array_equal(middle(pressed(glass, seen, " ")), middle(second))
+    assert np.array_equal(middle(pressed(glass, viewer, " ")), middle(second))
 
 
 def test_a_paused_picture_never_shows_the_age_that_it_had_when_it_was_new(glass: Glass, tmp_path: Path) -> None:
-    seen, pixels = window(tmp_path), frame()
-    offer(seen, pixels, age_s=0.5)
-    young = pressed(glass, seen, " ")
+    viewer, pixels = window(tmp_path), frame()
+    offer(viewer, pixels, age_s=0.5)
+    young = pressed(glass, viewer, " ")
     time.sleep(0.25)
-    old = pressed(glass, seen, "")
+    old = pressed(glass, viewer, "")
     footer = np.s_[-40:, : pixels.shape[1] // 2]
     assert (young[footer] != old[footer]).any()
 
@@ -144,22 +144,22 @@ def test_a_live_picture_that_stands_is_marked_within_a_second_with_or_without_ov
     glass: Glass, tmp_path: Path
 ) -> None:
     for keys in ("", "o"):
-        seen, pixels = window(tmp_path), frame()
-        offer(seen, pixels, age_s=1.1)
-        stale = pressed(glass, seen, keys)
+        viewer, pixels = window(tmp_path), frame()
+        offer(viewer, pixels, age_s=1.1)
+        stale = pressed(glass, viewer, keys)
         assert middle(stale).mean() < 0.7 * middle(pixels).mean()
-        seen = window(tmp_path, live=False)
-        offer(seen, pixels, age_s=60)
-        assert middle(pressed(glass, seen, keys)).mean() > 0.7 * middle(pixels).mean()
+        viewer = window(tmp_path, live=False)
+        offer(viewer, pixels, age_s=60)
+        assert middle(pressed(glass, viewer, keys)).mean() > 0.7 * middle(pixels).mean()
 
 
 def test_another_opacity_is_said_on_the_picture_and_leaves_the_fixed_scale_alone(glass: Glass, tmp_path: Path) -> None:
     before = blend_table()
-    seen, pixels = window(tmp_path), frame()
-    offer(seen, pixels)
-    usual = pressed(glass, seen, "")
-    strong = pressed(glass, seen, "++")
-    weak = pressed(glass, seen, "----")
+    viewer, pixels = window(tmp_path), frame()
+    offer(viewer, pixels)
+    usual = pressed(glass, viewer, "")
+    strong = pressed(glass, viewer, "++")
+    weak = pressed(glass, viewer, "----")
     away = [np.abs(middle(each).astype(int) - middle(pixels)).sum() for each in (weak, usual, strong)]
     assert away == sorted(away)
     assert away[0] < away[2]
@@ -167,107 +167,107 @@ def test_another_opacity_is_said_on_the_picture_and_leaves_the_fixed_scale_alone
     assert (strong[note] != usual[note]).any()
     assert np.array_equal(blend_table(), before)
     for key in "0+-":
-        again = pressed(glass, seen, key)
+        again = pressed(glass, viewer, key)
     assert np.array_equal(middle(again), middle(usual))
     assert np.array_equal(again[note], usual[note])
 
 
 def test_a_saved_frame_is_kept_bare_drawn_and_as_a_reading(glass: Glass, tmp_path: Path) -> None:
-    told: list[str] = []
-    seen, pixels = window(tmp_path / "frames", told), frame()
-    offer(seen, pixels, 7)
-    pressed(glass, seen, "s")
-    until(lambda: seen.poll() and told)
+    messages: list[str] = []
+    viewer, pixels = window(tmp_path / "frames", messages), frame()
+    offer(viewer, pixels, 7)
+    pressed(glass, viewer, "s")
+    until(lambda: viewer.poll() and messages)
     names = sorted(path.name for path in (tmp_path / "frames").iterdir())
     base = "camera-0-20260102T030405678Z-7"
     assert names == [f"{base}-overlay.png", f"{base}.json", f"{base}.png"]
     assert np.array_equal(read(tmp_path / f"frames/{base}.png"), pixels)
     drawn = pixels.copy()
-    Overlay(AGREED).draw(drawn, reading(pixels, 7), 25.0)
+    Overlay(CONTRACT).draw(drawn, reading(pixels, 7), 25.0)
     assert np.array_equal(read(tmp_path / f"frames/{base}-overlay.png"), drawn)
     row = json.loads((tmp_path / f"frames/{base}.json").read_text())
     assert (row["frame"], row["verdict"]) == (7, "referable")
-    assert told == [f"saved {tmp_path / 'frames' / base}.png"]
+    assert messages == [f"saved {tmp_path / 'frames' / base}.png"]
 
 
 def test_a_frame_saved_with_another_opacity_says_so_in_its_name_and_without_overlay_there_is_none(
     glass: Glass, tmp_path: Path
 ) -> None:
-    told: list[str] = []
-    seen = window(tmp_path, told)
-    offer(seen, frame(), 1)
-    pressed(glass, seen, "+s")
-    until(lambda: seen.poll() and len(told) == 1)
-    offer(seen, frame(), 2)
-    pressed(glass, seen, "os")
-    until(lambda: seen.poll() and len(told) == 2)
+    messages: list[str] = []
+    viewer = window(tmp_path, messages)
+    offer(viewer, frame(), 1)
+    pressed(glass, viewer, "+s")
+    until(lambda: viewer.poll() and len(messages) == 1)
+    offer(viewer, frame(), 2)
+    pressed(glass, viewer, "os")
+    until(lambda: viewer.poll() and len(messages) == 2)
     drawn = sorted(path.name.rpartition("Z-")[2] for path in tmp_path.glob("*.png"))
     assert drawn == ["1-overlay-at-65-percent.png", "1.png", "2.png"]
 
 
 def test_a_disk_that_refuses_is_said_and_counted_and_the_window_goes_on(glass: Glass, tmp_path: Path) -> None:
     (tmp_path / "frames").write_text("in the way")
-    told: list[str] = []
-    snapshots = Snapshots(tmp_path / "frames", AGREED, "", told.append)
-    seen = Window(AGREED, snapshots, live=True, told=told.append)
-    offer(seen, frame())
-    pressed(glass, seen, "s")
-    until(lambda: seen.poll() and told)
-    assert told[0].startswith("not saved: cannot write")
+    messages: list[str] = []
+    snapshots = Snapshots(tmp_path / "frames", CONTRACT, "", messages.append)
+    viewer = Window(CONTRACT, snapshots, live=True, on_message=messages.append)
+    offer(viewer, frame())
+    pressed(glass, viewer, "s")
+    until(lambda: viewer.poll() and messages)
+    assert messages[0].startswith("not saved: cannot write")
     snapshots.close()
     assert (snapshots.to_json()["written"], snapshots.to_json()["lost"]) == (0, 1)
-    assert seen.poll()
+    assert viewer.poll()
 
 
 @pytest.mark.parametrize("key", ["q", "\x1b"])
 def test_q_and_escape_end_the_run_also_when_it_has_other_outputs(key: str, glass: Glass, tmp_path: Path) -> None:
-    seen = window(tmp_path, alone=False)
+    viewer = window(tmp_path, alone=False)
     glass.keys.append(key)
-    assert not seen.poll()
+    assert not viewer.poll()
 
 
 def test_a_closed_window_ends_a_run_that_has_nothing_else_and_no_other(glass: Glass, tmp_path: Path) -> None:
     glass.visible = 0.0
     assert not window(tmp_path).poll()
-    told: list[str] = []
-    seen = window(tmp_path, told, alone=False)
-    assert seen.poll()
-    offer(seen, frame())
-    assert seen.poll()
-    assert told == ["the window was closed; the run goes on without it (Ctrl-C ends it)"]
+    messages: list[str] = []
+    viewer = window(tmp_path, messages, alone=False)
+    assert viewer.poll()
+    offer(viewer, frame())
+    assert viewer.poll()
+    assert messages == ["the window was closed; the run goes on without it (Ctrl-C ends it)"]
 
 
 def test_a_display_that_is_lost_does_not_end_the_run(glass: Glass, tmp_path: Path) -> None:
-    told: list[str] = []
-    seen = window(tmp_path, told)
+    messages: list[str] = []
+    viewer = window(tmp_path, messages)
     glass.broken = True
-    assert seen.poll()
-    assert seen.poll()
-    assert len(told) == 1
-    assert "the run goes on" in told[0]
+    assert viewer.poll()
+    assert viewer.poll()
+    assert len(messages) == 1
+    assert "the run goes on" in messages[0]
 
 
 def test_the_help_names_every_key(glass: Glass, tmp_path: Path) -> None:
-    seen, pixels = window(tmp_path), frame()
-    offer(seen, pixels)
-    before = pressed(glass, seen, "o")
-    helped = pressed(glass, seen, "h")
+    viewer, pixels = window(tmp_path), frame()
+    offer(viewer, pixels)
+    before = pressed(glass, viewer, "o")
+    helped = pressed(glass, viewer, "h")
     assert middle(helped).mean() < 0.6 * middle(before).mean()
-    assert np.array_equal(middle(pressed(glass, seen, "h")), middle(before))
+    assert np.array_equal(middle(pressed(glass, viewer, "h")), middle(before))
 
 
 def test_a_picture_larger_than_a_screen_is_shown_smaller_with_its_map_in_its_place(
     glass: Glass, tmp_path: Path
 ) -> None:
     pixels = cv2.resize(frame(), (3840, 2880), interpolation=cv2.INTER_NEAREST)
-    seen = window(tmp_path)
-    offer(seen, pixels)
-    shown = pressed(glass, seen, "")
+    viewer = window(tmp_path)
+    offer(viewer, pixels)
+    shown = pressed(glass, viewer, "")
     assert shown.shape[0] == LARGEST[1]
     bare = cv2.resize(pixels, shown.shape[1::-1], interpolation=cv2.INTER_AREA)
-    centre, beside = np.s_[500:580, 680:760], np.s_[500:580, 350:430]
+    centre, neighbour = np.s_[500:580, 680:760], np.s_[500:580, 350:430]
     assert np.abs(shown[centre].astype(int) - bare[centre]).mean() > 20
-    assert np.array_equal(shown[beside], bare[beside])
+    assert np.array_equal(shown[neighbour], bare[neighbour])
 
 
 def test_the_newest_picture_wins_and_no_frame_allocates() -> None:
@@ -322,11 +322,11 @@ def test_two_threads_that_draw_text_at_once_draw_it_as_one_would() -> None:
 def test_a_bare_frame_still_says_that_it_is_ungradable(glass: Glass, tmp_path: Path) -> None:
     pixels, now = frame(), datetime.datetime.now(datetime.timezone.utc)
     refused = Reading("camera 0", 0, now, 1.0, None, Verdict.UNGRADABLE, Reason.BLURRED, "sharpness 0.1")
-    seen = window(tmp_path)
-    offer(seen, pixels)
-    graded = pressed(glass, seen, "o")
-    seen.offer(pixels, refused, time.monotonic(), 25.0)
-    assert (pressed(glass, seen, "") != graded).sum() > 100
+    viewer = window(tmp_path)
+    offer(viewer, pixels)
+    graded = pressed(glass, viewer, "o")
+    viewer.offer(pixels, refused, time.monotonic(), 25.0)
+    assert (pressed(glass, viewer, "") != graded).sum() > 100
 
 
 def read(path: Path) -> Pixels:

@@ -57,10 +57,10 @@ def test_the_scale_is_fixed_and_rises() -> None:
 
 
 def test_the_same_saliency_has_the_same_colour_whatever_else_is_in_the_map() -> None:
-    alone, beside = spot(8, 8, 0.5), spot(8, 8, 0.5)
-    beside[3, 12] = 1.0
+    alone, neighbour = spot(8, 8, 0.5), spot(8, 8, 0.5)
+    neighbour[3, 12] = 1.0
     y, x = 8 * 30 + 15, 80 + 8 * 30 + 15
-    first, second = drawn(reading(alone)), drawn(reading(beside))
+    first, second = drawn(reading(alone)), drawn(reading(neighbour))
     np.testing.assert_array_equal(first[y, x], second[y, x])
     assert not np.array_equal(first[y, x], grey()[y, x])
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from frame_kit import VIEWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,14 +22,6 @@ except ImportError:
 
 U8 = npt.NDArray[np.uint8]
 native = pytest.mark.skipif(_native is None, reason="the native module is not built here")
-VIEWS: dict[str, Any] = {
-    "packed": lambda a: a,
-    "rgb": lambda a: a[..., ::-1],
-    "upside down": lambda a: a[::-1],
-    "mirrored": lambda a: a[:, ::-1],
-    "every second": lambda a: np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2],
-    "four channels": lambda a: np.concatenate([a, a[..., :1]], axis=2)[..., :3],
-}
 
 
 @native

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from frame_kit import as_layout
 
 from medtex_edge.errors import NoFieldOfView
 from medtex_edge.image.geometry import find_field_of_view, prepare
@@ -19,9 +20,9 @@ REAL = Path(__file__).parents[3] / "../shared/data"
 
 def reason(frame: npt.NDArray[np.uint8], size: int = 224) -> str:
     """What is said of one BGR frame; '' where it can be graded."""
-    seen = Inspector().precheck_frame(frame)
-    if seen is not None:
-        return seen.value
+    refusal = Inspector().precheck_frame(frame)
+    if refusal is not None:
+        return refusal.value
     try:
         prepared, box = prepare(frame, size, size, layout="bgr")
     except NoFieldOfView:
@@ -99,8 +100,8 @@ def test_the_previous_frame_is_remembered_although_its_buffer_is_used_again() ->
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(layout: str) -> None:
-    lit = raw(bundles.disc(96, width=128), layout)
-    dark = raw(np.zeros((96, 128, 3), np.uint8), layout)
+    lit = as_layout(bundles.disc(96, width=128), layout)
+    dark = as_layout(np.zeros((96, 128, 3), np.uint8), layout)
     assert Inspector().precheck_frame(dark, layout) is Reason.BLACK
     assert Inspector().precheck_frame(lit, layout) is None
 
@@ -108,25 +109,13 @@ def test_a_dark_frame_is_black_in_every_layout_of_a_camera_and_a_lit_one_is_not(
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_the_facts_of_a_frame_hardly_depend_on_how_its_camera_delivers_it(layout: str) -> None:
     frame = bundles.disc(480, width=640)
-    seen = []
-    for each, name in ((frame, "bgr"), (raw(frame, layout), layout)):
+    results = []
+    for each, name in ((frame, "bgr"), (as_layout(frame, layout), layout)):
         prepared, box = prepare(each, 224, 224, layout=name)
-        seen.append(Inspector().metrics(each, box, prepared, name))
-    assert seen[1].grey == pytest.approx(seen[0].grey, abs=2)
-    assert seen[1].sharpness == pytest.approx(seen[0].sharpness, rel=0.1)
-    assert seen[1].coverage == pytest.approx(seen[0].coverage, abs=0.01)
-
-
-def raw(frame: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uint8]:
-    """A BGR frame as a camera of that layout would deliver it."""
-    if layout == "grey":
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-    if layout == "yuyv":
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_YUYV)
-    height, width = frame.shape[:2]
-    planar = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)
-    chroma = planar[height:].reshape(2, -1)
-    return np.vstack([planar[:height], np.stack([chroma[0], chroma[1]], axis=-1).reshape(height // 2, width)])
+        results.append(Inspector().metrics(each, box, prepared, name))
+    assert results[1].grey == pytest.approx(results[0].grey, abs=2)
+    assert results[1].sharpness == pytest.approx(results[0].sharpness, rel=0.1)
+    assert results[1].coverage == pytest.approx(results[0].coverage, abs=0.01)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real photographs (../shared/data) are not on this machine")

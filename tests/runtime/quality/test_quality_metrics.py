@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from frame_kit import VIEWS, as_layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_overlay_pixels import VIEWS
 
 from medtex_edge.image.geometry import LAYOUTS
 from medtex_edge.runtime.display import pixels
@@ -45,8 +45,8 @@ def test_the_native_facts_are_those_of_the_reference(side: int, kind: str, view:
     if kind == "extreme":
         picture = np.where(picture > rng.integers(0, 256), 255, 0).astype(np.uint8)
     mine, theirs = (np.full((side // 4, side // 4), np.nan, np.float32) for _ in range(2))
-    seen = VIEWS[view](picture)
-    assert _native.quality_metrics(seen, mine) == reference.quality_metrics(seen, theirs)
+    view = VIEWS[view](picture)
+    assert _native.quality_metrics(view, mine) == reference.quality_metrics(view, theirs)
     np.testing.assert_array_equal(mine, theirs)
 
 
@@ -68,11 +68,11 @@ def test_the_native_glance_is_that_of_the_reference(layout: str, shape: tuple[in
 
 def test_a_glance_changes_with_any_byte_of_the_rows_that_it_looks_at() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 33, 3), dtype=np.uint8)
-    seen = {reference.precheck_frame(frame, LAYOUTS["bgr"])[0]}
+    digests = {reference.precheck_frame(frame, LAYOUTS["bgr"])[0]}
     for index in range(0, frame.size, 7):
         frame.reshape(-1)[index] ^= 1
-        seen.add(reference.precheck_frame(frame, LAYOUTS["bgr"])[0])
-    assert len(seen) == 1 + len(range(0, frame.size, 7))
+        digests.add(reference.precheck_frame(frame, LAYOUTS["bgr"])[0])
+    assert len(digests) == 1 + len(range(0, frame.size, 7))
 
 
 def test_detail_is_that_of_binomial_blurs_by_another_hand() -> None:
@@ -100,10 +100,8 @@ def test_detail_is_that_of_binomial_blurs_by_another_hand() -> None:
 
 @pytest.mark.parametrize("layout", ["grey", "yuyv", "nv12"])
 def test_a_raw_frame_is_shown_as_its_camera_meant_it(layout: str) -> None:
-    from test_quality import raw
-
     frame = cv2.GaussianBlur(bundles.disc(96, width=128), (0, 0), 2)
-    shown = pixels.to_bgr(raw(frame, layout), layout, None)
-    meant = frame if layout != "grey" else np.repeat(raw(frame, "grey")[..., None], 3, axis=2)
+    shown = pixels.to_bgr(as_layout(frame, layout), layout, None)
+    meant = frame if layout != "grey" else np.repeat(as_layout(frame, "grey")[..., None], 3, axis=2)
     assert np.abs(shown.astype(int) - meant).mean() < 2
-    assert pixels.to_bgr(raw(frame, layout), layout, shown) is shown
+    assert pixels.to_bgr(as_layout(frame, layout), layout, shown) is shown

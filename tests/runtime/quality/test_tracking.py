@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from test_pipeline import Fixed
+from pipeline_kit import FixedBackend
 
 from medtex_edge.image.geometry import FieldOfView, prepare
 from medtex_edge.runtime.frame import Frame
@@ -15,7 +15,7 @@ from medtex_edge.runtime.reading import Reading, Reason
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import Smoother
 
-AGREED = bundles.contract()
+CONTRACT = bundles.contract()
 SECONDS = 1 / 25
 
 
@@ -65,20 +65,20 @@ def test_a_trembling_box_is_held_and_one_that_moves_is_followed() -> None:
 
 
 def readings(
-    frames: list[npt.NDArray[np.uint8]], *, smooth_s: float = 0.0, backend: Fixed | None = None
+    frames: list[npt.NDArray[np.uint8]], *, smooth_s: float = 0.0, backend: FixedBackend | None = None
 ) -> list[Reading]:
-    scorer = Scorer(backend or Fixed(), AGREED, stream=True, rate=25.0, smooth_s=smooth_s)
+    scorer = Scorer(backend or FixedBackend(), CONTRACT, stream=True, rate=25.0, smooth_s=smooth_s)
     return [scorer.score(Frame(pixels=each, index=k)) for k, each in enumerate(frames)]
 
 
 def test_a_frame_in_fast_movement_is_refused_and_the_next_one_that_stands_is_scored() -> None:
     frames = [retina(shift, noise_seed=k) for k, shift in enumerate((0, 0, 60, 60, 61))]
-    seen = readings(frames)
-    assert [each.reason for each in seen] == [None, None, Reason.MOVING, None, None]
-    assert "disc diameters per second" in seen[2].detail
+    results = readings(frames)
+    assert [each.reason for each in results] == [None, None, Reason.MOVING, None, None]
+    assert "disc diameters per second" in results[2].detail
 
 
-class Turning(Fixed):
+class Turning(FixedBackend):
     """Answers 0.9 for the first class in its first calls, then for the last."""
 
     def infer(self, image):  # type: ignore[no-untyped-def]
@@ -108,9 +108,9 @@ def test_answers_are_averaged_over_the_frames_of_one_scene() -> None:
 
 def test_a_new_scene_is_not_averaged_with_the_one_before() -> None:
     frames = [retina(noise_seed=k, seed=1 + k // 3) for k in range(6)]
-    seen = [each for each in readings(frames, smooth_s=1.0, backend=Turning()) if each.reason is None]
-    assert seen[0].referable_probability == pytest.approx(0.05)
-    assert seen[-1].referable_probability == pytest.approx(0.9)
+    results = [each for each in readings(frames, smooth_s=1.0, backend=Turning()) if each.reason is None]
+    assert results[0].referable_probability == pytest.approx(0.05)
+    assert results[-1].referable_probability == pytest.approx(0.9)
 
 
 def test_after_a_refused_frame_the_average_begins_anew_but_a_duplicate_says_nothing() -> None:
@@ -127,18 +127,18 @@ def test_after_a_refused_frame_the_average_begins_anew_but_a_duplicate_says_noth
 def test_an_average_stays_a_probability_and_is_the_callers_own() -> None:
     smoother = Smoother(0.5)
     rng = np.random.default_rng(0)
-    seen = []
+    results = []
     for _ in range(200):
         p = rng.dirichlet(np.ones(5)).astype(np.float32)
-        seen.append(smoother.add(p, rng.random((4, 4), np.float32), 0.03))
-    for probabilities, saliency, _ in seen:
+        results.append(smoother.add(p, rng.random((4, 4), np.float32), 0.03))
+    for probabilities, saliency, _ in results:
         assert probabilities.sum() == pytest.approx(1, abs=1e-4)
         assert 0 <= saliency.min() <= saliency.max() <= 1
-    assert not np.shares_memory(seen[0][1], seen[1][1])
+    assert not np.shares_memory(results[0][1], results[1][1])
 
 
 def test_photographs_are_never_averaged() -> None:
-    scorer = Scorer(Turning(), AGREED, smooth_s=1.0)
-    seen = [scorer.score(Frame(pixels=retina(noise_seed=k), index=k)) for k in range(5)]
-    assert [each.smoothed_frames for each in seen] == [1.0] * 5
-    assert seen[-1].referable_probability == pytest.approx(0.9)
+    scorer = Scorer(Turning(), CONTRACT, smooth_s=1.0)
+    results = [scorer.score(Frame(pixels=retina(noise_seed=k), index=k)) for k in range(5)]
+    assert [each.smoothed_frames for each in results] == [1.0] * 5
+    assert results[-1].referable_probability == pytest.approx(0.9)

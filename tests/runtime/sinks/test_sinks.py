@@ -15,8 +15,10 @@ import pytest
 
 from medtex_edge.errors import SettingsError, StorageError
 from medtex_edge.runtime.reading import Reading, Verdict
+from medtex_edge.runtime.sinks.photos import PhotoFolder
 from medtex_edge.runtime.sinks.queue import FaultTolerantSink, SinkQueue
-from medtex_edge.runtime.sinks.sink import PhotoFolder, ReadingsFile, VideoSink
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VideoSink
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
@@ -69,12 +71,12 @@ def test_abandoned_readings_leave_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not on this system")
 def test_a_full_disk_is_said_once_and_the_rest_is_counted() -> None:
-    told: list[StorageError] = []
-    sink = FaultTolerantSink(ReadingsFile(Path("/dev/full"), bundles.contract(), ""), told.append)
+    messages: list[StorageError] = []
+    sink = FaultTolerantSink(ReadingsFile(Path("/dev/full"), bundles.contract(), ""), messages.append)
     for index in range(5):
         sink.write(reading(index), None)
     sink.close()
-    assert len(told) == 1
+    assert len(messages) == 1
     assert (sink.written, sink.lost) == (0, 5)
     assert sink.error is not None
     assert "No space left" in sink.error.message
@@ -130,8 +132,8 @@ def test_a_video_without_a_frame_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_video_stops_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[StorageError] = []
-    sink = FaultTolerantSink(VideoSink(tmp_path / "full.mp4", 25.0, live=False), told.append)
+    messages: list[StorageError] = []
+    sink = FaultTolerantSink(VideoSink(tmp_path / "full.mp4", 25.0, live=False), messages.append)
     sink.write(reading(), picture())
     real = os.statvfs(tmp_path)
 

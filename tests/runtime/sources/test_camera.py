@@ -17,7 +17,7 @@ from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime import capture
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera, camera_identity
-from medtex_edge.runtime.sources.camera_settings import CameraSettings
+from medtex_edge.runtime.sources.camera import CameraSettings
 
 
 @pytest.fixture
@@ -322,18 +322,18 @@ class Appsink:
 
 
 def test_a_csi_camera_is_asked_for_its_size_rate_and_exposure_and_read_as_nv12(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    pipelines: list[str] = []
 
     def opened(pipeline: str) -> Appsink:
-        asked.append(pipeline)
+        pipelines.append(pipeline)
         return Appsink(1920, 1080)
 
     monkeypatch.setattr(camera, "_gstreamer", opened)
     frame = read(camera.open_camera("csi:1", settings(size=(1920, 1080), fps=60.0, exposure=8000)))
     assert (frame.layout, frame.pixels.shape if frame.pixels is not None else None) == ("nv12", (1620, 1920))
-    assert "sensor-id=1" in asked[0]
-    assert "width=1920,height=1080,framerate=60/1" in asked[0]
-    assert 'exposuretimerange="8000000 8000000"' in asked[0]
+    assert "sensor-id=1" in pipelines[0]
+    assert "width=1920,height=1080,framerate=60/1" in pipelines[0]
+    assert 'exposuretimerange="8000000 8000000"' in pipelines[0]
     with pytest.raises(SourceError, match="expected 640x480 pixels, it gives 1920x1080"):
         camera.open_camera("csi", settings(size=(640, 480)))
     with pytest.raises(SettingsError, match="no colour temperature"):

@@ -26,13 +26,13 @@ import bundles
 import cv2
 import pytest
 import stream_server
-from test_pipeline import AGREED, Fixed
+from pipeline_kit import CONTRACT, FixedBackend
 
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sources.source import open_source
+from medtex_edge.runtime.sources.open import open_source
 from medtex_edge.runtime.summary import Summary
 
 LONG = os.environ.get("MEDTEX_EDGE_LONG", "") not in ("", "0")
@@ -91,7 +91,7 @@ class Witness(Scorer):
     """Scores, and reads off each frame that was scored when it had been made."""
 
     def __init__(self) -> None:
-        super().__init__(Fixed(), AGREED, live=True, stream=True)
+        super().__init__(FixedBackend(), CONTRACT, live=True, stream=True)
         self.scored: list[Scored] = []
         self.torn = 0  # frames of two halves
 
@@ -139,7 +139,7 @@ FAULTS: tuple[Callable[[Server], float], ...] = (kill, stop, resize, damage)
 def running(server: Server) -> Iterator[tuple[Pipeline, Witness]]:
     source = open_source(server.url)
     witness = Witness()
-    pipeline = Pipeline(source, witness, AGREED, Summary(source.name, "", "", "fixed"))
+    pipeline = Pipeline(source, witness, CONTRACT, Summary(source.name, "", "", "fixed"))
     thread = threading.Thread(target=pipeline.run)
     thread.start()
     try:

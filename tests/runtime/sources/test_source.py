@@ -13,21 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import streams
+from video_kit import write_video
 
 from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.sources import camera
-from medtex_edge.runtime.sources.source import PhotoSource, open_source, without_secrets
+from medtex_edge.runtime.sources.open import open_source, without_secrets
+from medtex_edge.runtime.sources.photos import PhotoSource
 from medtex_edge.runtime.sources.stream import StreamClock
-
-
-def write_video(path: Path, frames: int = 12, size: tuple[int, int] = (320, 240)) -> Path:
-    """A short video of moving noise on a disc."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, size)
-    for index in range(frames):
-        writer.write(bundles.disc(size[1], width=size[0], seed=index))
-    writer.release()
-    return path
 
 
 def names(source: object) -> list[str]:

@@ -19,7 +19,8 @@ import pytest
 from medtex_edge.cli import main
 from medtex_edge.errors import SettingsError, SourceError
 from medtex_edge.runtime.frame import Frame
-from medtex_edge.runtime.sources.source import Ended, FrameSource, open_source
+from medtex_edge.runtime.sources.base import Ended, FrameSource
+from medtex_edge.runtime.sources.open import open_source
 
 DISCS = [bundles.disc(120, width=160, seed=seed) for seed in range(6)]
 JPEGS = [cv2.imencode(".jpg", disc)[1].tobytes() for disc in DISCS]

@@ -22,7 +22,8 @@ from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.scorer import Scorer
-from medtex_edge.runtime.sinks.sink import ReadingsFile, VideoSink
+from medtex_edge.runtime.sinks.readings import ReadingsFile
+from medtex_edge.runtime.sinks.video import VideoSink
 from medtex_edge.runtime.summary import Summary
 
 AGREED = bundles.contract()
@@ -76,7 +77,7 @@ class Sometimes(VideoSink):
 
 
 class Watch:
-    """What the process holds each time that `look` is called, which waits until no frame is under way."""
+    """What the process holds each time that `sample` is called, which waits until no frame is under way."""
 
     def __init__(self, counted: Counted, *, trace: bool) -> None:
         self._counted = counted
@@ -85,7 +86,7 @@ class Watch:
         self.blocks: list[int] = []  # that Python's allocator has given out
         self._snapshots: list[tracemalloc.Snapshot] = []
 
-    def look(self) -> None:
+    def sample(self) -> None:
         before = -1
         while before != self._counted.count:
             before = self._counted.count
@@ -130,7 +131,7 @@ class Generator:
     def read(self, frame: Frame) -> bool:
         index = self._index
         if self._watch is not None and not self.done and index in (self._warm, self._frames):
-            self._watch.look()
+            self._watch.sample()
         self.done = index >= self._frames
         if self.done and not self.live:
             return False
@@ -190,7 +191,7 @@ def run(source: Generator, folder: Path, counted: Counted) -> Summary:
     video = Sometimes(folder / "overlay.mp4", source.rate, live=source.live)
     pipeline = Pipeline(
         source, scorer, AGREED, summary, reading_sinks=[readings, counted], picture_sinks=[video],
-        retries=0, told=lambda line: print(line, file=sys.stderr),
+        retries=0, on_message=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
 
     def tick(running: Pipeline) -> None:
@@ -207,15 +208,17 @@ def main() -> None:
     parser.add_argument("--warm", type=int, required=True, help="frames after which nothing may grow")
     parser.add_argument("--live", action="store_true")
     parser.add_argument("--trace", action="store_true")
-    asked = parser.parse_args()
-    run(Generator(100), asked.folder, Counted())  # libraries start their own threads at first use
+    arguments = parser.parse_args()
+    run(Generator(100), arguments.folder, Counted())  # libraries start their own threads at first use
     threads = native_threads()
-    if asked.trace:
+    if arguments.trace:
         tracemalloc.start()
     counted = Counted()
-    watch = Watch(counted, trace=asked.trace)
+    watch = Watch(counted, trace=arguments.trace)
     began = time.monotonic()
-    summary = run(Generator(asked.frames, live=asked.live, warm=asked.warm, watch=watch), asked.folder, counted)
+    summary = run(
+        Generator(arguments.frames, live=arguments.live, warm=arguments.warm, watch=watch), arguments.folder, counted
+    )
     seconds = time.monotonic() - began
     found: dict[str, Any] = {
         "frames": summary.to_json()["frames"], "readings": counted.count, "seconds": round(seconds, 1),

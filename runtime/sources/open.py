@@ -1,112 +1,22 @@
-"""Where frames come from. `open_source` looks at what was asked for and chooses; each source knows its own kind.
-
-Cameras and streams are *live*: the newest frame wins, and a frame's age matters. In files every frame counts.
-"""
+"""Choose the source that a path, a glob, a URL or `-` names, and open it."""
 
 from __future__ import annotations
 
 import glob
 import re
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-import cv2
-
-from medtex_edge.errors import DataError, ImageError, SettingsError, SourceError
-from medtex_edge.image.photo import SUFFIXES, read_photo
-from medtex_edge.runtime.frame import Frame
+from medtex_edge.errors import DataError, SettingsError, SourceError
+from medtex_edge.image.photo import SUFFIXES
+from medtex_edge.runtime.sources.base import FrameSource
+from medtex_edge.runtime.sources.photos import PhotoSource
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
     | {".mts", ".ogv", ".ts", ".webm", ".wmv", ".y4m"}
 )
 STREAM_SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
-
-
-class Ended(Exception):
-    """There is nothing to open again: whoever wrote into standard input has closed it."""
-
-
-class FrameSource(Protocol):
-    """A context manager that fills frames. Used by one thread at a time."""
-
-    name: str
-    live: bool  # the newest frame wins; it can be stale, stop, and be opened again
-    stream: bool  # frames follow each other in time, so that one can be a duplicate of the one before
-    rate: float  # frames per second that it claims; 0 where it does not say
-    count: int | None  # frames in all, where that is known
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user should be told at the end."""
-
-    def read(self, frame: Frame) -> bool:
-        """Fill `frame`; False where there is none (a file has ended, a camera has stopped)."""
-
-    def skip(self) -> bool:
-        """Take a frame off the source without decoding it; False as in `read`."""
-
-    def reopen(self) -> None:
-        """Close and open again. Raises `SourceError` with what was tried, `Ended` where it was the end."""
-
-    def close(self) -> None:
-        """Give the device or file back. May be called twice."""
-
-
-class PhotoSource:
-    """Photographs, one frame each. One that cannot be read becomes a frame with its `error`; a single one raises."""
-
-    live = False
-    stream = False
-    rate = 0.0
-
-    def __init__(self, paths: Sequence[Path], name: str) -> None:
-        self.name = name
-        self.paths = tuple(paths)
-        self.count: int | None = len(self.paths)
-        self.notes: list[str] = []
-        self._next = 0
-
-    def read(self, frame: Frame) -> bool:
-        """Read the next photograph. Raises `ImageError` if it is the only one and cannot be read."""
-        if self._next >= len(self.paths):
-            return False
-        path = self.paths[self._next]
-        frame.captured = time.monotonic()
-        frame.source, frame.index, frame.error, frame.pixels = str(path), self._next, "", None
-        self._next += 1
-        try:
-            frame.pixels = cv2.cvtColor(read_photo(path), cv2.COLOR_RGB2BGR)
-        except ImageError as error:
-            if len(self.paths) == 1:
-                raise
-            frame.error = error.message
-        frame.read_ms = (time.monotonic() - frame.captured) * 1e3
-        return True
-
-    def skip(self) -> bool:
-        """Leave out the next photograph."""
-        self._next += 1
-        return self._next <= len(self.paths)
-
-    def reopen(self) -> None:
-        """Begin again."""
-        self._next = 0
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def __enter__(self) -> PhotoSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_source(

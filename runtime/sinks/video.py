@@ -1,80 +1,24 @@
-"""Where readings and pictures go: a JSONL file, a video file, a folder of photographs.
-
-Files get their name when they are whole: a run that ends well, or by Ctrl-C, renames them into place; one that
-breaks (a full disk) leaves none. A sink that fails is closed, said once and counted; the run goes on without it.
-"""
+"""The sink of drawn frames: a video file, written by OpenCV."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Protocol
 
 import cv2
 
-from medtex_edge.contract import Contract
 from medtex_edge.errors import SettingsError, StorageError
-from medtex_edge.files import atomic_path, atomic_write, storage
+from medtex_edge.files import atomic_path, storage
 from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
+from medtex_edge.runtime.sinks.base import discard
 
 VIDEO_CODES = {".mp4": "mp4v", ".avi": "MJPG"}
 DEFAULT_RATE = 25.0  # frames per second of a video whose source does not say
 LONGEST_HOLD_S = 1.0  # a gap in a live source is shown for at most this long
 SPARE_BYTES = 16 << 20  # OpenCV's writer does not report a full disk, so writing stops before it is full
-_JPEG_QUALITY = 95
-
-
-class Sink(Protocol):
-    """One place to write to. Used by one thread."""
-
-    name: str
-
-    def write(self, reading: Reading, pixels: Pixels | None) -> None:
-        """Take one reading, with its drawn picture where there is one. Raises `StorageError`."""
-
-    def close(self) -> None:
-        """Finish: what was written gets its name. Raises `StorageError`."""
-
-    def abandon(self) -> None:
-        """Leave nothing behind."""
-
-
-class _Abandoned(Exception):
-    """Thrown into an atomic file so that it removes itself."""
-
-
-class ReadingsFile:
-    """One JSON object a line, see docs/reference/readings.md. A pipe or a device is written to as it stands."""
-
-    def __init__(self, path: Path, contract: Contract, bundle_sha256: str) -> None:
-        self.name = f"readings {path}"
-        self._path, self._contract, self._sha256 = path, contract, bundle_sha256
-        self._stack = ExitStack()
-        special = path.exists() and not path.is_file() and not path.is_dir()
-        with storage(path):
-            self._file: IO[Any] = self._stack.enter_context(
-                path.open("w", encoding="utf-8") if special else atomic_write(path, "w")
-            )
-
-    def write(self, reading: Reading, pixels: Pixels | None = None) -> None:
-        """Append one line and hand it to the system, so that a full disk shows at once."""
-        line = json.dumps(reading.to_json(self._contract, self._sha256), allow_nan=False)
-        with storage(self._path):
-            self._file.write(line + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        """Give the file its name."""
-        with storage(self._path):
-            self._stack.close()
-
-    def abandon(self) -> None:
-        """Remove the file."""
-        _abandon(self._stack)
 
 
 class VideoSink:
@@ -134,7 +78,7 @@ class VideoSink:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-        _abandon(self._stack)
+        discard(self._stack)
 
     def _open(self, pixels: Pixels, reading: Reading) -> None:
         # Codecs halve the colour's resolution, so sides are even.
@@ -169,46 +113,6 @@ class VideoSink:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class PhotoFolder:
-    """One drawn picture per photograph, under the photograph's own name; JPEG stays JPEG, all else becomes PNG."""
-
-    def __init__(self, folder: Path, sources: tuple[Path, ...]) -> None:
-        self.name = f"photographs {folder}"
-        self._folder = folder
-        # With photographs of several folders, only the path below what they share tells them apart.
-        self._root = Path(os.path.commonpath([path.absolute().parent for path in sources]))
-        self._names: set[Path] = set()
-        present = {path.resolve() for path in sources}
-        clash = next((path for path in sources if self._target(path).resolve() in present), None)
-        if clash is not None:
-            raise SettingsError(f"--save: {self._target(clash)} is one of the photographs", hint="name another folder")
-        with storage(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def write(self, reading: Reading, pixels: Pixels | None) -> None:
-        """Write one picture. Raises `StorageError`."""
-        if pixels is None:
-            return
-        target = self._target(Path(reading.source))
-        if target in self._names:  # a.tif and a.png
-            target = target.with_name(f"{Path(reading.source).name}{target.suffix}")
-        self._names.add(target)
-        _, data = cv2.imencode(target.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        with atomic_write(target) as file:
-            file.write(data.tobytes())
-
-    def close(self) -> None:
-        """Every picture was finished when it was written."""
-
-    def abandon(self) -> None:
-        """Pictures that were written whole stay."""
-
-    def _target(self, source: Path) -> Path:
-        suffix = source.suffix.lower()
-        suffix = suffix if suffix in (".jpg", ".jpeg", ".png") else ".png"
-        return self._folder / source.absolute().relative_to(self._root).with_suffix(suffix)
-
-
 def _letterbox(pixels: Pixels, width: int, height: int) -> Pixels:
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
@@ -217,9 +121,3 @@ def _letterbox(pixels: Pixels, width: int, height: int) -> Pixels:
     return cv2.copyMakeBorder(  # type: ignore[no-any-return]
         small, below // 2, below - below // 2, right // 2, right - right // 2, cv2.BORDER_CONSTANT
     )
-
-
-def _abandon(stack: ExitStack) -> None:
-    # Closing flushes once more, and fails once more where the disk is full.
-    with suppress(_Abandoned, StorageError, OSError):
-        stack.__exit__(_Abandoned, _Abandoned(), None)
