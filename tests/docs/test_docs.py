@@ -17,6 +17,7 @@ import markdown.extensions.toc
 import pytest
 import yaml
 
+import medtex_edge
 from medtex_edge.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,12 @@ def test_every_link_within_the_repository_has_a_target(page: Path) -> None:
             assert anchor in anchors(target), f"{page.name}: {link}"
 
 
+def test_the_reference_has_every_public_name_of_the_package(site: Path) -> None:
+    text = (site / "reference" / "api.html").read_text("utf-8")
+    for name in (name for name in medtex_edge.__all__ if not name.startswith("__")):
+        assert re.search(rf'<h3 id="medtex_edge[\w.]*\.{name}"', text), name
+
+
 def test_every_page_that_a_comment_or_a_message_names_exists() -> None:
     sources = [path for top in ("medtex_edge", *STAGES, "benchmarks", "tests") for path in (ROOT / top).rglob("*.py")]
     for source in sources:
@@ -173,9 +180,7 @@ def test_the_readme_shows_the_commands_of_the_whole_way() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_python_that_is_shown_uses_public_names_alone(page: Path) -> None:
-    import medtex_edge
-
-    public = set(getattr(medtex_edge, "__all__", ()))
+    public = set(medtex_edge.__all__)
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         used = {
             node.attr
