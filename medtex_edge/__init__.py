@@ -56,17 +56,19 @@ _MODULES = {
 _STAGES = ("evaluate", "export", "train")
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name at its first use (PEP 562)."""
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take every name for a public one
 
-    if name in _STAGES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import a public name at its first use (PEP 562)."""
+        from importlib import import_module
+
+        if name in _STAGES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(import_module(_MODULES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -68,7 +68,7 @@ def arguments_of(command: click.Command, values: Mapping[str, Any]) -> tuple[str
         elif many:
             options += [f"{option}={each}" for each in _several(option, value)]
         elif parameter.nargs > 1:
-            options += [option, *map(str, value)]
+            options += [option, *(str(each) for each in _several(option, value))]
         else:
             options.append(f"{option}={value}")
     return (*options, *positional)

@@ -51,7 +51,7 @@ def stream(
         came = "neither" if camera is None else "both"
         raise SettingsError(f"stream: expected camera or source, got {came}", hint="camera=0, or source='photos/'")
     if camera is None and (size is not None or fps is not None):
-        raise SettingsError("stream: size and fps are for a camera, got a source", hint="leave them out")
+        raise SettingsError("stream: expected a camera with size and fps, got a source", hint="leave them out")
     if max_frames is not None and max_frames < 1:
         raise SettingsError(f"max_frames: expected a positive whole number or None, got {max_frames!r}")
     return _readings(bundle, camera, source, size, fps, smooth, max_frames, retries)
