@@ -1,9 +1,9 @@
 """How long a user waits, and how much memory a device gives: `--help`, the first reading of `run`, its resident memory.
 
-    python benchmarks/start.py eye.medtex
+    python -m benchmarks.start eye.medtex
 
-Each command is started as a process of its own, with files that the system still has in memory. `--imports` says which
-modules the way to the first reading loads, and what each of them costs.
+Each command is started as a process of its own, with files that the system still has in memory. `--imports` lists
+the modules that are loaded before the first reading, with the time of each.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError
 from medtex_edge.runtime.bench.bench import SIZE, Ring, golden_stills
 
-ASKED = {"help_s": 0.2, "first_reading_s": 1.2, "resident_mb": 250.0}
-WORDS = {
+TARGETS = {"help_s": 0.2, "first_reading_s": 1.2, "resident_mb": 250.0}
+TITLES = {
     "help_s": "`medtex-edge --help`, seconds",
     "first_reading_s": "`medtex-edge run` to its first reading, seconds",
     "resident_mb": "resident memory of `medtex-edge run`, at most, MB",
@@ -76,7 +76,7 @@ def resident_mb(bundle: Path, video: Path) -> float:
 
 
 def imports(bundle: Path, photo: Path, most: int = 12) -> list[tuple[str, float]]:
-    """The modules that cost the most on the way to the first reading: milliseconds, those they import included."""
+    """The modules that take longest to import before the first reading: milliseconds, their own imports included."""
     command = [sys.executable, "-X", "importtime", *_COMMAND[1:], "run", str(bundle), "--source", str(photo)]
     done = subprocess.run([*command, "--no-display"], capture_output=True, text=True, check=True)
     rows = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \| (\s*)(\S+)$", done.stderr, re.MULTILINE)
@@ -111,16 +111,16 @@ def main(bundle: Path, repeats: int, with_imports: bool, as_json: bool) -> None:
         costs = imports(bundle, photo) if with_imports else []
     if as_json:
         rows = {
-            name: {"asked": ASKED[name], "median": statistics.median(values), "best": min(values)}
+            name: {"target": TARGETS[name], "median": statistics.median(values), "best": min(values)}
             for name, values in found.items()
         }
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table("what", "asked", "median", "best")
+    table = Table("what", "target", "median", "best")
     for name, values in found.items():
-        mark = "[green]met[/]" if statistics.median(values) <= ASKED[name] else "[red]not met[/]"
+        mark = "[green]met[/]" if statistics.median(values) <= TARGETS[name] else "[red]not met[/]"
         median = f"{statistics.median(values):.3g} {mark}"
-        table.add_row(WORDS[name], f"<= {ASKED[name]:g}", median, f"{min(values):.3g}")
+        table.add_row(TITLES[name], f"<= {TARGETS[name]:g}", median, f"{min(values):.3g}")
     Console().print(table)
     if costs:
         table = Table("import", "ms", title="with everything that it imports", title_justify="left")

@@ -78,7 +78,7 @@ def _others(asking: EvaluateOptions, subject: Subject) -> dict[str, Any]:
     if asking.others:
         if subject.kind != "run":
             raise DataError(
-                "--beside compares runs; a bundle does not tell its settings", hint="evaluate the run folder"
+                "--compare compares runs; a bundle does not tell its settings", hint="evaluate the run folder"
             )
         found["ablation"] = other_runs(subject.path, asking.others)
     if asking.curve is not None:

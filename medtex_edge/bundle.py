@@ -1,4 +1,4 @@
-"""Read, write and verify a `.medtex` file: docs/bundle.md describes its format.
+"""Read, write and verify a `.medtex` file: docs/reference/bundle.md describes its format.
 
 A device reads this file from a stick or a network, so nothing in it is trusted: sizes are limited before
 they are read, every checksum is verified, no member is pickled or compressed, and no name can lead out of the file.

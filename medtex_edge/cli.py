@@ -20,6 +20,7 @@ from . import __version__
 from .errors import MedtexError, SettingsError, StorageError
 
 DISTRIBUTION = "medtex-edge"
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 
@@ -151,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MedtexError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except ImportError as error:
-        message, hint = _missing(error, arguments)
+        message, hint = missing_package(error, arguments)
         if not message:
             raise
         return _fail(message, hint, SettingsError.exit_code)
@@ -181,7 +182,7 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
-def _missing(error: ImportError, arguments: Sequence[str]) -> tuple[str, str]:
+def missing_package(error: ImportError, arguments: Sequence[str]) -> tuple[str, str]:
     """Message and hint for a package that is not installed; ('', '') where the user cannot cure it."""
     module = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and module in OPTIONAL_MODULES:
@@ -213,7 +214,7 @@ def _storage(error: OSError) -> int:
         # The reader has ended (`| head`); Python would print an error once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno not in STORAGE_ERRORS:
         raise error
     where = f" {error.filename}" if error.filename else ""
     return _fail(

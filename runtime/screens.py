@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from medtex_edge.contract import Contract
+from medtex_edge.bundle import Bundle
 from medtex_edge.runtime.display.base import Viewer
 from medtex_edge.runtime.display.snapshot import Snapshots
 from medtex_edge.runtime.display.window import Probe, Window
@@ -45,20 +45,20 @@ class Screens:
         self._probe = Probe() if window else None  # runs while the bundle is read
         self._serve = None if serve is None else _listen(serve, token_file, self._stack)
 
-    def open(self, contract: Contract, sha256: str, source: FrameSource) -> None:
+    def open(self, bundle: Bundle, sha256: str, source: FrameSource) -> None:
         """Open the page and the window, which show every frame offered from now on."""
         self._name = source.name
         if self._serve is not None:
-            self._page = self._stack.enter_context(self._serve(contract, sha256, source, self._on_message))
+            self._page = self._stack.enter_context(self._serve(bundle, sha256, source, self._on_message))
             end = "" if source.stream else "; it keeps the last photograph until Ctrl-C"
             self._on_message(f"live page: {self._page.url}{end}")
         why = "" if self._probe is None else self._probe.why_not()
         if why:
             self._on_message(f"no window: {why}; the run goes on without it (--no-display avoids the attempt)")
         elif self._probe is not None:
-            self._snapshots = Snapshots(Path.cwd() / FRAMES, contract, sha256, self._on_message)
+            self._snapshots = Snapshots(Path.cwd() / FRAMES, bundle.contract, sha256, self._on_message)
             self.window = Window(
-                contract, self._snapshots, live=source.live, alone=self._alone, on_message=self._on_message
+                bundle.contract, self._snapshots, live=source.live, alone=self._alone, on_message=self._on_message
             )
             self._stack.callback(self._snapshots.close)
             self._stack.callback(self.window.close)
@@ -90,20 +90,22 @@ class Screens:
 
 def _listen(
     serve: str, token_file: Path | None, stack: ExitStack
-) -> Callable[[Contract, str, FrameSource, Callable[[str], None]], Page]:
+) -> Callable[[Bundle, str, FrameSource, Callable[[str], None]], Page]:
     """Start to listen, and return the function that makes the page once there is something to show."""
     # Imported here since only a page needs the extra.
     from medtex_edge.runtime.web import address
     from medtex_edge.runtime.web.access import AccessPolicy
     from medtex_edge.runtime.web.feed import Feed
     from medtex_edge.runtime.web.server import Page
+    from medtex_edge.runtime.web.upload import UploadReader
 
     where, token = address.parse(serve), address.read_token(token_file)
     listener = address.listen(where, token)
     stack.callback(listener.close)
     policy = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
 
-    def page(contract: Contract, sha256: str, source: FrameSource, on_message: Callable[[str], None]) -> Page:
-        return Page(listener, Feed(contract, sha256, source), policy, on_message)
+    def page(bundle: Bundle, sha256: str, source: FrameSource, on_message: Callable[[str], None]) -> Page:
+        reader = UploadReader(bundle, sha256, policy)
+        return Page(listener, Feed(bundle.contract, sha256, source), policy, on_message, reader)
 
     return page

@@ -105,7 +105,7 @@ class Session:
                 backend, contract, live=source.live, stream=source.stream, rate=source.rate,
                 smooth_s=o.smooth if o.smooth is not None else LIVE_S if source.live else 0.0,
             )  # fmt: skip
-            screens.open(contract, digest, source)
+            screens.open(bundle, digest, source)
             pipeline = Pipeline(
                 source, scorer, contract, summary, reading_sinks=reading_sinks, picture_sinks=picture_sinks,
                 screen=screens.window, viewers=screens.viewers, on_message=self._print_line, max_frames=o.max_frames,

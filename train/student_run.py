@@ -113,7 +113,7 @@ def train(
         compile_networks(distillation, teacher, compute.device, reporter.message)
     reporter.message(
         f"student {config.student} at {config.size} px, method {config.method}, "
-        f"taught by {teacher.name}, on {compute.words}"
+        f"taught by {teacher.name}, on {compute.description}"
     )
     for note in teacher.notes:
         reporter.message(f"  {note}")
@@ -138,14 +138,13 @@ def train(
         Augment().to(compute.device),
         data.val,
         compute,
-        data.referable,
         label.to(compute.device),
     )
     fit.run(steps.phases())
 
     def finish() -> dict[str, Any]:
         outcome = _evaluate(config, model, teacher, data, compute, masks)
-        origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
+        origin = provenance(compute.description) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
         if whole:
             _write(config, data, teacher, fit, model, outcome, out, origin)
         else:

@@ -46,7 +46,7 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
     dataset = open_dataset(source, config.seed, reporter)
     data = prepare(source, dataset, config.size, out, reporter)
     seed_everything(config.seed)
-    reporter.message(f"teacher {config.model} at {config.size} px on {compute.words}")
+    reporter.message(f"teacher {config.model} at {config.size} px on {compute.description}")
     net = Classifier(config.model, len(data.dataset.classes), weights=config.model_weights, drop_rate=config.drop_rate)
     speed_up_depthwise(net, compute.autocast_dtype)
     net.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -72,7 +72,7 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
 
     def finish() -> dict[str, Any]:
         logits = classifier_logits(fit.module, normalise, data.val, compute)
-        origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}"}
+        origin = provenance(compute.description) | {"seconds": f"{time.monotonic() - started:.0f}"}
         return _write(config, data, fit, logits, out, origin)
 
     return on_main(finish)

@@ -58,7 +58,7 @@ def not_measured(evaluation: Facts) -> list[str]:
         "stability of the maps": ours.get("max_sensitivity"),
         "the cost of the explainer": evaluation.get("cost"),
         "the gallery": evaluation.get("gallery"),
-        "other trainings, the ablation of the terms: --beside": table(evaluation.get("ablation")).get("rows"),
+        "other trainings, the ablation of the terms: --compare": table(evaluation.get("ablation")).get("rows"),
         "the less-data curve: medtex-edge curve, then --curve": table(evaluation.get("curve")).get("methods"),
     }
     return [what for what, found in parts.items() if not found]

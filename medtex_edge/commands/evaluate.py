@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from medtex_edge.commands.invocation import command_line, quiet
 from medtex_edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ BATCH = 32  # photographs that a bundle is asked about at once
 )
 @click.option("--evaluator-epochs", type=click.IntRange(0), help="Of training one; 0: none.  [default: 20]")
 @click.option(
-    "--beside",
+    "--compare",
     "others",
     multiple=True,
     type=click.Path(path_type=Path),
@@ -59,7 +58,9 @@ BATCH = 32  # photographs that a bundle is asked about at once
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation.json at the end; progress goes to stderr.")
-def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None, **options: Any) -> None:
+def evaluate(
+    subject: Path | None, out: Path, as_json: bool, threads: int | None, **options: Any
+) -> tuple[Path, dict[str, Any]]:
     """Measure a run or a bundle (default: the newest run in ./runs): answers, maps, rivals, cost.
 
     What is measured lies in OUT/evaluation.json, with the maps themselves and a gallery; OUT/report.html shows it. No
@@ -74,7 +75,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
 
     from medtex_edge.settings import newest_run
 
-    console, folder = Console(stderr=as_json), subject or newest_run()
+    console, folder = Console(stderr=as_json, quiet=quiet()), subject or newest_run()
     # Only now: these take seconds, and a typing mistake should not.
     import torch
 
@@ -92,8 +93,8 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     compute = device.choose("auto")
     opened = open_subject(folder, compute)
     asking = EvaluateOptions(out=out, **options)
-    command = without_folders("medtex-edge " + shlex.join(sys.argv[1:]))
-    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.words)}
+    command = without_folders(command_line())
+    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.description)}
     with ProgressDisplay(console) as steps:
         request = prepare(asking, opened, compute, steps)
         with steps.step("cost"):
@@ -108,6 +109,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
         click.echo(json.dumps(found, allow_nan=False))
     else:
         _show(console, found, out)
+    return out, found
 
 
 def open_subject(path: Path, compute: Compute) -> Subject:

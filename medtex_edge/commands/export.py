@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from medtex_edge.commands.invocation import command_line, quiet
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     "--data", type=click.Path(path_type=Path), help="Photographs to prove it on, if the run's own were moved."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; progress goes to stderr.")
-def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Path | None, as_json: bool) -> None:
+def export(
+    run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Path | None, as_json: bool
+) -> ExportResult:
     """Turn RUN (default: the newest in ./runs) into one .medtex file, or refuse.
 
     \b
@@ -54,8 +56,8 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
     from medtex_edge.progress import ProgressDisplay
     from medtex_edge.train.run_folder import load_run
 
-    console = Console(stderr=as_json)
-    command = " ".join(["medtex-edge", *sys.argv[1:]])
+    console = Console(stderr=as_json, quiet=quiet())
+    command = command_line()
     with ProgressDisplay(console) as steps:
         steps.message(f"exporting {folder}")
         built = build(load_run(folder), path, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
@@ -65,6 +67,7 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
         click.echo(json.dumps({"bundle": str(built.path), **built.report}, allow_nan=False))
     else:
         _show(console, built)
+    return built
 
 
 def _show(console: Console, built: ExportResult) -> None:

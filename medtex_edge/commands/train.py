@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from medtex_edge.commands import training_options as options
-from medtex_edge.commands.training_options import label_options, shared_options, student_options, teacher_options
+from medtex_edge.commands.invocation import command_line, quiet
+from medtex_edge.commands.training_options import (
+    label_options,
+    log_option,
+    shared_options,
+    student_options,
+    teacher_options,
+)
 from medtex_edge.errors import SettingsError
 
 
@@ -20,6 +25,7 @@ from medtex_edge.errors import SettingsError
 @click.option("--epochs", type=int, help="Passes over the photographs.  [default: 14]")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/teacher-NNN]")
 @label_options
+@log_option
 @shared_options
 def train_teacher(
     model: str | None,
@@ -28,6 +34,7 @@ def train_teacher(
     label_loss: str | None,
     class_weights: str | None,
     out: Path | None,
+    log: tuple[str, ...],
     as_json: bool,
     **shared: Any,
 ) -> None:
@@ -48,7 +55,7 @@ def train_teacher(
         class_weights=class_weights,
         **options.training(shared),
     )
-    with options.reporter(as_json, out or next_folder("teacher"), shared) as (reporter, folder):
+    with options.reporter(as_json, out or next_folder("teacher"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TeachConfig, (options.QUICK_TEACHER if synthetic else {}) | given)
         metrics = options.teach(config, source, folder, reporter)
@@ -78,7 +85,7 @@ def train_teacher(
     "weights",
     multiple=True,
     metavar="TERM=W",
-    help="Weight of a term: out, mid, label, local, budget, tv, order. Repeatable.",
+    help="Weight of a term: out, mid, label, local, budget, tv. Repeatable.",
 )
 @click.option("--sensitivity", "target_sensitivity", type=float, help="Wanted of the operating point.  [default: 0.9]")
 @click.option(
@@ -91,6 +98,7 @@ def train_teacher(
     type=click.Path(path_type=Path),
     help="Run folder; an unfinished run there is resumed.  [default: runs/student-NNN]",
 )
+@log_option
 @shared_options
 def train(
     teacher: str | None,
@@ -98,9 +106,10 @@ def train(
     slim: bool,
     masks: Path | None,
     out: Path | None,
+    log: tuple[str, ...],
     as_json: bool,
     **values: Any,
-) -> None:
+) -> tuple[Path, dict[str, Any]]:
     """Distil a compact student and an explainer from a teacher.
 
     \b
@@ -114,8 +123,8 @@ def train(
     file_options = options.file_options(values)
     shared = {name: values.pop(name) for name in options.SHARED}
     given = options.given(**values, weights=options.weights(weights), **options.training(shared))
-    command = "medtex-edge " + shlex.join(sys.argv[1:])
-    with options.reporter(as_json, out or next_folder("student"), shared) as (reporter, folder):
+    command = command_line()
+    with options.reporter(as_json, out or next_folder("student"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TrainConfig, options.preset(synthetic, slim) | given)
         if not config.weights.label and (config.label_loss, config.class_weights) != ("ce", "none"):
@@ -132,6 +141,7 @@ def train(
     if config.method in EXPLAINED:
         lines.append(("next", f"medtex-edge export {folder} --fp16"))
     _finish(metrics, as_json, lines)
+    return folder, metrics
 
 
 def _finish(metrics: dict[str, Any], as_json: bool, lines: list[tuple[str, Any]]) -> None:
@@ -142,7 +152,7 @@ def _finish(metrics: dict[str, Any], as_json: bool, lines: list[tuple[str, Any]]
 
     from medtex_edge.train.compute.processes import group
 
-    if not group().main:
+    if not group().main or quiet():
         return
     if as_json:
         click.echo(json.dumps(metrics | {name: str(value) for name, value in lines}))

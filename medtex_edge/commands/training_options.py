@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medtex_edge.commands.invocation import quiet
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -88,6 +89,16 @@ def shared_options(command: Command) -> Command:
         ),
     ]
     return _add(command, options)
+
+
+def log_option(command: Command) -> Command:
+    """The experiment trackers that receive the figures of every epoch."""
+    return click.option(
+        "--log",
+        multiple=True,
+        type=click.Choice(["tensorboard", "mlflow", "wandb"]),
+        help="Send every epoch's figures to a tracker as well. Repeatable.  [default: tensorboard where installed]",
+    )(command)
 
 
 def teacher_options(command: Command) -> Command:
@@ -252,18 +263,20 @@ def weights(texts: tuple[str, ...]) -> dict[str, float] | None:
 
 
 @contextmanager
-def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tuple[Reporter, Path]]:
-    """Gives (reporter, folder); an interruption says how to go on."""
+def reporter(
+    as_json: bool, folder: Path, shared: dict[str, Any], log: tuple[str, ...] = ()
+) -> Iterator[tuple[Reporter, Path]]:
+    """Gives (reporter, folder); the message of an interruption names the command that goes on."""
     import torch
     from rich.console import Console
 
     from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
     from medtex_edge.train.loop.reporter import Reporter
 
-    console = Console(stderr=as_json, quiet=not group().main)
+    console = Console(stderr=as_json, quiet=not group().main or quiet())
     if shared["threads"]:
         torch.set_num_threads(shared["threads"])
-    with rank0_errors(), Reporter(console, folder) as opened:
+    with rank0_errors(), Reporter(console, folder, log) as opened:
         try:
             yield opened, folder
         except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from medtex_edge.runtime.doctor.check import Check
 from medtex_edge.runtime.doctor.probe import SystemProbe
 
-FLASH = "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack (docs/jetson.md)"
+FLASH = "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack (docs/how-to/jetson.md)"
 INSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
 # JetPack by its Jetson Linux (L4T), for boards without the package nvidia-jetpack.
 _JETPACKS = {

@@ -1,4 +1,4 @@
-"""Who may come in: the host that was asked for, the page that asks, and the token. No decision is made elsewhere."""
+"""Who is served: the requested host, the page that sends the request, and the token. No decision is made elsewhere."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class AccessPolicy:
 
     def __init__(self, names: frozenset[str], token: str, *, loopback: bool) -> None:
         self._names, self._token, self._loopback = names, token.encode(), loopback
-        # The same after a restart, so that a screen on a wall stays signed in; it does not give the token away.
+        # The same after a restart, so that a screen on a wall stays signed in; the token cannot be computed from it.
         self.cookie = hmac.new(self._token, b"medtex-edge page", hashlib.sha256).hexdigest()
 
     def refuse(self, headers: Mapping[str, str]) -> str:
         """Why a request is not answered at all, or ''. Header names in lower case.
 
-        A foreign Host is a name that somebody points at this address (DNS rebinding); a foreign Origin is another
-        page in the viewer's browser, which may open WebSockets wherever it likes.
+        A foreign Host is a name that somebody points at this address (DNS rebinding). A foreign Origin is another page
+        in the viewer's browser, which may open WebSockets to any address.
         """
         host = headers.get("host", "")
         if not self._knows(host):
@@ -35,7 +35,7 @@ class AccessPolicy:
         if origin is not None:
             parts = urlsplit(origin) if origin.isascii() else urlsplit("")
             if parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower():
-                return f"a page of {origin!r} may not ask for this"
+                return f"a page of {origin!r} may not request this"
         return ""
 
     def allows(self, headers: Mapping[str, str]) -> bool:
@@ -52,7 +52,7 @@ class AccessPolicy:
         return COOKIE in cookies and _same(cookies[COOKIE].value, self.cookie)
 
     def is_token(self, given: str) -> bool:
-        """Whether this is the token, in a time that does not tell how much of it was right."""
+        """Whether this is the token, in a time that does not depend on how much of it is right."""
         return bool(self._token) and _same(given, self._token.decode())
 
     def _knows(self, host: str) -> bool:

@@ -14,7 +14,7 @@ from medtex_edge.errors import SettingsError
 
 HOST, PORT = "127.0.0.1", 8710
 TOKEN_VARIABLE = "MEDTEX_EDGE_TOKEN"
-SHORTEST_TOKEN = 16  # characters; a random one of that length is not guessed over a network
+SHORTEST_TOKEN = 16  # characters; a random one of that length cannot be guessed over a network
 _BACKLOG = 32
 
 
@@ -71,12 +71,12 @@ def read_token(path: Path | None) -> str:
 def listen(address: Address, token: str) -> socket.socket:
     """A socket that listens there. Raises `SettingsError`: no token, no such address, the port is taken."""
     try:
-        family, _, _, _, target = socket.getaddrinfo(
+        family, _, _, _, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
         raise SettingsError(f"--serve {address}: there is no such address ({error.strerror})") from error
-    if not _loopback(target) and not token:
+    if not _loopback(place) and not token:
         raise SettingsError(
             f"--serve {address} can be reached from other machines, and whoever can reach it sees the pictures: "
             "expected a token",
@@ -86,7 +86,7 @@ def listen(address: Address, token: str) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(target)
+        listener.bind(place)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
@@ -100,14 +100,14 @@ def is_loopback(listener: socket.socket) -> bool:
 
 
 def names(address: Address) -> frozenset[str]:
-    """The host names that a browser may have asked for; anything else is a page that was rebound to this address."""
+    """The host names that a browser may request; any other is a page that was rebound to this address."""
     return frozenset({"localhost", address.host.lower(), socket.gethostname().lower()}) | {
         f"{socket.gethostname().lower()}.local"
     }
 
 
-def _loopback(target: tuple[Any, ...]) -> bool:
-    return ipaddress.ip_address(str(target[0]).partition("%")[0]).is_loopback
+def _loopback(place: tuple[Any, ...]) -> bool:
+    return ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback
 
 
 def _cure(error: OSError, address: Address) -> str:

@@ -6,7 +6,7 @@
     picture  JPEG of the frame with nothing drawn into it
 
 The browser draws the map, on the same fixed scale; so the overlay is each viewer's choice and costs this machine
-nothing. Picture and reading travel as one, so that none can be shown beside another's.
+nothing. Picture and reading are one message, so that no picture is shown with another's reading.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Feed:
 
     def __init__(self, contract: Contract, sha256: str, source: FrameSource) -> None:
         self._contract, self._sha256, self._source = contract, sha256, source
-        self._newest = LatestFrame()
+        self._latest = LatestFrame()
         self._small: Pixels | None = None
         self._buffers = threading.Lock()
         self._message: Message | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.watched = False  # somebody looks: a new frame is worth a word
-        self.why = ""  # the source is lost, in words
-        self.progress = ""  # of an engine that is being built, in words
+        self.watched = False  # there are viewers to notify of a new frame
+        self.why = ""  # why the source is lost
+        self.progress = ""  # of an engine that is being built
 
     def open(self) -> None:
         """To be called in the loop that the viewers are served from."""
@@ -64,15 +64,15 @@ class Feed:
 
     def offer(self, pixels: Pixels, reading: Reading, captured: float, frames_per_second: float | None) -> None:
         """Copy a frame and its reading. Never waits, and never fails for a page that is gone."""
-        self._newest.offer(pixels, reading, captured, frames_per_second)
+        self._latest.offer(pixels, reading, captured, frames_per_second)
         if self.watched and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._tell)
+                self._loop.call_soon_threadsafe(self._notify)
 
     async def after(self, serial: int, seconds: float) -> Message | None:
         """The newest frame if it is newer than `serial`, waiting so long for one; encoded once for all viewers."""
         end = time.monotonic() + seconds
-        while self._newest.serial <= serial:
+        while self._latest.serial <= serial:
             left = end - time.monotonic()
             if left <= 0:
                 return None
@@ -104,20 +104,20 @@ class Feed:
         )
 
     def state(self) -> str:
-        """Sent where there is no new frame, so that a browser can tell a lost source from a lost machine."""
+        """Sent where there is no new frame, so that a browser can distinguish a lost source from a lost machine."""
         return json.dumps(self._clock())
 
     def _clock(self) -> dict[str, Any]:
         return {"now": time.monotonic() * 1e3, "why": self.why, "progress": self.progress}
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def _encode(self) -> None:
         # A viewer that leaves does not end the encoding that it waited for, and buffers are for one at a time.
         with self._buffers:
-            picture = self._newest.take()
+            picture = self._latest.take()
             if picture is not None:
                 self._message = self._made(picture)
 

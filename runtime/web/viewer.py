@@ -1,4 +1,4 @@
-"""One browser that looks. It says when it has drawn what it got, and gets the newest frame then: never a queue."""
+"""One browser. It reports each message that it has drawn, and gets the newest frame then: there is no queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from medtex_edge.runtime.web.feed import Feed
 
-AHEAD = 2  # messages that were not answered yet: one on the way, one being drawn
+AHEAD = 2  # messages that were not answered yet: one in the network, one being drawn
 HEARTBEAT_S = 0.5
 SILENT_S = 10.0  # a viewer that answers nothing for so long is dead
 ANSWER = "drawn"
@@ -17,7 +17,7 @@ POLICY = 1008  # RFC 6455, 7.4.1
 
 
 class Viewer:
-    """Serves one accepted WebSocket until it ends. Holds no frame; a slow one is only asked less often."""
+    """Serves one accepted WebSocket until it ends. Holds no frame; a slow one gets fewer frames."""
 
     def __init__(self, socket: WebSocket, feed: Feed) -> None:
         self._socket, self._feed = socket, feed
@@ -38,7 +38,7 @@ class Viewer:
         return all(task.result() for task in done)
 
     async def _listen(self) -> bool:
-        """Count the answers; anything else that a viewer says ends it."""
+        """Count the answers; any other message ends the viewer."""
         with suppress(WebSocketDisconnect):
             while True:
                 try:
@@ -55,7 +55,7 @@ class Viewer:
 
     async def _send(self) -> bool:
         with suppress(WebSocketDisconnect):
-            await self._say(self._feed.hello())
+            await self._send_text(self._feed.hello())
             serial = 0
             while True:
                 while self._open >= AHEAD:
@@ -63,7 +63,7 @@ class Viewer:
                     await self._answered.wait()
                 message = await self._feed.after(serial, HEARTBEAT_S)
                 if message is None:
-                    await self._say(self._feed.state())
+                    await self._send_text(self._feed.state())
                     continue
                 self._open += 1
                 await self._socket.send_bytes(message.data)
@@ -72,6 +72,6 @@ class Viewer:
                 serial = message.serial
         return True
 
-    async def _say(self, text: str) -> None:
+    async def _send_text(self, text: str) -> None:
         self._open += 1
         await self._socket.send_text(text)

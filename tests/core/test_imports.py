@@ -13,7 +13,7 @@ PACKAGE = Path(medtex_edge.__file__).parent
 # Modules that a machine without training extras has to be able to import.
 LIGHT = sorted(
     ".".join(("medtex_edge", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-    for folder in (PACKAGE, PACKAGE / "commands", PACKAGE / "runtime")
+    for folder in (PACKAGE, PACKAGE / "api", PACKAGE / "commands", PACKAGE / "runtime")
     for path in (folder.rglob("*.py") if folder.name == "runtime" else folder.glob("*.py"))
     if path.name != "__main__.py"
 )
@@ -43,6 +43,36 @@ def test_loading_every_command_imports_no_stage() -> None:
     code = "from medtex_edge.cli import COMMANDS, main\nfor name in COMMANDS: main([name, '--help'])"
     loaded = loaded_by(code)
     assert not (HEAVY | {"cv2", "onnxruntime"}) & loaded
+
+
+def test_the_package_alone_loads_nothing_but_itself_and_lists_its_public_names() -> None:
+    added = loaded_by(
+        "before = set(sys.modules)\nimport medtex_edge\nassert set(medtex_edge.__all__) <= set(dir(medtex_edge))\n"
+        "added = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "assert added - set(sys.stdlib_module_names) == {'medtex_edge'}, added"
+    )
+    assert {name for name in added if name.startswith("medtex_edge")} == {"medtex_edge"}
+
+
+def test_reading_a_photograph_imports_nothing_heavy_and_no_stage() -> None:
+    loaded = loaded_by("import medtex_edge\nmedtex_edge.open_bundle, medtex_edge.stream, medtex_edge.Reading")
+    assert "medtex_edge.api.bundle" in loaded
+    assert not HEAVY & loaded
+    assert not {name for name in loaded if name.startswith(("medtex_edge.train", "medtex_edge.commands"))}
+
+
+def test_every_public_name_can_be_imported_and_no_other_is_there() -> None:
+    for name in medtex_edge.__all__:
+        assert getattr(medtex_edge, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        medtex_edge.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("stage", ["train", "export", "evaluate"])
+def test_a_stage_can_be_called_before_and_after_its_modules_are_imported(stage: str) -> None:
+    calls = f"assert callable(medtex_edge.{stage})\nimport inspect\ninspect.signature(medtex_edge.{stage})"
+    for order in (f"import medtex_edge\n{calls}", f"import medtex_edge.{stage}\n{calls}"):
+        assert not HEAVY & loaded_by(order)
 
 
 def test_no_stage_is_imported_by_the_name_of_its_folder() -> None:

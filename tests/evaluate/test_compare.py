@@ -119,7 +119,7 @@ def test_the_command_puts_both_into_its_report(place: Path) -> None:
     points = [{"fraction": f, "seed": 0, "auc_referable": 0.7 + f / 10, "accuracy": 0.5} for f in (0.5, 1.0)]
     methods = {"medtex": {"title": "ours", "points": points}}
     write_json(place / "curve" / "curve.json", _curve(data_fingerprint=fingerprint, methods=methods))
-    words = ["evaluate", str(place / "ours-0"), "--beside", str(place / "no_local"), "--curve", str(place / "curve")]
+    words = ["evaluate", str(place / "ours-0"), "--compare", str(place / "no_local"), "--curve", str(place / "curve")]
     more = ["--against", "", "--evaluator-epochs", "0", "--quick", "--out", str(place / "report")]
     assert main([*words, *more]) == 0
     evaluation = json.loads((place / "report" / "evaluation.json").read_text("utf-8"))
@@ -132,6 +132,6 @@ def test_the_command_puts_both_into_its_report(place: Path) -> None:
 
 
 def test_a_mistake_is_told_before_anything_is_measured(place: Path) -> None:
-    words = ["evaluate", str(place / "ours-0"), "--beside", str(place / "nowhere"), "--evaluator-epochs", "0"]
+    words = ["evaluate", str(place / "ours-0"), "--compare", str(place / "nowhere"), "--evaluator-epochs", "0"]
     assert main([*words, "--out", str(place / "report")]) == DataError.exit_code
     assert not (place / "report").exists()

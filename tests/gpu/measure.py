@@ -1,4 +1,4 @@
-"""What a frame costs on this machine's GPU, as a section for docs/measurements.md. `make gpu-check` runs it.
+"""What a frame costs on this machine's GPU, as a section for docs/evidence/history.md. `make gpu-check` runs it.
 
 Of a bundle's graphs, or of the default student and explainer with random weights, which take as long.
 """

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from medtex_edge.bundle import Bundle
 from medtex_edge.image.geometry import FieldOfView
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 from medtex_edge.runtime.sources.base import FrameSource
@@ -28,6 +30,7 @@ from medtex_edge.runtime.web import address
 from medtex_edge.runtime.web.access import AccessPolicy
 from medtex_edge.runtime.web.feed import Feed
 from medtex_edge.runtime.web.server import Page
+from medtex_edge.runtime.web.upload import UploadReader
 
 Pixels = npt.NDArray[np.uint8]
 AGREED = bundles.contract()
@@ -35,13 +38,18 @@ TOKEN = "correct-horse-battery"
 
 
 @contextmanager
-def served(*, token: str = "", live: bool = True, told: list[str] | None = None) -> Iterator[Page]:
-    """A page that is up; nothing of it is left afterwards."""
+def served(
+    *, token: str = "", live: bool = True, messages: list[str] | None = None, bundle: Path | None = None
+) -> Iterator[Page]:
+    """A page that is up; with a bundle it answers `POST /read` too. Nothing of it is left afterwards."""
     source = cast(FrameSource, SimpleNamespace(name="camera 0", live=live, stream=live))
     where = address.parse("127.0.0.1:0")
     listener = address.listen(where, token)
-    doors = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
-    with Page(listener, Feed(AGREED, "ab" * 32, source), doors, (told if told is not None else []).append) as page:
+    policy = AccessPolicy(address.names(where), token, loopback=address.is_loopback(listener))
+    sha256 = "ab" * 32
+    reader = None if bundle is None else UploadReader(Bundle.open(bundle), sha256, policy)
+    on_message = (messages if messages is not None else []).append
+    with Page(listener, Feed(AGREED, sha256, source), policy, on_message, reader) as page:
         yield page
 
 
@@ -86,8 +94,8 @@ class Got:
         return int(self.header["reading"]["frame"])
 
 
-class Looker:
-    """A viewer that answers when told to."""
+class ViewerClient:
+    """A viewer that answers when its test wants it to."""
 
     def __init__(self, page: Page, **how: Any) -> None:
         self._stack = ExitStack()

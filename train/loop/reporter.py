@@ -1,10 +1,10 @@
-"""The report of a training while it runs: a bar with the losses by name, a line per epoch, and its history."""
+"""The report of a training while it runs: a bar with the losses by name, a line per epoch, trackers, a history."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +13,39 @@ from torch import Tensor
 
 from medtex_edge.files import atomic_write
 from medtex_edge.progress import ProgressDisplay, Task
+from medtex_edge.train.loop.trackers import choose_trackers, open_tracker
 
 Row = dict[str, float | str]
 PAUSE = 0.2  # seconds between two updates of the bar
 
 
 class Reporter:
-    """A context manager. On a quiet console, as all but one of several processes have, nothing is shown or logged."""
+    """A context manager. On a quiet console, as all but one of several processes have, nothing is shown or logged.
 
-    def __init__(self, console: Console, folder: Path) -> None:
+    `log` names the trackers that receive every epoch's figures; see `choose_trackers`. Raises `SettingsError` for one
+    that is not installed, and on entry for one that cannot start.
+    """
+
+    def __init__(self, console: Console, folder: Path, log: Sequence[str] = ()) -> None:
         self.display = ProgressDisplay(console)
         self._bar: Task | None = None
         self._phase = ""
         self._updated = 0.0
         self._folder = folder
-        self._board: Any = None
+        self._log = choose_trackers(log)
+        self._trackers: dict[str, Any] = {}
+        self._steps = _StepCount()
 
     def __enter__(self) -> Reporter:
-        if not self.display.console.quiet and importlib.util.find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self._folder / "tensorboard"))
+        if not self.display.console.quiet:
+            for name in self._log:
+                self._trackers[name] = open_tracker(name, self._folder)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.display.__exit__(*error)
-        if self._board is not None:
-            self._board.close()
+        for name in tuple(self._trackers):
+            self._track(name, lambda tracker: tracker.finish())
 
     def message(self, text: str) -> None:
         """Print a line of plain text above the bar."""
@@ -62,9 +68,9 @@ class Reporter:
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         label = f"{row['phase']} {int(row['epoch']) + 1:3d}"
         self.display.message(f" {text}  ({float(row['seconds']):.0f} s)", label=label)
-        if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(f"{row['phase']}/{name}", value, int(row["step"]))
+        values, step = {f"{row['phase']}/{name}": value for name, value in numbers.items()}, self._steps.total(row)
+        for name in tuple(self._trackers):
+            self._track(name, lambda tracker: tracker.log(values, step=step))
 
     def phase_done(self, phase: str, best_epoch: int) -> None:
         """Take the phase's bar away and report its best epoch."""
@@ -73,9 +79,33 @@ class Reporter:
             self._bar = None
         self.display.message(f"done; the weights of epoch {best_epoch + 1} validate best and are kept", label=phase)
 
-    def resumed(self, row: Row) -> None:
-        """Report that a checkpoint was found."""
-        self.message(f"resuming after {row['phase']} epoch {int(row['epoch']) + 1}")
+    def resumed(self, history: Sequence[Row]) -> None:
+        """Report that a checkpoint with the rows of these epochs was found."""
+        for row in history:
+            self._steps.total(row)
+        self.message(f"resuming after {history[-1]['phase']} epoch {int(history[-1]['epoch']) + 1}")
+
+    def _track(self, name: str, call: Callable[[Any], None]) -> None:
+        """Call a tracker. One that fails is dropped with a warning: its server must not end a training of hours."""
+        try:
+            call(self._trackers[name])
+        except Exception as error:  # of any library
+            del self._trackers[name]
+            self.message(f"warning: --log {name} stopped: {error}; history.csv still receives every epoch")
+
+
+class _StepCount:
+    """Counts steps over all phases: Weights & Biases refuses a step that is smaller than the one before."""
+
+    def __init__(self) -> None:
+        self._phase, self._before, self._last = "", 0, 0
+
+    def total(self, row: Row) -> int:
+        """Steps up to this epoch; `row["step"]` counts those of its phase."""
+        if row["phase"] != self._phase:
+            self._phase, self._before = str(row["phase"]), self._last
+        self._last = self._before + int(row["step"])
+        return self._last
 
 
 def write_history(path: Path, rows: list[Row]) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.peers import baselines, rounds
+from benchmarks.peers import report as peers_report
 from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import SettingsError
@@ -23,11 +25,6 @@ from medtex_edge.runtime.bench import report as bench_report
 from medtex_edge.runtime.bench.bench import Ring, golden_stills, parse_size, to_layout
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.summary import Histogram
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-import peers_report
-import peers_rivals
-import peers_rounds
 
 FAST = ("--size", "320x240", "--frames", "20")
 
@@ -222,37 +219,37 @@ def test_what_speaks_against_the_figures_is_named(monkeypatch: pytest.MonkeyPatc
     assert bench_machine.warnings(calm, 3) == []
 
 
-def test_the_rival_sees_and_answers_what_we_do() -> None:
+def test_the_baseline_answers_as_we_do() -> None:
     bundle = Bundle.open("tiny.medtex")
-    engine = peers_rivals.by_onnxruntime(bundle.model(), 1)
+    engine = baselines.by_onnxruntime(bundle.model(), 1)
     for lesion in (False, True):
         frame = bundles.disc(240, width=320, lesion=lesion)
         box = find_field_of_view(frame, layout="bgr")
-        image, (left, top, side) = peers_rivals.Pixels().prepare(frame, bundles.SIZE)
+        image, (left, top, side) = baselines.Pixels().prepare(frame, bundles.SIZE)
         assert max(abs(left - box.left), abs(top - box.top), abs(side - box.side)) <= 6
         probabilities, _ = engine(image)
         ours, _ = engine(crop_resize(frame, box, bundles.SIZE, bundles.SIZE, layout="bgr"))
         assert probabilities.argmax() == ours.argmax()
         drawn = frame.copy()
-        taken = peers_rivals.Rival(engine, bundle.contract)(Frame(drawn, "bgr"))
-        assert set(taken) == {*peers_rivals.PARTS, "whole"}
+        taken = baselines.Baseline(engine, bundle.contract)(Frame(drawn, "bgr"))
+        assert set(taken) == {*baselines.PARTS, "whole"}
         assert (drawn != frame).any()
 
 
-def case(size: tuple[int, int], ours: float, rival: float) -> peers_rounds.Case:
+def case(size: tuple[int, int], ours: float, baseline: float) -> rounds.Case:
     def times(pixels: float) -> dict[str, list[float]]:
-        parts = {**dict.fromkeys(peers_rivals.PARTS, [0.0] * 3), "infer": [10.0] * 3, "overlay": [pixels] * 3}
+        parts = {**dict.fromkeys(baselines.PARTS, [0.0] * 3), "infer": [10.0] * 3, "overlay": [pixels] * 3}
         return {**parts, "whole": [10.0 + pixels] * 3}
 
-    return peers_rounds.Case(size, "bgr", {peers_rounds.OURS: times(ours), "a": times(rival)})
+    return rounds.Case(size, "bgr", {rounds.OURS: times(ours), "a": times(baseline)})
 
 
-def test_what_was_asked_stands_beside_what_was_reached() -> None:
-    rows = peers_report.asked([case((640, 480), 1.0, 8.0)])
+def test_each_target_has_its_measured_value() -> None:
+    rows = peers_report.targets([case((640, 480), 1.0, 8.0)])
     found = {row["what"].split(": ")[1]: (row["median"], row["met"]) for row in rows}
     assert found["everything that is not inference, share of (a)'s"] == (0.125, True)
     assert found["the whole over inference alone"] == (1.1, True)
-    slow = peers_report.asked([case((640, 480), 4.0, 8.0)])
+    slow = peers_report.targets([case((640, 480), 4.0, 8.0)])
     assert [row["met"] for row in slow] == [False, False]
 
 

@@ -1,4 +1,4 @@
-"""The page's doors: who is let in, from where, and where it may be served at all."""
+"""The page's access policy: who is served, from where, and on which addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_kit import TOKEN, Looker, Page, ask, live, served
+from web_kit import TOKEN, Page, ViewerClient, ask, live, served
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -34,8 +34,8 @@ def test_another_page_in_the_viewers_browser_gets_nothing(origin: str) -> None:
         assert turned_away(page, origin=origin) == 403
         assert ask(page, Origin=origin)[0] == 403
         own = page.url.rstrip("/")
-        look = Looker(page, origin=own)
-        look.close()
+        client = ViewerClient(page, origin=own)
+        client.close()
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8710", "0.0.0.0", "10.0.0.7:8710", "[::1", "", "a@b"])
@@ -48,17 +48,17 @@ def test_a_name_that_somebody_points_at_this_machine_gets_nothing(host: str) -> 
             assert ask(page, Host=known)[0] == 200
 
 
-def test_without_the_token_there_is_a_door_and_no_picture() -> None:
+def test_without_the_token_there_is_a_sign_in_form_and_no_picture() -> None:
     with served(token=TOKEN) as page:
         status, _, text = ask(page)
         assert status == 401
-        assert 'data-door="token"' in text
+        assert 'data-page="token"' in text
         assert TOKEN not in text
         for headers in ({}, {"Cookie": "medtex-edge=abc"}, {"Authorization": "Bearer wrong"}, {"Cookie": '=;"; a b=['}):
             assert turned_away(page, additional_headers=headers) == 401
 
 
-def test_the_token_opens_the_door_by_a_cookie_that_scripts_and_other_sites_do_not_get(
+def test_the_token_signs_in_by_a_cookie_that_scripts_and_other_sites_do_not_get(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server, "_WRONG_TOKEN_S", 0.01)
@@ -74,9 +74,9 @@ def test_the_token_opens_the_door_by_a_cookie_that_scripts_and_other_sites_do_no
         assert TOKEN not in cookie
         value = cookie.partition(";")[0]
         assert ask(page, Cookie=value)[0] == 200
-        for way in ({"Cookie": value}, {"Authorization": f"Bearer {TOKEN}"}):
-            look = Looker(page, additional_headers=way)
-            look.close()
+        for headers in ({"Cookie": value}, {"Authorization": f"Bearer {TOKEN}"}):
+            client = ViewerClient(page, additional_headers=headers)
+            client.close()
 
 
 def test_the_page_is_one_file_that_asks_nobody_else_for_anything() -> None:

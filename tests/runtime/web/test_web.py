@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import streams
-from web_kit import AGREED, Looker, ask, frame, live, offer, reading, refused, served, to_the_end, until
+from web_kit import AGREED, ViewerClient, ask, frame, live, offer, reading, refused, served, to_the_end, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -31,12 +31,12 @@ from medtex_edge.runtime.web.viewer import AHEAD
 def test_a_viewer_gets_the_bare_picture_its_map_and_its_reading_in_one_message() -> None:
     pixels = frame()
     with served() as page:
-        look = Looker(page)
+        client = ViewerClient(page)
         offer(page, pixels, 7)
-        got = look.next()
-        look.close()
-    assert look.hello["classes"] == list(AGREED.classes)
-    assert look.hello["threshold"] == AGREED.operating_point.threshold
+        got = client.next()
+        client.close()
+    assert client.hello["classes"] == list(AGREED.classes)
+    assert client.hello["threshold"] == AGREED.operating_point.threshold
     assert np.abs(got.picture.astype(int) - pixels).mean() < 4, "JPEG, and nothing drawn into it"
     saliency = reading(pixels).saliency
     assert saliency is not None
@@ -50,10 +50,10 @@ def test_a_viewer_gets_the_bare_picture_its_map_and_its_reading_in_one_message()
 def test_an_ungradable_frame_comes_with_its_reason_and_no_map() -> None:
     pixels = frame()
     with served() as page:
-        look = Looker(page)
+        client = ViewerClient(page)
         page.offer(pixels, refused(pixels), time.monotonic(), 25.0)
-        got = look.next()
-        look.close()
+        got = client.next()
+        client.close()
     assert got.map.size == 0
     assert (got.header["reading"]["reason"], got.header["reading"]["probabilities"]) == ("blurred", None)
 
@@ -61,10 +61,10 @@ def test_an_ungradable_frame_comes_with_its_reason_and_no_map() -> None:
 def test_a_picture_larger_than_a_screen_is_made_smaller_with_its_field_of_view() -> None:
     pixels = cv2.resize(frame(), (2880, 2160), interpolation=cv2.INTER_NEAREST)
     with served() as page:
-        look = Looker(page)
+        client = ViewerClient(page)
         offer(page, pixels)
-        got = look.next()
-        look.close()
+        got = client.next()
+        client.close()
     assert got.picture.shape[:2] == (1080, 1440)
     assert got.header["reading"]["field_of_view"]["side"] == 1080
 
@@ -72,15 +72,15 @@ def test_a_picture_larger_than_a_screen_is_made_smaller_with_its_field_of_view()
 def test_a_slow_viewer_gets_fewer_frames_never_an_older_one_and_a_fast_one_beside_it_is_not_held_up() -> None:
     frames = [frame(seed) for seed in range(8)]
     with served() as page:
-        slow, fast = Looker(page), Looker(page)
+        slow, fast = ViewerClient(page), ViewerClient(page)
         seen: dict[str, list[tuple[int, int]]] = {"slow": [], "fast": []}
         now = 0
 
-        def run(name: str, look: Looker, pause_s: float) -> None:
+        def run(name: str, client: ViewerClient, pause_s: float) -> None:
             while not seen[name] or seen[name][-1][0] < 150:
-                got = look.next(answer=False)
+                got = client.next(answer=False)
                 time.sleep(pause_s)
-                look.answer()
+                client.answer()
                 seen[name].append((got.index, now))
 
         threads = [
@@ -119,15 +119,15 @@ def test_a_picture_is_encoded_once_for_all_viewers_and_never_for_none(monkeypatc
             offer(page, frame(), index)
         time.sleep(0.1)
         assert encoded == []
-        lookers = [Looker(page) for _ in range(3)]
+        clients = [ViewerClient(page) for _ in range(3)]
         for index in range(20, 25):
             offer(page, frame(), index)
-            for look in lookers:
-                while look.next().index != index:
+            for client in clients:
+                while client.next().index != index:
                     pass
         assert len(encoded) <= 6
-        for look in lookers:
-            look.close()
+        for client in clients:
+            client.close()
         until(lambda: not page._viewers)
         count = len(encoded)
         offer(page, frame(), 30)
@@ -138,9 +138,9 @@ def test_a_picture_is_encoded_once_for_all_viewers_and_never_for_none(monkeypatc
 def test_who_comes_late_sees_the_newest_picture_with_its_true_age() -> None:
     with served(live=False) as page:
         offer(page, frame(), 3, age_s=5.0)
-        look = Looker(page)
-        got = look.next()
-        look.close()
+        client = ViewerClient(page)
+        got = client.next()
+        client.close()
     assert got.index == 3
     assert 5000 < got.header["now"] - got.header["captured"] < 9000
 
@@ -148,12 +148,12 @@ def test_who_comes_late_sees_the_newest_picture_with_its_true_age() -> None:
 def test_while_there_is_no_frame_viewers_hear_why() -> None:
     with served() as page:
         page.tick("camera 0 is being opened again")
-        look = Looker(page)
-        assert json.loads(look.socket.recv(timeout=5))["why"] == "camera 0 is being opened again"
+        client = ViewerClient(page)
+        assert json.loads(client.socket.recv(timeout=5))["why"] == "camera 0 is being opened again"
         page.tick("")
-        look.answer()
-        assert json.loads(look.socket.recv(timeout=5))["why"] == ""
-        look.close()
+        client.answer()
+        assert json.loads(client.socket.recv(timeout=5))["why"] == ""
+        client.close()
 
 
 def test_a_viewer_that_answers_nothing_gets_two_messages_and_is_dismissed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,48 +182,48 @@ def test_a_viewer_that_reads_nothing_is_dropped_and_what_it_did_not_take_with_it
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         until(lambda: page._viewers)
-        look = Looker(page)
+        client = ViewerClient(page)
         for index in range(5):
             offer(page, noise, index)
-            assert look.next().index <= index
+            assert client.next().index <= index
         until(lambda: len(page._viewers) == 1, 15)
         until(lambda: sum(not each.is_closing() for each in page._connections.values()) == 1)
         offer(page, noise, 9)
-        while look.next().index != 9:
+        while client.next().index != 9:
             pass
-        look.close()
+        client.close()
         deaf.close()
 
 
 @pytest.mark.parametrize("nonsense", ["drawn" * 100, "hello", b"drawn", "drawn drawn"])
 def test_a_viewer_that_says_anything_else_is_dismissed(nonsense: str | bytes) -> None:
     with served() as page:
-        look = Looker(page)
-        look.socket.send(nonsense)
-        assert len(to_the_end(look.socket)) <= AHEAD, "it ends, after what was on its way"
+        client = ViewerClient(page)
+        client.socket.send(nonsense)
+        assert len(to_the_end(client.socket)) <= AHEAD, "it ends, after what was sent already"
 
 
 def test_answers_to_nothing_are_not_credit() -> None:
     with served() as page:
-        look = Looker(page)
+        client = ViewerClient(page)
         with suppress(ConnectionClosed):  # the page may hang up at the first, before the others are sent
             for _ in range(5):
-                look.answer()
-        assert len(to_the_end(look.socket)) <= 5 + AHEAD
+                client.answer()
+        assert len(to_the_end(client.socket)) <= 5 + AHEAD
 
 
-def test_the_number_of_viewers_is_bounded_and_who_is_too_many_hears_why() -> None:
+def test_the_number_of_viewers_is_bounded_and_the_next_one_gets_the_reason() -> None:
     with served() as page:
-        lookers = [Looker(page) for _ in range(server.MOST_VIEWERS)]
+        clients = [ViewerClient(page) for _ in range(server.MOST_VIEWERS)]
         with connect(live(page)) as connection, pytest.raises(ConnectionClosed) as closed:
             connection.recv(timeout=5)
         assert closed.value.rcvd is not None
-        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (server.FULL, "8 viewers look already")
-        lookers.pop().close()
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (server.FULL, "there are 8 viewers already")
+        clients.pop().close()
         until(lambda: len(page._viewers) < server.MOST_VIEWERS)
-        lookers.append(Looker(page))
-        for look in lookers:
-            look.close()
+        clients.append(ViewerClient(page))
+        for client in clients:
+            client.close()
 
 
 def test_connections_are_bounded_and_one_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,30 +245,30 @@ def test_nothing_listens_and_no_thread_is_left_when_the_page_is_closed_even_with
     before = threading.active_count()
     with served() as page:
         to = urlsplit(page.url)
-        lookers = [Looker(page) for _ in range(3)]
+        clients = [ViewerClient(page) for _ in range(3)]
         idle = socket.create_connection((to.hostname, to.port))
         offer(page, frame())
-        lookers[0].next()
-    assert threading.active_count() - before <= len(lookers), "only the viewers' own threads"
+        clients[0].next()
+    assert threading.active_count() - before <= len(clients), "only the viewers' own threads"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((to.hostname, to.port), timeout=2)
     idle.close()
-    for look in lookers:
-        look.close()
+    for client in clients:
+        client.close()
     until(lambda: threading.active_count() == before)
 
 
 def test_a_server_that_has_ended_is_said_once_and_offers_go_on() -> None:
-    told: list[str] = []
-    with served(told=told) as page:
-        look = Looker(page)
+    messages: list[str] = []
+    with served(messages=messages) as page:
+        client = ViewerClient(page)
         page._server.should_exit = True
         until(lambda: not page._thread.is_alive())
         for index in range(3):
             offer(page, frame(), index)
             page.tick("")
-        look.close()
-    assert told == [f"page {page.url}: the server has ended; the run goes on without it"]
+        client.close()
+    assert messages == [f"page {page.url}: the server has ended; the run goes on without it"]
     assert page.to_json()["error"] == "the server has ended"
 
 
@@ -282,7 +282,7 @@ def test_a_run_serves_its_page_until_it_ends(
         port = free.getsockname()[1]
     got: list[str] = []
 
-    def look() -> None:
+    def watch() -> None:
         until(lambda: _answers(port))
         with connect(f"ws://127.0.0.1:{port}/live") as viewer:
             while len(got) < 5:
@@ -291,7 +291,7 @@ def test_a_run_serves_its_page_until_it_ends(
                 if isinstance(data, bytes):
                     got.append("picture")
 
-    looking = threading.Thread(target=look)
+    looking = threading.Thread(target=watch)
     looking.start()
     try:
         arguments = ["run", "--source", camera.url, "--serve", f"127.0.0.1:{port}", "--max-frames", "60", "--json"]

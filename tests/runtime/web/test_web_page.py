@@ -60,7 +60,7 @@ def shown(browser: Chromium, index: int) -> None:
 
 
 def is_live(browser: Chromium, page: Page, pixels: Pixels | None = None) -> bool:
-    """Whether a new picture makes the page live. On a busy machine one may be old before the page is asked."""
+    """Whether a new picture makes the page live. On a busy machine one may be old before the page is checked."""
     for index in range(1000, 1005):
         if browser.ask(LIVE):
             return True
@@ -140,18 +140,20 @@ def test_an_old_frame_that_comes_late_is_not_live_from_its_first_moment(browser:
 
 
 def test_a_frame_that_the_network_held_up_is_as_old_as_it_is(browser: Chromium, page: Page) -> None:
-    with Held(page) as held:
-        browser.open(held.url)
+    with PausedNetwork(page) as network:
+        browser.open(network.url)
         browser.wait("typeof hello === 'object' && hello !== null")
         offer(page, frame(), 1)
         shown(browser, 1)
         note = "ages[shown.header.reading.frame] = [pictureAge(), document.documentElement.dataset.state]"
-        browser.ask(f"window.ages = {{}}; const was = tell; tell = () => {{ was(); judge(); {note}; }}")
-        held.held.set()
+        browser.ask(
+            f"window.ages = {{}}; const was = showReading; showReading = () => {{ was(); checkLive(); {note}; }}"
+        )
+        network.paused.set()
         offer(page, frame(), 2)
-        browser.wait(f"({BANNER}).startsWith('nothing heard from the device')", 5)
+        browser.wait(f"({BANNER}).startsWith('no message from the device')", 5)
         time.sleep(0.6)
-        held.held.clear()
+        network.paused.clear()
         shown(browser, 2)
         age_ms, state = browser.ask("ages[2]")
         assert age_ms > 1500
@@ -171,7 +173,7 @@ def test_a_page_out_of_sight_costs_nothing_and_is_not_live_when_it_comes_back(br
     assert browser.ask(NOT_LIVE)
     until(lambda: not page._viewers)
     # Asked in one breath: the device may answer before a second question is put.
-    assert browser.ask(hide.format("false") + NOT_LIVE), "until the device has been heard"
+    assert browser.ask(hide.format("false") + NOT_LIVE), "until a message of the device arrives"
     browser.wait("hello !== null && socket !== null && socket.readyState === 1")
     assert is_live(browser, page)
 
@@ -224,14 +226,16 @@ def test_nothing_on_the_page_breaks_its_own_policy_and_it_fits_a_phone(browser: 
             assert browser.ask("get('verdict').getBoundingClientRect().bottom <= innerHeight"), "it is not in sight"
 
 
-def test_the_door_takes_the_token_by_hand_and_by_a_link(browser: Chromium, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sign_in_form_takes_the_token_by_hand_and_by_a_link(
+    browser: Chromium, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "_WRONG_TOKEN_S", 0.01)
     for by_link in (False, True):
         with served(token=TOKEN) as up:
             browser.call("Network.clearBrowserCookies")
             browser.open(f"{up.url}#token={TOKEN}" if by_link else up.url)
             if not by_link:
-                browser.wait("document.readyState === 'complete' && !get('door').hidden")
+                browser.wait("document.readyState === 'complete' && !get('sign-in').hidden")
                 browser.ask("get('token').value = 'wrong'; get('form').requestSubmit()")
                 browser.wait("get('wrong').textContent === 'This is not the token.'")
                 browser.ask(f"get('token').value = '{TOKEN}'; get('form').requestSubmit()")
@@ -285,17 +289,17 @@ def test_a_device_that_stops_is_killed_and_comes_back_is_shown_for_what_it_is(
         browser.open("about:blank")
 
 
-class Held:
-    """A network between the page and its viewer, on which nothing moves while `held` is set."""
+class PausedNetwork:
+    """A network between the page and its viewer, on which nothing moves while `paused` is set."""
 
     def __init__(self, page: Page) -> None:
         self._to = urlsplit(page.url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self.held = threading.Event()
+        self.paused = threading.Event()
         self._open: list[socket.socket] = []
 
-    def __enter__(self) -> Held:
+    def __enter__(self) -> PausedNetwork:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -311,7 +315,7 @@ class Held:
     def _carry(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(1 << 16):
-                while self.held.is_set():
+                while self.paused.is_set():
                     time.sleep(0.01)
                 other.sendall(data)
             other.shutdown(socket.SHUT_WR)
