@@ -136,7 +136,7 @@ def slice_size(batch: int) -> int:
 def rank0_errors() -> Iterator[None]:
     """Of several processes that fail, the first reports its error; the others end silently with the same exit code.
 
-    A launcher that sees one process gone ends the others by SIGTERM, at any moment: they report that before they end.
+    A launcher that detects the loss of one process ends the others by SIGTERM, at any moment; they report that first.
     """
     try:
         with _sigterm_raises():
