@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 
 from medtex_edge.contract import Contract
 from medtex_edge.errors import ParityError
 from medtex_edge.runtime.backend import Backend
+from medtex_edge.train.metrics import ranks
 from medtex_edge.train.models.medtex import MedTex
 
 Floats = npt.NDArray[np.float32]
@@ -176,10 +176,7 @@ def rank_correlation(a: Floats, b: Floats) -> float | None:
     nearly 0, and the order of those pixels, which the last bit decides, would outweigh that of the salient ones.
     """
     close = np.where(np.abs(a - b) <= INVISIBLE, a, b)
-    x, y = rankdata(a.ravel()), rankdata(close.ravel())
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return None if norm == 0 or np.ptp(a) < 10 * INVISIBLE else float((x * y).sum() / norm)
+    return None if np.ptp(a) < 10 * INVISIBLE else ranks.rank_correlation(a, close)
 
 
 def _batches(images: Images) -> Iterator[Images]:

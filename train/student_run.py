@@ -29,7 +29,8 @@ from medtex_edge.train.loop.predict import Floats, Predictions, area_report, pre
 from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
 from medtex_edge.train.losses.objective import LLocal, evidence_channels
-from medtex_edge.train.metrics.classification import fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.metrics.saliency import saliency_report
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.explainer import Explainer
@@ -170,7 +171,7 @@ def _evaluate(
     temperature = fit_temperature(predictions.logits[known], val.labels[known])
     probabilities = predictions.probabilities(temperature)
     scores, truth = _scores(probabilities, val, referable)
-    point = operating_point(scores, truth, config.target_sensitivity)
+    point = choose_operating_point(scores, truth, config.target_sensitivity)
     metrics = student_report(predictions, temperature, answers, val.labels, referable, data.dataset.ordered)
     metrics["student"]["temperature"] = temperature
     metrics["student"]["operating_point"] = asdict(point)

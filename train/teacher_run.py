@@ -21,7 +21,9 @@ from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
 from medtex_edge.train.loop.predict import BATCH, classifier_logits, softmax
 from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
-from medtex_edge.train.metrics.classification import answer_metrics, fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.classification import answer_metrics
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.weights import normalisation
@@ -117,7 +119,7 @@ def _write(
     p = softmax(logits / temperature)[known]
     scores = p[:, list(referable)].sum(1)
     truth = (labels[known][:, None] == list(referable)).any(1)
-    point = operating_point(scores, truth, config.target_sensitivity)
+    point = choose_operating_point(scores, truth, config.target_sensitivity)
     metrics: dict[str, Any] = {
         "teacher": answer_metrics(p, labels[known], referable, ordered=dataset.ordered),
         "selected_on": "val",

@@ -1,4 +1,4 @@
-"""The rivals of the method: what each is taught by, for how many steps, and what its run folder gives back."""
+"""The baselines of the method: which terms each learns from, for how many steps, and what its run folder holds."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_methods_with_an_explainer_can_be_exported_and_the_others_give_their_stu
 
 
 @torch.no_grad()
-def test_the_paper_s_model_sees_the_mean_colour_where_its_mask_is_shut(runs: dict[str, Path]) -> None:
+def test_the_paper_s_model_gets_the_mean_colour_where_its_mask_is_shut(runs: dict[str, Path]) -> None:
     model = load_run(runs["paper"]).load_model()
     images = torch.from_numpy(load_run(runs["paper"]).photographs("val").images[:4].copy())
     x = model.normalise(images.permute(0, 3, 1, 2).float() / 255)
