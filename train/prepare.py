@@ -17,7 +17,8 @@ from medtex_edge.files import storage
 from medtex_edge.progress import Progress
 from medtex_edge.train.compute.processes import main_first, on_main
 from medtex_edge.train.data.cache import Photos, load_photos
-from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
+from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset, read_dataset
+from medtex_edge.train.data.split import Splits, read_splits, write_splits
 from medtex_edge.train.loop.progress import Reporter
 
 MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
@@ -43,18 +44,26 @@ class TrainingData:
     val: Photos
 
 
-def open_dataset(source: DataSource, seed: int, reporter: Reporter) -> Dataset:
-    """Find and check the photographs. Raises `DataError` with every problem named."""
+def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Splits | None = None) -> Dataset:
+    """Find and check the photographs, divided by `splits`, or else by their own or a drawn split.
+
+    Raises `DataError` with every problem named.
+    """
     reporter.say(f"reading photographs from {source.path}")
     opened: list[Dataset] = []
 
+    def load(progress: Progress = None) -> Dataset:
+        if splits is None:
+            return load_dataset(source.path, options=source.options, seed=seed, progress=progress)
+        return read_dataset(source.path, options=source.options, progress=progress).with_splits(splits)
+
     def check() -> str:
-        opened.append(load_dataset(source.path, options=source.options, seed=seed, progress=reporter.counter))
+        opened.append(load(reporter.counter))
         return opened[0].fingerprint
 
     # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
     fingerprint = on_main(check)
-    dataset = opened[0] if opened else load_dataset(source.path, options=source.options, seed=seed)
+    dataset = opened[0] if opened else load()
     if dataset.fingerprint != fingerprint:
         raise DataError(
             f"{source.path} holds other photographs on {platform.node()} than on the main machine",
@@ -135,6 +144,19 @@ def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> t
 def open_folder(out: Path) -> None:
     """Make the run folder; a finished run is never overwritten."""
     on_main(lambda: _open_folder(out))
+
+
+def resumed_splits(out: Path) -> Splits | None:
+    """The splits of an unfinished run that goes on from its checkpoint; None where a training begins.
+
+    Raises `DataError` where they are missing or damaged.
+    """
+    return on_main(lambda: read_splits(out) if (out / "checkpoint.pt").exists() else None)
+
+
+def record_splits(out: Path, dataset: Dataset) -> None:
+    """Write `splits.json` before the first step: from here on it alone says what is train, val and test."""
+    on_main(lambda: write_splits(out, dataset.splits))
 
 
 def _open_folder(out: Path) -> None:

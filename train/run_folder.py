@@ -11,9 +11,11 @@ from torch import nn
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
+from medtex_edge.progress import Progress
 from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_config
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.data.dataset import DataOptions, load_dataset
+from medtex_edge.train.data.dataset import DataOptions, Dataset, read_dataset
+from medtex_edge.train.data.split import Splits, read_splits
 from medtex_edge.train.losses.objective import evidence_channels
 from medtex_edge.train.models.explainer import Explainer
 from medtex_edge.train.models.medtex import MedTex
@@ -40,6 +42,7 @@ class Run:
     card: dict[str, Any]
     data: Path | None
     data_options: DataOptions
+    fingerprint: str  # of the photographs that it was trained and validated on
     seed: int
 
     def load_model(self) -> MedTex:
@@ -74,6 +77,10 @@ class Run:
         except TeacherError as error:
             raise DataError(error.message) from error
 
+    def splits(self) -> Splits:
+        """Which photographs the run was trained and validated on. Raises `DataError` where that is not known."""
+        return read_splits(self.path)
+
     def photographs(
         self, split: str = "val", *, limit: int | None = None, data: Path | None = None, asked: int | None = None
     ) -> Photos:
@@ -85,7 +92,7 @@ class Run:
                 f"the photographs of {self.path} are no longer at {source}",
                 hint="say where such photographs are: --data DIR",
             )
-        dataset = load_dataset(source, options=self.data_options, seed=self.seed)
+        dataset = open_photographs(source, self.data_options, self.splits(), self.fingerprint, own=data is None)
         if dataset.classes != self.classes:
             raise DataError(
                 f"{source} has the classes {', '.join(dataset.classes)}; the run has {', '.join(self.classes)}"
@@ -126,10 +133,35 @@ def load_run(path: Path) -> Run:
             card=card,
             data=Path(data["path"]) if data.get("path") else None,
             data_options=DataOptions(**options),
+            fingerprint=str(data["fingerprint"]),
             seed=int(data["seed"]),
         )
     except (KeyError, TypeError, ValueError, OSError, BundleError) as error:
         raise DataError(f"{path} is no whole run folder: {type(error).__name__}: {error}") from error
+
+
+def open_photographs(
+    source: Path, options: DataOptions, splits: Splits | None, fingerprint: str, *, own: bool, progress: Progress = None
+) -> Dataset:
+    """The photographs at `source` after a training, divided as that training divided them. Nothing is drawn.
+
+    own: they must be the ones that were trained on, of that `fingerprint`; else they may be others, which keep the
+    splits that their table or folders give, and are all "train" where these give none. Raises `DataError`.
+    """
+    dataset = read_dataset(source, options=options, progress=progress)
+    if splits is None:
+        return dataset
+    if not own and not {key for key, _ in splits} <= {sample.key for sample in dataset.samples}:
+        return dataset
+    divided = dataset.with_splits(splits)
+    if divided.fingerprint == fingerprint:
+        return divided
+    if own:
+        raise DataError(
+            f"{source} does not agree with the run's splits: photographs, labels or their order have changed since",
+            hint="bring them back as they were, or name them as photographs of their own: --data DIR",
+        )
+    return dataset
 
 
 def data_table(path: Path, options: DataOptions, seed: int, fingerprint: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.data.dataset import Dataset
 from medtex_edge.train.data.lesions import load_column, load_lesions
+from medtex_edge.train.data.split import Splits
 from medtex_edge.train.data.subset import Subset
 from medtex_edge.train.loop.distillation import Distillation, TrainingSteps
 from medtex_edge.train.loop.fit import Fit, Recipe
@@ -43,6 +44,8 @@ from medtex_edge.train.prepare import (
     open_folder,
     prepare,
     provenance,
+    record_splits,
+    resumed_splits,
     seed_everything,
 )
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc, plot_sheet
@@ -72,22 +75,24 @@ def train(
     teacher_options: FileOptions | None = None,
     masks: Path | None = None,
     command: str = "",
+    splits: Splits | None = None,
     subset: Subset | None = None,
     whole: bool = True,
 ) -> dict[str, Any]:
     """Distil, or resume, and write the run folder; returns its metrics.
 
-    masks: lesion masks to score against; subset: the part of the labels to learn from; whole: False writes neither
-    weights nor pictures, as a point of the less-data curve needs none.
+    masks: lesion masks to score against. splits: those of another run, to be used again. subset: the part of the labels
+    to learn from. whole: False writes neither weights nor pictures, since a point of the less-data curve needs none.
     """
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
-    dataset = open_dataset(source, config.seed, reporter)
+    dataset = open_dataset(source, config.seed, reporter, resumed_splits(out) or splits)
     teacher = load_teacher(teacher_spec, dataset.classes, compute, teacher_options)
     # Each at its own size, cropped from the photograph itself: pictures shrunk a second time are softer than those
     # that a device will see, and a teacher asked about enlarged ones answers worse.
     data = prepare(source, dataset, config.size, out, reporter, asked=teacher.size)
+    record_splits(out, dataset)
     seed_everything(config.seed)
     model = MedTex(
         Classifier(config.student, len(dataset.classes), weights=config.student_weights),
@@ -207,7 +212,6 @@ def _write(
     dataset = data.dataset
     _plots(config, data, fit, outcome, out / "plots")
     _write_measures(config, data, fit, outcome, out)
-    write_json(out / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")})
     parts = {"student": model.student.net}
     if config.method in EXPLAINED:
         parts["explainer"] = model.explainer

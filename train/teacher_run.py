@@ -32,6 +32,8 @@ from medtex_edge.train.prepare import (
     open_folder,
     prepare,
     provenance,
+    record_splits,
+    resumed_splits,
     seed_everything,
 )
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc
@@ -43,8 +45,9 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
-    dataset = open_dataset(source, config.seed, reporter)
+    dataset = open_dataset(source, config.seed, reporter, resumed_splits(out))
     data = prepare(source, dataset, config.size, out, reporter)
+    record_splits(out, dataset)
     seed_everything(config.seed)
     reporter.say(f"teacher {config.model} at {config.size} px on {compute.words}")
     net = Classifier(config.model, len(data.dataset.classes), weights=config.model_weights, drop_rate=config.drop_rate)
@@ -136,7 +139,6 @@ def _write(
         },
     )
     write_json(out / "metrics.json", metrics)
-    write_json(out / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")})
     assert isinstance(fit.module, Classifier)
     with atomic_path(out / "teacher.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)

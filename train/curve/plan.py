@@ -19,7 +19,6 @@ from medtex_edge.errors import SettingsError
 from medtex_edge.train.config import METHODS, TrainConfig, config_from
 from medtex_edge.train.curve.jobs import Job, run_jobs
 from medtex_edge.train.data.dataset import Dataset
-from medtex_edge.train.data.split import NO_VAL_SPLIT
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
 from medtex_edge.train.prepare import DataSource
@@ -70,7 +69,7 @@ def measure(
 
     told(done, all): after each training. Raises `DataError` with the words of a training that failed.
     """
-    if "{seed}" not in plan.teacher and any(note.startswith(NO_VAL_SPLIT) for note in dataset.notes):
+    if "{seed}" not in plan.teacher and dataset.val_drawn:
         # Every seed draws its own validation photographs; one teacher would have learnt from some of them.
         raise SettingsError(
             "the photographs come without a val split: each seed draws its own, and one teacher has seen the others'",

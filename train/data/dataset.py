@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medtex_edge.errors import SettingsError
+from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.image.geometry import FieldOfView
 from medtex_edge.image.photo import Image
 from medtex_edge.progress import Progress
@@ -28,10 +28,8 @@ from medtex_edge.train.data.checks import (
 )
 from medtex_edge.train.data.formats import read_table
 from medtex_edge.train.data.problems import ACCEPTABLE, Problems
-from medtex_edge.train.data.split import decide_splits
+from medtex_edge.train.data.split import SPLITS, Splits, draw_splits
 from medtex_edge.train.data.table import frame_of
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,39 @@ class Dataset:
     notes: tuple[str, ...]
     contents: tuple[str, ...] = field(repr=False)  # SHA-256 of each sample's file or pixels, in order
     _read: Callable[[str], Image] = field(repr=False, compare=False)
+    val_drawn: bool = False  # whether val was drawn here, because the data names no val split
 
     def of(self, split: str) -> tuple[Sample, ...]:
         """The samples of "train", "val" or "test", in the dataset's order."""
         if split not in SPLITS:
             raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
         return tuple(sample for sample in self.samples if sample.split == split)
+
+    @property
+    def splits(self) -> Splits:
+        """The keys of each split, in the dataset's order."""
+        return Splits(**{split: tuple(sample.key for sample in self.of(split)) for split in SPLITS})
+
+    def with_splits(self, splits: Splits) -> Dataset:
+        """The photographs that `splits` names, divided as it says; all others are left out.
+
+        Raises `DataError` where one of them is not in the dataset.
+        """
+        place = dict(splits)
+        present = {sample.key for sample in self.samples}
+        if missing := [key for key in place if key not in present]:
+            raise DataError(
+                f"{self.root}: {len(missing)} of the {len(place)} photographs that the run was trained or validated on "
+                f"are not there; the first: {missing[0]} ({place[missing[0]]})",
+                hint="give them back their names and folder, or say where they are: --data DIR",
+            )
+        chosen = [index for index, sample in enumerate(self.samples) if sample.key in place]
+        return replace(
+            self,
+            samples=tuple(replace(self.samples[index], split=place[self.samples[index].key]) for index in chosen),
+            contents=tuple(self.contents[index] for index in chosen),
+            val_drawn=False,
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -103,35 +128,48 @@ class Dataset:
         return frame_of(self.form, image)
 
 
-def load_dataset(
-    data: Path, *, options: DataOptions, seed: int = 0, progress: Progress = None, to_train: bool = True
-) -> Dataset:
-    """Find the form, read, check, and split where no split is given. Equal data, options and seed: equal dataset.
+def load_dataset(data: Path, *, options: DataOptions, seed: int = 0, progress: Progress = None) -> Dataset:
+    """Find the form, read, check, and draw a val split where none is given: the photographs of a new training.
 
-    Without `to_train` a dataset may lack the classes and splits that only training needs. Raises `DataError` that names
-    the problems one by one, and what accepts those that can be accepted.
+    Equal data, options and seed: equal dataset. Raises `DataError` that names the problems one by one, and what accepts
+    those that can be accepted.
     """
-    table = read_table(Path(data), options)
+    return _load(Path(data), options, seed, progress)
+
+
+def read_dataset(data: Path, *, options: DataOptions, progress: Progress = None) -> Dataset:
+    """The same without a draw: a photograph whose split is not given counts as train.
+
+    The dataset may lack the classes and splits that only training needs. Raises `DataError` as `load_dataset` does.
+    """
+    return _load(Path(data), options, None, progress)
+
+
+def _load(data: Path, options: DataOptions, seed: int | None, progress: Progress) -> Dataset:
+    table = read_table(data, options)
     problems = Problems(str(data), options.accept)
     problems.extend(table.problems)
-    classes, ordered, told = check_labels(check_listing(table, problems), table, problems)
-    labelled = check_files(told, table, problems)
+    classes, ordered, listed = check_labels(check_listing(table, problems), table, problems)
+    labelled = check_files(listed, table, problems)
     contents = check_contents(labelled, table, problems, progress)
     labelled = [(row, label) for row, label in labelled if row.key in contents]
-    splits, notes = decide_splits(labelled, contents, options.val_fraction, seed)
+    splits, notes = {row.key: row.split or "train" for row, _ in labelled}, list[str]()
+    drawn = seed is not None and "val" not in splits.values()
+    if seed is not None and drawn:
+        splits, notes = draw_splits(labelled, contents, options.val_fraction, seed)
     labelled = [(row, label) for row, label in labelled if row.key in splits]
     check_patients(labelled, splits, problems)
     labelled = check_copies(labelled, splits, contents, problems)
-    if to_train:
+    if seed is not None:
         # While photographs have problems of their own, a class must not seem rare for lack of them.
-        check_classes(told if problems.blocking else labelled, splits, classes, problems)
-    if to_train and not problems.blocking:
-        check_enough(labelled, splits, problems)
+        check_classes(listed if problems.blocking else labelled, splits, classes, problems)
+        if not problems.blocking:
+            check_enough(labelled, splits, problems)
     problems.raise_if_any()
     samples = tuple(
         Sample(row.key, label, splits[row.key], row.patient or None, row.mask or None) for row, label in labelled
     )
     return Dataset(
         table.root, table.form, classes, ordered, samples, (*table.notes, *notes, *problems.notes),
-        tuple(contents[sample.key] for sample in samples), table.read,
+        tuple(contents[sample.key] for sample in samples), table.read, drawn,
     )  # fmt: skip

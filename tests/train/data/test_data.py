@@ -15,7 +15,7 @@ from photo_kit import SHARED, class_folders, csv_dataset, encode, eye, save, wri
 
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
-from medtex_edge.train.data.split import decide_splits
+from medtex_edge.train.data.split import draw_splits
 from medtex_edge.train.data.table import TableRow
 
 GRADES = ["0", "0", "0", "1", "1", "1", "2", "2", "2"]
@@ -425,14 +425,14 @@ def test_a_decided_split_never_parts_a_patient_or_a_copy_and_leaves_no_class_out
 ) -> None:
     labelled = [(TableRow(f"{i}.jpg", "", str(label), "", patient), label) for i, (label, patient) in enumerate(eyes)]
     contents = {row.key: str(index // 2 if index < 6 else index) for index, (row, _) in enumerate(labelled)}
-    found, notes = decide_splits(labelled, contents, fraction, seed)
+    found, notes = draw_splits(labelled, contents, fraction, seed)
     assert set(found) == {row.key for row, _ in labelled}
     assert len(notes) == 1
     for same in (lambda row: row.patient or row.key, lambda row: contents[row.key]):
         ordered = sorted((row for row, _ in labelled), key=same)
         for _, group in itertools.groupby(ordered, same):
             assert len({found[row.key] for row in group}) == 1
-    again, _ = decide_splits(labelled[::-1], contents, fraction, seed)
+    again, _ = draw_splits(labelled[::-1], contents, fraction, seed)
     assert again == found
 
 
