@@ -19,7 +19,7 @@ from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import EXPLAINED
 from medtex_edge.train.data.cache import load_photos
 from medtex_edge.train.data.dataset import DataOptions, Dataset
-from medtex_edge.train.data.formats import read_table
+from medtex_edge.train.data.readers import read_table
 from medtex_edge.train.data.split import SPLITS, Splits
 from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.run_folder import Run, open_photographs
