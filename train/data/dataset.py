@@ -26,8 +26,8 @@ from medtex_edge.train.data.checks import (
     check_listing,
     check_patients,
 )
-from medtex_edge.train.data.readers import read_table
 from medtex_edge.train.data.problems import ACCEPTABLE, Problems
+from medtex_edge.train.data.readers import read_table
 from medtex_edge.train.data.split import SPLITS, Splits, draw_splits
 from medtex_edge.train.data.table import frame_of
 
