@@ -75,15 +75,17 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Spli
 
 
 def prepare(
-    source: DataSource, dataset: Dataset, size: int, out: Path, reporter: Reporter, *, asked: int | None = None
+    source: DataSource, dataset: Dataset, size: int, out: Path, reporter: Reporter, *, teacher_size: int | None = None
 ) -> TrainingData:
-    """Crop the photographs to `size` pixels, once, and to `asked` pixels for a teacher of another size.
+    """Crop the photographs to `size` pixels, once, and to `teacher_size` pixels for a teacher of another size.
 
     Raises `DataError` where there are too few.
     """
     referable = referable_classes(dataset.classes, dataset.ordered, source.referable)
     with main_first():
-        train, val = (photographs(dataset, split, size, asked, out, reporter.counter) for split in ("train", "val"))
+        train, val = (
+            photographs(dataset, split, size, teacher_size, out, reporter.counter) for split in ("train", "val")
+        )
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(
@@ -100,14 +102,14 @@ def prepare(
 
 
 def photographs(
-    dataset: Dataset, split: str, size: int, asked: int | None, run: Path, progress: Progress = None
+    dataset: Dataset, split: str, size: int, teacher_size: int | None, run: Path, progress: Progress = None
 ) -> Photos:
-    """A split at `size` pixels, and at `asked` where that is another size; cached beside `run`."""
+    """A split at `size` pixels, and at `teacher_size` where that is another size; cached beside `run`."""
     photos = load_photos(dataset, split, size, cache=cache_folder(run), progress=progress)
-    if asked is None or asked == size:
+    if teacher_size is None or teacher_size == size:
         return photos
-    others = load_photos(dataset, split, asked, cache=cache_folder(run), progress=progress)
-    return replace(photos, asked=others.images)
+    others = load_photos(dataset, split, teacher_size, cache=cache_folder(run), progress=progress)
+    return replace(photos, teacher_images=others.images)
 
 
 def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> tuple[int, ...]:

@@ -82,10 +82,12 @@ class Run:
         return read_splits(self.path)
 
     def photographs(
-        self, split: str = "val", *, limit: int | None = None, data: Path | None = None, asked: int | None = None
+        self, split: str = "val", *, limit: int | None = None, data: Path | None = None, teacher_size: int | None = None
     ) -> Photos:
-        """The cropped photographs of a split, from the training's own source or from `data`; for a teacher of another
-        size also at `asked` pixels. Raises `DataError`."""
+        """The cropped photographs of a split, from the training's own source or from `data`.
+
+        They come at the run's size, and where `teacher_size` is another one at that size as well. Raises `DataError`.
+        """
         source = data or self.data
         if source is None or not source.exists():
             raise DataError(
@@ -97,11 +99,8 @@ class Run:
             raise DataError(
                 f"{source} has the classes {', '.join(dataset.classes)}; the run has {', '.join(self.classes)}"
             )
-        photos = photographs(dataset, split, self.size, asked, self.path)
-        if limit is None or limit >= len(photos.images):
-            return photos
-        asked_about = photos.asked[:limit] if photos.asked is not None else None
-        return Photos(photos.images[:limit], photos.labels[:limit], photos.keys[:limit], asked_about)
+        photos = photographs(dataset, split, self.size, teacher_size, self.path)
+        return photos if limit is None else photos.first(limit)
 
 
 def load_run(path: Path) -> Run:

@@ -91,7 +91,7 @@ def train(
     teacher = load_teacher(teacher_spec, dataset.classes, compute, teacher_options)
     # Each at its own size, cropped from the photograph itself: pictures shrunk a second time are softer than those
     # that a device will see, and a teacher asked about enlarged ones answers worse.
-    data = prepare(source, dataset, config.size, out, reporter, asked=teacher.size)
+    data = prepare(source, dataset, config.size, out, reporter, teacher_size=teacher.size)
     record_splits(out, dataset)
     seed_everything(config.seed)
     model = MedTex(

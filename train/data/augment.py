@@ -28,16 +28,19 @@ class Augment(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.both(x, x)[0]
 
-    def both(self, x: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """The same changes to the same photographs at two sizes: x (N, 3, S, S), asked (N, 3, T, T), or x itself."""
-        same = asked is x
+    def both(self, x: Tensor, teacher_images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same changes to the same photographs at two sizes.
+
+        x: (N, 3, S, S) float in 0..1; teacher_images: (N, 3, T, T), or `x` itself. Returns both in these shapes.
+        """
+        same = teacher_images is x
         with draws.common(x.device) as share:
             for step in self.steps:
                 drawn = _drawn(step, x, share)
                 size = x.shape[-1]
                 x = step(x, params=drawn)
-                asked = x if same else step(asked, params=_at_size(drawn, size, asked))
-        return x.clamp(0, 1), asked.clamp(0, 1)
+                teacher_images = x if same else step(teacher_images, params=_at_size(drawn, size, teacher_images))
+        return x.clamp(0, 1), teacher_images.clamp(0, 1)
 
 
 def _augmentation(step: nn.Module) -> K.AugmentationBase2D:

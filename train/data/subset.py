@@ -30,9 +30,9 @@ class Subset:
             return replace(photos, labels=labels)
         count = len(photos.labels)
         index = np.sort(np.tile(kept, -(-count // len(kept)))[:count])
-        asked = np.asarray(photos.asked)[index] if photos.asked is not None else None
+        teacher_images = np.asarray(photos.teacher_images)[index] if photos.teacher_images is not None else None
         keys = tuple(photos.keys[i] for i in index)
-        return Photos(np.asarray(photos.images)[index], labels[index], keys, asked)
+        return Photos(np.asarray(photos.images)[index], labels[index], keys, teacher_images)
 
 
 def labelled(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.int64]:

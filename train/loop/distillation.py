@@ -164,8 +164,8 @@ class TrainingSteps:
             if self.config.method == "supervised":
                 view = self.augment(batch.images)
                 return d.model.normalise(to_size(view, d.model.size)), Answer(view.new_zeros(len(view), 0), [])
-            view, asked = self.augment.both(batch.images, batch.for_teacher)
-            answer = self.teacher.answer(asked)
+            view, teacher_view = self.augment.both(batch.images, batch.for_teacher)
+            answer = self.teacher.answer(teacher_view)
             x = d.model.normalise(to_size(view, d.model.size))
         return x.contiguous(memory_format=torch.channels_last), answer
 
