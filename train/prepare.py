@@ -1,4 +1,4 @@
-"""What every training does first: photographs, referable classes, a folder to write to, numbers to repeat it by."""
+"""The first steps of every training: photographs, splits, referable classes, run folder, seeds and provenance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset, r
 from medtex_edge.train.data.split import Splits, read_splits, write_splits
 from medtex_edge.train.loop.progress import Reporter
 
-MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
+MIN_VAL = 8  # photographs: fewer fix neither a temperature nor a threshold
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Spli
         opened.append(load(reporter.counter))
         return opened[0].fingerprint
 
-    # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
+    # The main process reports the problems; the others, perhaps on other machines, must then find the same dataset.
     fingerprint = on_main(check)
     dataset = opened[0] if opened else load()
     if dataset.fingerprint != fingerprint:
@@ -104,7 +104,7 @@ def prepare(
 def photographs(
     dataset: Dataset, split: str, size: int, teacher_size: int | None, run: Path, progress: Progress = None
 ) -> Photos:
-    """A split at `size` pixels, and at `teacher_size` where that is another size; cached beside `run`."""
+    """A split at `size` pixels, and at `teacher_size` where that is another size; the cache is next to `run`."""
     photos = load_photos(dataset, split, size, cache=cache_folder(run), progress=progress)
     if teacher_size is None or teacher_size == size:
         return photos
@@ -144,7 +144,7 @@ def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> t
 
 
 def open_folder(out: Path) -> None:
-    """Make the run folder; a finished run is never overwritten."""
+    """Make the run folder. Raises `SettingsError` where it holds a finished run, which is never overwritten."""
     on_main(lambda: _open_folder(out))
 
 
@@ -157,7 +157,7 @@ def resumed_splits(out: Path) -> Splits | None:
 
 
 def record_splits(out: Path, dataset: Dataset) -> None:
-    """Write `splits.json` before the first step: from here on it alone says what is train, val and test."""
+    """Write `splits.json` before the first step: from then on that file alone decides what is train, val and test."""
     on_main(lambda: write_splits(out, dataset.splits))
 
 
@@ -182,19 +182,19 @@ def _next_folder(kind: str, root: Path) -> Path:
 
 
 def cache_folder(out: Path) -> Path:
-    """Cropped photographs lie beside the runs, so that every run of the same photographs shares them."""
+    """The cache of cropped photographs: next to the runs, so that all runs of the same photographs share it."""
     return out.resolve().parent / ".photographs"
 
 
 def seed_everything(seed: int) -> None:
-    """Python, numpy and PyTorch: the models' random parts are the same for the same seed."""
+    """Seed the generators of Python, numpy and PyTorch, so that equal seeds give equal initial weights."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  kornia and timm draw from the global generator in places
     torch.manual_seed(seed)
 
 
 def provenance(device: str) -> dict[str, str]:
-    """Versions, machine and time, for the card of a model."""
+    """Versions, machine and time, as `model.json` records them."""
     packages = ("medtex-edge", "torch", "timm", "kornia", "numpy")
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""A run folder, written by a training and read by the export: weights, the card of the model, measures, settings."""
+"""A run folder as a training writes it: weights, `model.json`, `metrics.json`, `config.toml` and `splits.json`."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Run:
         if source is None or not source.exists():
             raise DataError(
                 f"the photographs of {self.path} are no longer at {source}",
-                hint="say where such photographs are: --data DIR",
+                hint="name their folder: --data DIR",
             )
         dataset = open_photographs(source, self.data_options, self.splits(), self.fingerprint, own=data is None)
         if dataset.classes != self.classes:
@@ -104,7 +104,7 @@ class Run:
 
 
 def load_run(path: Path) -> Run:
-    """Read a finished run of `medtex-edge train`. Raises `DataError` that says what is missing."""
+    """Read a finished run of `medtex-edge train`. Raises `DataError` that names what is missing."""
     try:
         card = read_card(path, "student")
     except TeacherError as error:
@@ -136,7 +136,7 @@ def load_run(path: Path) -> Run:
             seed=int(data["seed"]),
         )
     except (KeyError, TypeError, ValueError, OSError, BundleError) as error:
-        raise DataError(f"{path} is no whole run folder: {type(error).__name__}: {error}") from error
+        raise DataError(f"{path} is not a complete run folder: {type(error).__name__}: {error}") from error
 
 
 def open_photographs(
@@ -164,7 +164,7 @@ def open_photographs(
 
 
 def data_table(path: Path, options: DataOptions, seed: int, fingerprint: str) -> dict[str, Any]:
-    """The `[data]` table of `config.toml`: enough to find the same photographs again."""
+    """The `[data]` table of `config.toml`, which finds the same photographs again."""
     values = asdict(options)
     values["accept"] = sorted(values["accept"])
     return {"path": str(path.resolve()), "seed": seed, "fingerprint": fingerprint, "options": values}

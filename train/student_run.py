@@ -57,7 +57,7 @@ SHEET = 12  # photographs on the sheet
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found on the validation photographs, ready to be written."""
+    """The results on the validation photographs, before they are written."""
 
     temperature: float
     point: OperatingPoint
@@ -89,8 +89,8 @@ def train(
     compute = device.choose(config.precision)
     dataset = open_dataset(source, config.seed, reporter, resumed_splits(out) or splits)
     teacher = load_teacher(teacher_spec, dataset.classes, compute, teacher_options)
-    # Each at its own size, cropped from the photograph itself: pictures shrunk a second time are softer than those
-    # that a device will see, and a teacher asked about enlarged ones answers worse.
+    # Each network gets its own crop of the photograph itself. An image that is shrunk twice is softer than those that a
+    # device crops, and a teacher predicts worse on an enlarged one.
     data = prepare(source, dataset, config.size, out, reporter, teacher_size=teacher.size)
     record_splits(out, dataset)
     seed_everything(config.seed)
@@ -187,8 +187,8 @@ def _evaluate(
     if lesions is not None and config.method in EXPLAINED:
         photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
         maps = predict(model, photos, compute).maps
-        found = str(masks or f"column {data.source.options.mask_column}")
-        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": found}
+        origin = str(masks or f"column {data.source.options.mask_column}")
+        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": origin}
     metrics["selected_on"] = "val"
     metrics["method"] = config.method
     return Outcome(temperature, point, predictions, metrics)
@@ -218,7 +218,7 @@ def _write(
     for name, module in parts.items():
         with atomic_path(out / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
-    # Last: its presence says that the run is finished.
+    # Written last: its presence marks a finished run.
     write_json(out / "model.json", _card(config, dataset, data.referable, teacher, outcome, out.name, origin))
     write_report(out)
     write_model_card(run_facts(out), out / "model_card.md")
@@ -274,13 +274,13 @@ def _plots(config: TrainConfig, data: TrainingData, fit: Fit, outcome: Outcome, 
     plot_confusion(outcome.metrics["student"]["confusion"], classes, folder / "confusion.png")
     if config.method not in EXPLAINED:
         return
-    said = probabilities.argmax(1)
-    # Failures first, then the rest in order: a sheet of successes would hide what a reader must see.
-    order = sorted(range(len(said)), key=lambda i: (bool(val.labels[i] < 0 or said[i] == val.labels[i]), i))
-    half = [i for i in order if said[i] != val.labels[i]][: SHEET // 2]
-    chosen = half + [i for i in order if said[i] == val.labels[i]][: SHEET - len(half)]
+    predicted = probabilities.argmax(1)
+    # Errors come first: a sheet of correct predictions alone would hide them from the reader.
+    order = sorted(range(len(predicted)), key=lambda i: (bool(val.labels[i] < 0 or predicted[i] == val.labels[i]), i))
+    half = [i for i in order if predicted[i] != val.labels[i]][: SHEET // 2]
+    chosen = half + [i for i in order if predicted[i] == val.labels[i]][: SHEET - len(half)]
     titles = []
     for i in chosen:
         label = f"labelled {classes[val.labels[i]]}" if val.labels[i] >= 0 else "no label"
-        titles.append(f"{label}, read {classes[said[i]]} ({probabilities[i, said[i]]:.2f})")
+        titles.append(f"{label}, read {classes[predicted[i]]} ({probabilities[i, predicted[i]]:.2f})")
     plot_sheet(np.asarray(val.images[chosen]), outcome.predictions.maps[chosen], titles, folder / "sheet.png", None)

@@ -41,7 +41,10 @@ from medtex_edge.train.run_folder import data_table
 
 
 def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Train, or resume, and write the run folder; returns its metrics."""
+    """Train, or resume, a teacher and write its run folder; returns its metrics.
+
+    Raises `DataError`, `SettingsError`, `TeacherError` and `StorageError`.
+    """
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
@@ -84,7 +87,7 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
 def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, normalise: Any) -> Phase:
     augment = Augment().to(compute.device)
     labels, classes, ordered = data.train.labels, len(data.dataset.classes), data.dataset.ordered
-    learn, judge = (
+    train_loss, val_loss = (
         label_loss(config.label_loss, config.class_weights, labels, classes, ordered=ordered, smoothing=smoothing).to(
             compute.device
         )
@@ -94,7 +97,7 @@ def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, nor
     def step(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         with torch.autocast(batch.images.device.type, enabled=False):
             x = normalise(augment(batch.images))
-        return {"label": learn(batch.labels, module(x))}
+        return {"label": train_loss(batch.labels, module(x))}
 
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
@@ -103,7 +106,7 @@ def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, nor
             with compute.autocast():
                 logits = module(normalise(batch.images)).float()
             known = batch.labels >= 0
-            total += float(judge(batch.labels, logits)) * int(known.sum())
+            total += float(val_loss(batch.labels, logits)) * int(known.sum())
             right += int((logits.argmax(1) == batch.labels)[known].sum())
             count += int(known.sum())
         return {"val_loss": total / count, "val_accuracy": right / count}
@@ -142,7 +145,7 @@ def _write(
     assert isinstance(fit.module, Classifier)
     with atomic_path(out / "teacher.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)
-    # Last: its presence says that the run is finished.
+    # Written last: its presence marks a finished run.
     write_json(
         out / "model.json",
         {

@@ -1,4 +1,4 @@
-"""Photographs in batches, read ahead: the next are copied out of the memory map while this one is trained on."""
+"""Batches of photographs: threads copy the next ones out of the memory map during a training step."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Batch:
 def batches(
     photos: Photos, size: int, compute: Compute, *, order: np.random.Generator | None = None, among: Group = ALONE
 ) -> Iterator[Batch]:
-    """Photographs in batches, the next ones read while this one is used.
+    """Yield batches of `size` photographs; the next ones are read during the use of this one.
 
-    `order` shuffles, and drops a last batch of one (batch norm needs two). Of several processes each gets every
-    count-th photograph of a batch; what a last batch has over a multiple of their number is dropped.
+    `order` shuffles the photographs and drops a last batch of one, since batch norm needs two. Each of several
+    processes gets every count-th photograph of a batch; of the last batch the remainder of that division is dropped.
     """
     count = len(photos.images)
     index = np.arange(count) if order is None else order.permutation(count)
@@ -65,7 +65,7 @@ def _floats(images: Tensor, device: torch.device) -> Tensor:
 
 
 def _read(photos: Photos, pinned: bool, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Rows of the memory-mapped photographs, copied; into memory that a GPU can fetch by itself where one trains."""
+    """Copy rows of the memory-mapped photographs: images, teacher images, labels. `pinned` is for training on a GPU."""
     labels = torch.from_numpy(photos.labels[chosen])
     teacher_images = None if photos.teacher_images is None else _rows(photos.teacher_images, pinned, chosen)
     return _rows(photos.images, pinned, chosen), teacher_images, labels.pin_memory() if pinned else labels
@@ -73,6 +73,6 @@ def _read(photos: Photos, pinned: bool, chosen: npt.NDArray[np.int64]) -> tuple[
 
 def _rows(source: npt.NDArray[np.uint8], pinned: bool, chosen: npt.NDArray[np.int64]) -> Tensor:
     images = torch.empty((len(chosen), *source.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-    # Unlike indexing, `take` lets other threads run meanwhile; it may only do without a buffer in this mode.
+    # Unlike indexing, `take` releases the interpreter lock; only in this mode it writes without a buffer.
     np.take(source, chosen, axis=0, out=images.numpy(), mode="clip")
     return images

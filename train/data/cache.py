@@ -1,4 +1,4 @@
-"""Photographs decoded and cropped once, kept as one uint8 array per split and size, and mapped into memory."""
+"""The cache of cropped photographs: one memory-mapped uint8 array per split and size."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Photos:
 
 
 def load_photos(dataset: Dataset, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:
-    """A split's photographs at `size` pixels a side, read-only; decoded only where `cache` does not hold them.
+    """The photographs of a split at `size` pixels a side, read-only; decoded only where `cache` does not hold them.
 
     The cache is keyed by the dataset's fingerprint, the split, the size and the geometry's version, and checked by
-    its checksum; a damaged one is built anew. Raises `StorageError` where it cannot be written (no part of it stays),
-    and `DataError` where a photograph changed since the dataset was checked.
+    its checksum; a damaged one is built again. Raises `StorageError` where it cannot be written (no part of it
+    remains), and `DataError` where a photograph changed since the dataset was checked.
     """
     samples = dataset.of(split)
     labels = np.array([sample.label for sample in samples], np.int64)
@@ -82,7 +82,7 @@ def _build(path: Path, dataset: Dataset, samples: tuple[Sample, ...], size: int,
         _checksum_path(path).unlink(missing_ok=True)
     with storage(path.parent, "make"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Written in order rather than through a memory map: on a full disk a map ends in SIGBUS, a write in an error.
+    # Written in order, not through a memory map: on a full disk a map ends in SIGBUS, a write in an error.
     with counting(progress, "cropping photographs", len(samples)) as advance, atomic_write(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), size, size, 3)}
         np.lib.format.write_array_header_1_0(file, header)

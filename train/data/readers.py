@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medtex_edge.train.data.dataset import DataOptions
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
-# What numpy and zipfile raise for an archive that is damaged or lies, depending on which byte it is.
+# The errors of numpy and zipfile for a damaged or malicious archive.
 _ARCHIVE_ERRORS = (
     ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError,
     zipfile.BadZipFile, zlib.error,
@@ -51,7 +51,7 @@ def read_table(data: Path, options: DataOptions) -> Table:
     except OSError as error:
         raise DataError(f"{data}: cannot be read: {error.strerror or error}") from error
     sheets = [read_sheet(path) for path in entries if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
-    if any(speaks_of_photographs(sheet, options) for sheet in sheets):
+    if any(lists_photographs(sheet, options) for sheet in sheets):
         return read_csv(choose_sheet(data, sheets, options), options)
     if (table := read_folders(data)) is not None:
         return table
@@ -75,7 +75,7 @@ def _found(entries: list[Path]) -> str:
         return "the folder is empty"
     photographs = sum(path.suffix.lower() in SUFFIXES for path in entries)
     if photographs:
-        return f"{photographs} photographs and nothing that says their labels"
+        return f"{photographs} photographs and no labels"
     return f"it holds {', '.join(path.name for path in entries[:5])}{' ...' if len(entries) > 5 else ''}"
 
 
@@ -95,8 +95,8 @@ def choose_sheet(folder: Path, sheets: list[Sheet], options: DataOptions) -> She
 
 
 def missing_columns(sheets: list[Sheet], options: DataOptions) -> DataError:
-    """Say which columns are wanted, which are there, and which might be meant."""
-    # The table nearest to what is wanted: one line per photograph, with the most wanted columns.
+    """The error that names the missing columns, the present ones, and those that may be meant."""
+    # The best candidate has one line per photograph and the most wanted columns.
     wanted = {"--image-column": options.image_column, "--label-column": options.label_column}
     best = max(
         sheets, key=lambda sheet: sum(column in sheet.columns for column in wanted.values()) + _one_each(sheet, options)
@@ -137,8 +137,8 @@ def name_candidates(sheet: Sheet) -> list[str]:
     return found
 
 
-def speaks_of_photographs(sheet: Sheet, options: DataOptions) -> bool:
-    """Whether a table that lacks a wanted column was nevertheless meant to be the dataset's."""
+def lists_photographs(sheet: Sheet, options: DataOptions) -> bool:
+    """Whether a table lists photographs, even where it lacks a wanted column."""
     return options.image_column in sheet.columns or bool(name_candidates(sheet))
 
 
@@ -206,30 +206,30 @@ def _columns(sheet: Sheet, options: DataOptions) -> dict[str, int]:
 
 
 def escapes(name: str) -> bool:
-    """Whether a path in a table leads out of its folder, by the rules of either family of systems."""
+    """Whether a path in a table leads out of its folder, by the rules of POSIX or Windows."""
     windows = PureWindowsPath(name)
     return bool(windows.drive or windows.root) or ".." in windows.parts or name.startswith("~") or "\0" in name
 
 
-def _image_folder(base: Path, names: list[str], told: str) -> Path:
-    """Where the photographs are: as told, or the place below the table where most of them are found."""
-    if told:
-        for folder in (base / told, Path(told)):
+def _image_folder(base: Path, names: list[str], given: str) -> Path:
+    """The folder of the photographs: the given one, or the one at or below the table with most of them."""
+    if given:
+        for folder in (base / given, Path(given)):
             if folder.is_dir():
                 return folder
-        raise DataError(f"{base / told}: no such folder", hint="--image-folder is seen from the table's folder")
+        raise DataError(f"{base / given}: no such folder", hint="--image-folder is relative to the folder of the table")
     try:
         below = sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError as error:
         raise DataError(f"{base}: cannot be read: {error.strerror or error}") from error
-    # images/ first: a masks/ folder may hold files of the same names.
+    # images/ comes first, since masks/ may hold files of the same names.
     places = [base, *sorted(below, key=lambda path: path.name.casefold() not in ("images", "image", "photos"))]
     some = [name for name in names[:200] if name and not escapes(name)]
     return max(places, key=lambda folder: sum(_find(folder, name) is not None for name in some))
 
 
 def _find(folder: Path, name: str) -> str | None:
-    """`name` as it is found below `folder`: as written, with backslashes turned, or with an image's suffix."""
+    """The spelling of `name` that exists below `folder`: as written, with slashes, or with an image's suffix."""
     for form in (name, name.replace("\\", "/")):
         if os.path.isfile(folder / form):  # noqa: PTH113 - Path.is_file raises where a name is too long
             return form
@@ -241,9 +241,9 @@ def _find(folder: Path, name: str) -> str | None:
 
 
 def _locate(root: Path, folders: tuple[Path, ...], name: str) -> str:
-    """The key of a photograph: from the first of `folders` that has it, or as it would be in the first."""
+    """The key of a photograph in the first of `folders` that has it, or else in the first folder."""
     for folder in folders:
-        # Where the folder was told and lies elsewhere, the table's own folder is out of reach.
+        # A given folder may lie elsewhere; keys cannot lead from it to the folder of the table.
         if (folder == root or root in folder.parents) and (found := _find(folder, name)):
             return (folder / found).relative_to(root).as_posix()
     return (folders[0] / name).relative_to(root).as_posix()
@@ -258,11 +258,11 @@ def read_folders(root: Path) -> Table | None:
     for place in places:
         for folder in _folders(place):
             if any(below.name.casefold() in _NOT_CLASSES for below in _folders(folder)):
-                return None  # a folder of datasets, not of classes
+                return None  # the folder holds datasets, not classes
             found[folder], strange = _photographs(folder)
             others += strange
     names = {folder.name for folder in found}
-    # One folder is no choice of classes: it is most likely the images of a table that is missing.
+    # A single folder is no set of classes; most likely it holds the images of a table that is missing.
     if len(names) < 2 or names <= _NOT_CLASSES or not any(found.values()):
         return None
     numbers = {name: match for name in names if (match := _NUMBERED.match(name))}
@@ -282,7 +282,7 @@ def _folders(place: Path) -> list[Path]:
         entries = sorted(place.iterdir())
     except OSError as error:
         raise DataError(f"{place}: cannot be read: {error.strerror or error}") from error
-    # Archives made on a Mac carry a shadow of every file.
+    # Archives from a Mac hold a shadow copy of every file.
     return [path for path in entries if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
 
 

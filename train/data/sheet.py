@@ -26,28 +26,28 @@ class Sheet:
 
 
 def read_sheet(path: Path) -> Sheet:
-    """Read with the delimiter that cuts header and lines alike; tolerate BOMs, quotes and Excel's "sep=;".
+    """Read with the delimiter that gives header and lines the same length.
 
-    Raises `DataError` where it cannot be read or is no table.
+    Byte order marks, quotes and Excel's "sep=;" are allowed. Raises `DataError` where it cannot be read or is empty.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
-        # Excel's "Unicode text" is UTF-16 with its mark; everything else ought to be UTF-8.
+        # Excel's "Unicode text" is UTF-16 with a byte order mark; everything else should be UTF-8.
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not text in UTF-8 (byte {error.start})", hint="save it as UTF-8 CSV") from None
     first, _, rest = text.partition("\n")
-    told = first.strip().casefold()
+    setting = first.strip().casefold()
     skipped = 0
-    if told.startswith("sep=") and len(told) == 5:
+    if setting.startswith("sep=") and len(setting) == 5:
         text, skipped = rest, 1
-    tables = [table for mark in _DELIMITERS if (table := _parse(text, mark, path, skipped)) is not None]
+    tables = [table for delimiter in _DELIMITERS if (table := _parse(text, delimiter, path, skipped)) is not None]
     if not tables:
         raise DataError(f"{path}: the table is empty", hint="the first line names the columns")
-    # max keeps the first of equals: a table of one column has no delimiter, and any will do.
+    # max keeps the first of equals. A table of one column has no delimiter, so any is right.
     return max(tables, key=_fit)
 
 

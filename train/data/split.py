@@ -71,7 +71,7 @@ def draw_splits(
 ) -> tuple[dict[str, str], list[str]]:
     """Draw the splits of a new training -> key -> split, and notes on what was drawn; none where val is given.
 
-    Given splits stay. Where no photograph is in val, `val_fraction` of each class's patients leave train for it
+    Given splits stay. Where no photograph is in val, `val_fraction` of each class's patients move there from train
     (of the photographs where patients are unknown), at least one and never all; a class that has but one stays
     in train. Exact copies stay together. Equal rows and seed give equal splits, whatever their order.
     """
@@ -81,7 +81,7 @@ def draw_splits(
     groups = _groups([(row, label) for row, label in labelled if splits[row.key] == "train" and label >= 0], contents)
     strata: dict[int, list[list[str]]] = defaultdict(list)
     for members in groups:
-        # A patient's eyes may differ: the rarer it is, the more a class needs its share, and high grades are rare.
+        # The eyes of a patient may differ. The highest grade decides, since the rarest class needs its share most.
         strata[max(label for _, label in members)].append(sorted(row.key for row, _ in members))
     random = np.random.default_rng(seed)
     for label in sorted(strata):
