@@ -1,4 +1,4 @@
-"""Synthetic eyes: deterministic, honest about their grade, and nothing but the lesions tells it."""
+"""Synthetic eyes: they are deterministic, and their grade depends on the lesions alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from medtex_edge.commands.synthetic import synthetic
 from medtex_edge.errors import NoFieldOfView, SettingsError, StorageError
 from medtex_edge.image.geometry import find_field_of_view
 from medtex_edge.train.data.lesions import KINDS, LESIONS
-from medtex_edge.train.synthetic.dataset import grade_of, plan, render, write_dataset, write_video
+from medtex_edge.train.synthetic.dataset import grade_of, plan_eyes, render, write_dataset, write_video
 from medtex_edge.train.synthetic.lesions import Counts
 from medtex_edge.train.synthetic.video import count_frames, film
 
@@ -112,7 +112,7 @@ def test_left_and_right_eyes_have_the_disc_on_their_nose_side() -> None:
 @given(st.integers(1, 400), st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_a_plan_has_its_count_and_splits_by_patient(count: int, seed: int) -> None:
-    eyes = plan(count, seed)
+    eyes = plan_eyes(count, seed)
     assert len(eyes) == count == len({eye.name for eye in eyes})
     splits: dict[str, set[str]] = {}
     for eye in eyes:
@@ -126,19 +126,19 @@ def test_a_plan_has_its_count_and_splits_by_patient(count: int, seed: int) -> No
 
 
 def test_names_tell_nothing_of_the_grade() -> None:
-    grades = np.array([eye.grade for eye in plan(240, 0)])
+    grades = np.array([eye.grade for eye in plan_eyes(240, 0)])
     assert abs(np.corrcoef(np.arange(240), grades)[0, 1]) < 0.2
 
 
 def test_a_dataset_appears_whole_with_masks_and_labels(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     folder = write_dataset(
-        tmp_path / "new" / "dataset", count=12, size=96, seed=3, progress=lambda *now: seen.append(now)
+        tmp_path / "new" / "dataset", count=12, size=96, seed=3, progress=lambda *now: calls.append(now)
     )
     rows = read_csv(folder / "labels.csv")
     assert list(rows[0]) == ["image", "grade", "split", "patient"]
     assert sorted(row["image"] for row in rows) == sorted(path.name for path in (folder / "images").iterdir())
-    assert seen[-1] == (12, 12)
+    assert calls[-1] == (12, 12)
     for row in rows:
         names = {path.name for path in (folder / "masks").glob(Path(row["image"]).stem + "_*.png")}
         assert {name.split("_")[-1] for name in names} >= {"ALL.png", "OD.png"}
