@@ -149,7 +149,7 @@ def open_folder(out: Path) -> None:
 
 
 def resumed_splits(out: Path) -> Splits | None:
-    """The splits of an unfinished run that goes on from its checkpoint; None where a training begins.
+    """The splits of an unfinished run that resumes from its checkpoint; None where a training begins.
 
     Raises `DataError` where they are missing or damaged.
     """

@@ -218,7 +218,7 @@ def _write(
     for name, module in parts.items():
         with atomic_path(out / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
-    # Written last: its presence marks a finished run.
+    # Written last: a run that has it is finished.
     write_json(out / "model.json", _card(config, dataset, data.referable, teacher, outcome, out.name, origin))
     write_report(out)
     write_model_card(run_facts(out), out / "model_card.md")

@@ -145,7 +145,7 @@ def _write(
     assert isinstance(fit.module, Classifier)
     with atomic_path(out / "teacher.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)
-    # Written last: its presence marks a finished run.
+    # Written last: a run that has it is finished.
     write_json(
         out / "model.json",
         {

@@ -25,7 +25,7 @@ SEED = 7
 
 
 class DemoCommand(NamedTuple):
-    """One command, its title, and the file whose presence marks it as finished."""
+    """One command, its title, and the file that exists when it is finished."""
 
     title: str
     product: str

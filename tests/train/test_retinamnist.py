@@ -59,7 +59,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Path,
     return module, data, folder / "out", module.measure(_plan(module), data, folder / "out", Console(quiet=True))
 
 
-def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_stand_beside(measured: Any) -> None:
+def test_each_seed_has_val_and_test_with_intervals_next_to_the_published_figures(measured: Any) -> None:
     _, _, out, result = measured
     assert json.loads((out / "retinamnist.json").read_text()) == json.loads(json.dumps(result))
     for row in result["students"]:
@@ -77,7 +77,7 @@ def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_sta
     assert result["cost"]["resnet18_28px"]["parameters"] == pytest.approx(11.17e6, rel=0.01)
 
 
-def test_validation_figures_are_those_that_the_training_itself_wrote(measured: Any) -> None:
+def test_validation_figures_equal_those_of_the_training(measured: Any) -> None:
     _, _, out, result = measured
     recorded = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
     assert result["students"][0]["val"]["student"]["confusion"] == recorded["confusion"]

@@ -1,4 +1,4 @@
-"""A run's own photographs: `splits.json` alone says which they are, whatever became of seed, table and folder."""
+"""The photographs of a run: `splits.json` alone defines them, after any change of seed, table or folder."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def test_other_photographs_keep_their_own_splits_and_none_is_drawn_for_them(run:
     assert "--split all" in caught.value.hint
 
 
-def test_a_training_that_goes_on_keeps_the_splits_that_it_began_with(run: Path, photographs: Path) -> None:
+def test_a_resumed_training_keeps_the_splits_that_it_began_with(run: Path, photographs: Path) -> None:
     splits, source = read_splits(run), DataSource(photographs, DataOptions())
-    assert resumed_splits(run) is None  # without a checkpoint nothing goes on
+    assert resumed_splits(run) is None  # without a checkpoint nothing is resumed
     (run / "checkpoint.pt").touch()
     with Reporter(Console(quiet=True), run) as reporter:
         dataset = open_dataset(source, 7, reporter, resumed_splits(run))

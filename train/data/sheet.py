@@ -28,7 +28,7 @@ class Sheet:
 def read_sheet(path: Path) -> Sheet:
     """Read with the delimiter that gives header and lines the same length.
 
-    Byte order marks, quotes and Excel's "sep=;" are allowed. Raises `DataError` where it cannot be read or is empty.
+    A byte order mark, quotes and Excel's "sep=;" are allowed. Raises `DataError` where it cannot be read or is empty.
     """
     try:
         data = path.read_bytes()

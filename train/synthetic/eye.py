@@ -1,4 +1,4 @@
-"""A synthetic eye without its lesions: ground colour, choroid, disc, vessels, macula, and harmless look-alikes."""
+"""A synthetic eye without its lesions: ground colour, choroid, disc, vessels, macula, and harmless spots."""
 
 from __future__ import annotations
 

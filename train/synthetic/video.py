@@ -91,7 +91,7 @@ def film(seed: int, frames: int, height: int, width: int, *, grade: int | None =
 
 
 def _move(still: Floats, time: float, phases: npt.NDArray[np.float64], height: int, width: int) -> Floats:
-    """(S, S, 3) float32 -> (height, width, 3) float32: the eye under a hand-held camera at `time` 0..1 of the video."""
+    """(S, S, 3) float32 -> (height, width, 3) float32: the eye under a moving camera at `time` 0..1 of the video."""
     turns = 2 * np.pi * time
     angle = 5 * np.sin(2 * turns + phases[0])
     zoom = 1.0 + 0.08 * np.sin(1.5 * turns + phases[1])

@@ -48,7 +48,7 @@ def test_seeds_draw_differently_and_repeat() -> None:
     assert labelled(LABELS, 0.25, 0).tolist() != labelled(LABELS, 0.25, 1).tolist()
 
 
-def test_a_fraction_alone_is_shown_as_often_as_all_and_shows_nothing_else() -> None:
+def test_a_fraction_alone_gives_as_many_photographs_as_all_and_no_others() -> None:
     alone = Subset(0.25, 3).of(_photos())
     kept = set(labelled(LABELS, 0.25, 3).tolist())
     assert len(alone.images) == len(LABELS)
@@ -143,7 +143,7 @@ def test_the_curve_is_written_with_every_point_and_its_counts(measured: Path) ->
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_not_trained_again_and_what_is_missing_is(measured: Path) -> None:
+def test_finished_points_are_not_trained_again_and_missing_ones_are(measured: Path) -> None:
     folders = sorted((measured / "curve" / "points").glob("[!.]*"))
     times = {f: (f / "metrics.json").stat().st_mtime_ns for f in folders}
     before = json.loads((measured / "curve" / "curve.json").read_text())
@@ -155,12 +155,12 @@ def test_what_is_finished_is_not_trained_again_and_what_is_missing_is(measured: 
 
 
 @pytest.mark.slow
-def test_other_settings_do_not_mix_with_what_is_there(measured: Path) -> None:
+def test_other_settings_are_refused_where_points_exist(measured: Path) -> None:
     with pytest.raises(SettingsError, match="other settings"):
         _curve(measured, "--lr", "0.001")
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_says_why(measured: Path) -> None:
+def test_a_training_that_fails_is_an_error_with_the_end_of_its_log(measured: Path) -> None:
     with pytest.raises(DataError, match="no model 'no_such_net'"):
         _curve(measured, "--student", "no_such_net", "--out", str(measured / "broken"))

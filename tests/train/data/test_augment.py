@@ -1,4 +1,4 @@
-"""Augmentation: a photograph at two sizes is changed in the same way: teacher and student see one view."""
+"""Augmentation: a photograph at two sizes is changed equally, so that teacher and student get one view."""
 
 from __future__ import annotations
 

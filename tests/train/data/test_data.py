@@ -1,4 +1,4 @@
-"""Datasets: the form is found by looking, and everything that is wrong is told at once."""
+"""Datasets: the form is detected, and all problems are reported in one error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def error_of(data: Path, **options: object) -> DataError:
 # --- the three forms -------------------------------------------------------------------------------------------
 
 
-def test_a_csv_beside_an_image_folder_is_read(tmp_path: Path) -> None:
+def test_a_csv_with_an_image_folder_is_read(tmp_path: Path) -> None:
     dataset = load(csv_dataset(tmp_path, GRADES))
     assert dataset.form == "csv"
     assert dataset.classes == ("0", "1", "2")
@@ -80,7 +80,7 @@ def test_class_folders_below_split_folders_keep_their_splits(tmp_path: Path) -> 
     assert dataset.notes == ()
 
 
-def test_where_only_a_test_split_is_given_val_is_cut_from_train(tmp_path: Path) -> None:
+def test_where_only_a_test_split_is_given_val_is_drawn_from_train(tmp_path: Path) -> None:
     dataset = load(class_folders(tmp_path, {"train/a": 4, "train/b": 4, "test/a": 2, "test/b": 2}))
     assert splits(dataset) == {"train": 6, "val": 2, "test": 4}
     assert all(sample.key.startswith("train/") for sample in dataset.of("val"))
@@ -115,7 +115,7 @@ def test_grey_medmnist_becomes_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"train_images": np.zeros((8, 28, 28, 3), np.float32)}, "uint8"),
         ({"val_labels": np.zeros((3, 1), np.uint8)}, "expected 4 whole numbers"),
@@ -125,8 +125,8 @@ def test_grey_medmnist_becomes_rgb(tmp_path: Path) -> None:
         ({"train_images": np.array([object()] * 8)}, "not a whole .npz of plain arrays"),
     ],
 )
-def test_an_npz_that_is_no_medmnist_file_is_refused(tmp_path: Path, change: dict[str, object], says: str) -> None:
-    assert says in error_of(npz(tmp_path / "bad.npz", **change)).message  # type: ignore[arg-type]
+def test_an_npz_that_is_no_medmnist_file_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    assert message in error_of(npz(tmp_path / "bad.npz", **change)).message  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 2000), st.integers(1, 255))
@@ -145,16 +145,16 @@ def test_a_damaged_npz_is_a_data_error_or_reads(
 # --- tables as people make them --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_delimiters_and_marks_of_encoding_are_tolerated(tmp_path: Path, mark: str, encoding: str) -> None:
+def test_delimiters_and_byte_order_marks_are_accepted(tmp_path: Path, delimiter: str, encoding: str) -> None:
     csv_dataset(tmp_path, GRADES)
-    rows = [f'"{i}.jpg"{mark} {grade}{mark}"a, b; c"' for i, grade in enumerate(GRADES)]
-    write_rows(tmp_path / "labels.csv", f'image{mark}"label"{mark}remark', rows, encoding)
+    rows = [f'"{i}.jpg"{delimiter} {grade}{delimiter}"a, b; c"' for i, grade in enumerate(GRADES)]
+    write_rows(tmp_path / "labels.csv", f'image{delimiter}"label"{delimiter}remark', rows, encoding)
     assert len(load(tmp_path).samples) == 9
 
 
-def test_excels_first_line_and_blank_lines_are_tolerated(tmp_path: Path) -> None:
+def test_excels_first_line_and_blank_lines_are_accepted(tmp_path: Path) -> None:
     csv_dataset(tmp_path, GRADES)
     lines = [f"{i}.jpg;{grade}" for i, grade in enumerate(GRADES)]
     (tmp_path / "labels.csv").write_text("sep=;\r\nimage;label\r\n" + "\r\n\r\n".join(lines) + "\r\n;\r\n")
@@ -193,7 +193,7 @@ def test_two_tables_with_the_wanted_columns_are_ambiguous(tmp_path: Path) -> Non
     assert "--data" in error.hint
 
 
-def test_a_missing_label_column_names_what_is_there_and_what_might_be_meant(tmp_path: Path) -> None:
+def test_a_missing_label_column_is_an_error_with_the_present_and_the_likely_columns(tmp_path: Path) -> None:
     csv_dataset(tmp_path, GRADES, header="image,grade")
     error = error_of(tmp_path)
     assert "'label'" in error.message
@@ -226,20 +226,20 @@ def test_class_names_are_unordered_and_empty_labels_unlabelled(tmp_path: Path) -
     assert dataset.samples[4].split == "train"
 
 
-def test_grades_that_passed_through_a_spreadsheet_are_whole_numbers(tmp_path: Path) -> None:
+def test_grades_written_by_a_spreadsheet_are_whole_numbers(tmp_path: Path) -> None:
     assert load(csv_dataset(tmp_path, [f"{grade}.0" for grade in GRADES])).classes == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"\n\n", b"image,label\n", b"\xff\xff\x00\x01", b'image,label\n"a,0\n' + b"x" * 200_000]
 )
-def test_what_is_no_table_is_a_data_error(tmp_path: Path, text: bytes) -> None:
+def test_a_file_that_is_no_table_is_a_data_error(tmp_path: Path, text: bytes) -> None:
     save(tmp_path / "images" / "0.jpg", 0)
     (tmp_path / "labels.csv").write_bytes(text)
     error_of(tmp_path / "labels.csv")
 
 
-# --- what is wrong is told at once -----------------------------------------------------------------------------
+# --- all problems in one error ---------------------------------------------------------------------------------
 
 
 def test_all_kinds_of_problems_come_in_one_error_with_the_flags_that_accept_them(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_the_first_twenty_problems_are_named_and_the_rest_counted(tmp_path: Path
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/etc/passwd", "C:\\x.jpg", "..\\x.jpg", "images/../../x.jpg", "~/x.jpg"]
 )
-def test_paths_that_leave_the_folder_are_refused_whatever_is_accepted(tmp_path: Path, name: str) -> None:
+def test_paths_out_of_the_folder_are_refused_whatever_is_accepted(tmp_path: Path, name: str) -> None:
     csv_dataset(tmp_path / "in", GRADES)
     save(tmp_path / "x.jpg", 50)
     with (tmp_path / "in" / "labels.csv").open("a") as file:
@@ -288,7 +288,7 @@ def test_paths_that_leave_the_folder_are_refused_whatever_is_accepted(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("labels", "says"),
+    ("labels", "message"),
     [
         ([*GRADES, "-1"], "line 11: label -1 is out of range"),
         ([*GRADES, "77"], "line 11: label 77 is out of range"),
@@ -303,8 +303,8 @@ def test_paths_that_leave_the_folder_are_refused_whatever_is_accepted(tmp_path: 
         ([f"id{i}" for i in range(24)], "24 different labels on 24 photographs"),
     ],
 )
-def test_labels_that_cannot_be_meant_are_named(tmp_path: Path, labels: list[str], says: str) -> None:
-    assert says in error_of(csv_dataset(tmp_path, labels)).message
+def test_labels_that_must_be_errors_are_named(tmp_path: Path, labels: list[str], message: str) -> None:
+    assert message in error_of(csv_dataset(tmp_path, labels)).message
 
 
 def test_an_absent_grade_can_be_accepted(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_mask_column_must_name_files_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["nothing", "one file", "photographs", "an empty class"])
-def test_what_is_no_dataset_says_what_was_found_and_expected(tmp_path: Path, content: str) -> None:
+def test_a_folder_without_a_dataset_is_an_error_with_what_was_found_and_expected(tmp_path: Path, content: str) -> None:
     if content == "one file":
         (tmp_path / "notes.md").write_text("hello")
     elif content == "photographs":
@@ -420,7 +420,7 @@ patients = st.lists(
 
 @given(patients, st.floats(0.05, 0.6), st.integers(0, 1000))
 @settings(max_examples=150)
-def test_a_decided_split_never_parts_a_patient_or_a_copy_and_leaves_no_class_out_of_train(
+def test_a_drawn_split_never_parts_a_patient_or_a_copy_and_leaves_no_class_out_of_train(
     eyes: list[tuple[int, str]], fraction: float, seed: int
 ) -> None:
     labelled = [(TableRow(f"{i}.jpg", "", str(label), "", patient), label) for i, (label, patient) in enumerate(eyes)]

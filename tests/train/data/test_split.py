@@ -1,4 +1,4 @@
-"""`splits.json`: written once, read by everything after it, and never believed where it is damaged."""
+"""`splits.json`: it is read as it was written, and refused where it is missing or damaged."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_another_grade_is_the_same_eye_and_camera_with_other_lesions() -> None:
         assert difference[sick.masks["ALL"]].mean() > 8
 
 
-def test_the_lesions_tell_the_grade_and_the_rest_does_not() -> None:
+def test_the_grade_depends_on_the_lesions_alone() -> None:
     rest, area, referable = [], [], []
     for seed in range(120):
         scene = render((seed, 5), size=96)
@@ -125,7 +125,7 @@ def test_a_plan_has_its_count_and_splits_by_patient(count: int, seed: int) -> No
         assert any(eye.split == "val" for eye in eyes)
 
 
-def test_names_tell_nothing_of_the_grade() -> None:
+def test_names_are_independent_of_the_grade() -> None:
     grades = np.array([eye.grade for eye in plan_eyes(240, 0)])
     assert abs(np.corrcoef(np.arange(240), grades)[0, 1]) < 0.2
 
@@ -179,13 +179,13 @@ def test_a_video_has_its_frames_a_blink_and_a_blur(tmp_path: Path, name: str) ->
     assert sharpness[20] < 0.8 * sharpness[0]
 
 
-def test_a_video_that_cannot_be_written_whole_is_not_left(tmp_path: Path) -> None:
+def test_no_part_of_a_video_remains_on_a_full_disk(tmp_path: Path) -> None:
     with small_disk(20_000), pytest.raises(StorageError):
         write_video(tmp_path / "eye.avi", seed=1, frames=20, size=256)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
+def test_impossible_numbers_are_refused(tmp_path: Path) -> None:
     for wish in (
         lambda: render(0, size=20),
         lambda: render(0, grade=5),
@@ -198,7 +198,7 @@ def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_writes_and_says_what_it_is_for(tmp_path: Path) -> None:
+def test_the_command_writes_a_dataset_and_states_its_purpose(tmp_path: Path) -> None:
     arguments = ["--out", str(tmp_path / "c"), "--count", "10", "--size", "96", "--seed", "1"]
     result = CliRunner().invoke(synthetic, [*arguments, "--video", str(tmp_path / "v.avi"), "--frames", "5"])
     assert result.exit_code == 0, result.output
