@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medtex_edge.errors import SettingsError
 from medtex_edge.train.config import METHODS, TrainConfig, config_from
 from medtex_edge.train.curve.jobs import Job, run_jobs
 from medtex_edge.train.data.dataset import Dataset
+from medtex_edge.train.data.split import read_splits
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
 from medtex_edge.train.prepare import DataSource
@@ -83,13 +85,14 @@ def measure_curve(
     methods: dict[str, Any] = {}
     for point, metrics in results.items():
         line = methods.setdefault(point.line, {"title": line_title(point.line), "points": []})
-        kept = len(labelled(labels, point.subset.fraction, point.subset.seed))
+        trained = _training_labels(dataset, work[point].folder)
+        kept = len(labelled(trained, point.subset.fraction, point.subset.seed))
         line["points"].append(
             {
                 "fraction": point.subset.fraction,
                 "seed": point.subset.seed,
                 "n_labelled": kept,
-                "n_unlabelled": len(labels) - kept if point.subset.others else 0,
+                "n_unlabelled": len(trained) - kept if point.subset.others else 0,
                 "auc_referable": metrics["student"]["auc_referable"],
                 "accuracy": metrics["student"]["accuracy"],
             }
@@ -107,6 +110,12 @@ def measure_curve(
         "data_fingerprint": dataset.fingerprint,
         "note": "the teacher may know all labels; the students' epochs were chosen on the photographs measured here",
     }
+
+
+def _training_labels(dataset: Dataset, run: Path) -> npt.NDArray[np.int64]:
+    """(N,) the labels of the photographs that a point was trained on, whose seed may have drawn its own val split."""
+    known = {sample.key: sample.label for sample in dataset.samples}
+    return np.array([known.get(key, -1) for key in read_splits(run).train], np.int64)
 
 
 def plan_points(plan: CurvePlan, labels: Any) -> list[CurvePoint]:

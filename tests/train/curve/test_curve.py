@@ -16,10 +16,21 @@ from run_kit import STUDENT, write_photographs
 from medtex_edge.commands.curve import curve
 from medtex_edge.commands.train import train_teacher
 from medtex_edge.errors import DataError, SettingsError
+from medtex_edge.files import write_json
 from medtex_edge.train.config import TrainConfig
-from medtex_edge.train.curve.plan import CurvePlan, differences, plan_points, total_epochs, with_steps
+from medtex_edge.train.curve import plan
+from medtex_edge.train.curve.jobs import Job
+from medtex_edge.train.curve.plan import (
+    CurvePlan,
+    differences,
+    measure_curve,
+    plan_points,
+    total_epochs,
+    with_steps,
+)
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.data.dataset import DataOptions
+from medtex_edge.train.data.dataset import DataOptions, load_dataset
+from medtex_edge.train.data.split import Splits, write_splits
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
 from medtex_edge.train.prepare import DataSource
@@ -164,3 +175,35 @@ def test_other_settings_are_refused_where_points_exist(measured: Path) -> None:
 def test_a_training_that_fails_is_an_error_with_the_end_of_its_log(measured: Path) -> None:
     with pytest.raises(DataError, match="no model 'no_such_net'"):
         _curve(measured, "--student", "no_such_net", "--out", str(measured / "broken"))
+
+
+def test_each_point_counts_the_labels_of_the_split_that_its_training_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = write_photographs(tmp_path / "photographs", 40, split=False)
+    dataset = load_dataset(photographs, options=DataOptions(), seed=0)
+    train = {0: dataset.of("train"), 3: dataset.of("train")[:-5]}
+
+    def run_jobs(todo: list[Job], **_: Any) -> None:
+        for job in todo:
+            job.folder.mkdir(parents=True)
+            write_splits(job.folder, Splits(tuple(s.key for s in train[job.task["subset"]["seed"]])))
+            measures = {"auc_referable": 0.5, "accuracy": 0.5}
+            write_json(job.folder / "metrics.json", {"student": measures, "teacher": measures})
+
+    monkeypatch.setattr(plan, "run_jobs", run_jobs)
+    source = DataSource(photographs, DataOptions())
+    wanted = CurvePlan(source, "teacher-{seed}", FileOptions(), ("supervised",), (1.0,), (0, 3), {})
+    found = measure_curve(wanted, dataset, tmp_path / "curve", jobs=1, threads=1, on_progress=lambda done, count: None)
+    points = found["methods"]["supervised"]["points"]
+    assert [(p["seed"], p["n_labelled"]) for p in points] == [(0, len(train[0])), (3, len(train[3]))]
+
+
+def test_one_teacher_for_seeds_that_draw_their_own_val_split_is_refused(tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "drawn", 40, split=False)
+    dataset = load_dataset(photographs, options=DataOptions(), seed=0)
+    source = DataSource(photographs, DataOptions())
+    wanted = CurvePlan(source, "runs/teacher", FileOptions(), ("supervised",), (1.0,), (0,), {})
+    with pytest.raises(SettingsError, match="no val split") as caught:
+        measure_curve(wanted, dataset, tmp_path / "curve", jobs=1, threads=1, on_progress=lambda done, count: None)
+    assert "teacher-{seed}" in caught.value.hint

@@ -378,7 +378,7 @@ def test_a_folder_without_a_dataset_is_an_error_with_what_was_found_and_expected
         (tmp_path / "healthy").mkdir()
     error = error_of(tmp_path)
     assert "a folder per class" in error.message
-    found = {"nothing": "the folder is empty", "one file": "notes.md", "photographs": "1 photographs and nothing"}
+    found = {"nothing": "the folder is empty", "one file": "notes.md", "photographs": "1 photographs and no labels"}
     assert found.get(content, "healthy") in error.message
 
 
