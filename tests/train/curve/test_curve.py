@@ -1,4 +1,4 @@
-"""The less-data curve: who gets which labels, what is trained, and that nothing is trained twice."""
+"""The less-data curve: the labels of each point, the trainings it needs, and their results, kept between commands."""
 
 from __future__ import annotations
 
