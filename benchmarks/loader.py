@@ -46,7 +46,6 @@ from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.teacher import TorchTeacher
 
 CLASSES = 5
-REFERABLE = (2, 3, 4)
 console = Console(stderr=True)
 
 
@@ -101,7 +100,7 @@ def prepared(
         compile_networks(module, teacher, compute.device, console.print)
     few = photos.first(8)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
-    return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, REFERABLE, label).phases()
+    return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, label).phases()
 
 
 def per_second(work: Callable[[Iterator[Batch]], int], source: Iterator[Batch], compute: Compute) -> float:
@@ -185,7 +184,7 @@ def main(
             measured(phase, module, photos, batch, steps, compute)
             for phase in track(phases, "measuring", console=console, transient=True)
         ]
-    facts: dict[str, Any] = {"device": compute.words, "student": student, "teacher": teacher}
+    facts: dict[str, Any] = {"device": compute.description, "student": student, "teacher": teacher}
     facts |= {"size": size, "teacher_size": teacher_size, "batch": batch}
     if as_json:
         rows = [{**vars(speed), "fed": speed.fed} for speed in speeds]

@@ -11,7 +11,7 @@ from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import EXPLAINED
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.predict import Floats, predict, student_report, teacher_answers
-from medtex_edge.train.metrics.classification import proportion_interval
+from medtex_edge.train.metrics.intervals import proportion_interval
 from medtex_edge.train.models.teacher import Teacher
 from medtex_edge.train.run_folder import Run
 

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from medtex_edge.errors import DataError, TeacherError
 from medtex_edge.evaluate.compare import other_runs, read_curve
 from medtex_edge.evaluate.evaluator import EPOCHS, ask_student, evaluator_config, load_evaluator
@@ -17,10 +15,11 @@ from medtex_edge.evaluate.maps.candidates import MapPlan
 from medtex_edge.evaluate.run import Judge, Request
 from medtex_edge.evaluate.subject import Pictures, Subject, group_values, open_pictures
 from medtex_edge.files import storage
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.data.lesions import load_lesions
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.models.teacher import Teacher, load_teacher
 from medtex_edge.train.prepare import DataSource
 from medtex_edge.train.student_run import train
@@ -49,7 +48,7 @@ class EvaluateOptions:
     curve: Path | None = None
 
 
-def prepare(asking: EvaluateOptions, subject: Subject, compute: Compute, console: Console) -> Request:
+def prepare(asking: EvaluateOptions, subject: Subject, compute: Compute, display: ProgressDisplay) -> Request:
     """Find, check and open everything; trains an evaluator where none is at hand. Raises `MedtexError`s."""
     names = check_names(asking.against.split(","))
     _need_extra(names)
@@ -58,8 +57,7 @@ def prepare(asking: EvaluateOptions, subject: Subject, compute: Compute, console
     with storage(asking.out, "make"):
         asking.out.mkdir(parents=True, exist_ok=True)
     cache = asking.out.resolve().parent / ".photographs"
-    counter = console if console.is_terminal else None
-    pictures = open_pictures(subject, asking.data, options, asking.split, cache, counter)
+    pictures = open_pictures(subject, asking.data, options, asking.split, cache, display)
     source = asking.data or subject.data
     assert source is not None
     groups = {column: group_values(source, options, column, pictures.keys) for column in asking.groups}
@@ -67,7 +65,7 @@ def prepare(asking: EvaluateOptions, subject: Subject, compute: Compute, console
     lesions = partial(load_lesions, asking.masks) if asking.masks else None
     if lesions is not None:
         lesions(subject.size)  # what is wrong with them is said now, not after minutes
-    judge = _judge(asking, subject, spec if teacher else "", compute, console)
+    judge = _judge(asking, subject, spec if teacher else "", compute, display)
     return Request(
         subject, pictures, compute, MapPlan(names, asking.quick), teacher, spec, judge, lesions,
         asking.masks.name if asking.masks else "", groups, (*_trained_on(subject, pictures), *words), others,
@@ -133,7 +131,9 @@ def _teacher(asking: EvaluateOptions, subject: Subject, compute: Compute) -> tup
     return None, "", ["The teacher was not at hand: name it by --teacher to have it compared."]
 
 
-def _judge(asking: EvaluateOptions, subject: Subject, teacher: str, compute: Compute, console: Console) -> Judge | None:
+def _judge(
+    asking: EvaluateOptions, subject: Subject, teacher: str, compute: Compute, display: ProgressDisplay
+) -> Judge | None:
     """The evaluator that was named, or one trained beside the report, which is used again where it is finished."""
     path, epochs = asking.evaluator, EPOCHS if asking.evaluator_epochs is None else asking.evaluator_epochs
     if path is None:
@@ -141,16 +141,16 @@ def _judge(asking: EvaluateOptions, subject: Subject, teacher: str, compute: Com
         if not (path / "model.json").is_file():
             if subject.kind != "run" or subject.data is None or not subject.data.exists() or not teacher or not epochs:
                 return None
-            _train_judge(subject, subject.data, teacher, path, epochs, console)
+            _train_judge(subject, subject.data, teacher, path, epochs, display)
     run, model = load_evaluator(path, subject.classes)
     return Judge(run, ask_student(model, compute), frozenset(run.splits().train))
 
 
-def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs: int, console: Console) -> None:
+def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs: int, display: ProgressDisplay) -> None:
     config = evaluator_config(subject.student, subject.size, subject.seed, epochs)
     referable = ",".join(str(index) for index in subject.referable)
-    with Reporter(console, path) as reporter:
-        reporter.say(f"no --evaluator was given: training one into {path}")
+    with Reporter(display.console, path) as reporter:
+        reporter.message(f"no --evaluator was given: training one into {path}")
         train(config, DataSource(data, subject.options, referable), teacher, path, reporter, splits=subject.splits)
 
 

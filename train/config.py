@@ -33,7 +33,6 @@ class Weights:
     local: float = 1.0  # L_local: the teacher's prediction, from the evidence of the single cells
     budget: float = 2.0  # L_mask: penalty on the area beyond `TrainConfig.budget`
     tv: float = 0.05  # L_mask: total variation, so that the map shows regions rather than single cells
-    order: float = 0.0  # L_order: what the verdict needs first comes first; off, for it takes from the lesions
 
 
 # Every baseline is the same loop with other terms of the objective.
@@ -200,7 +199,7 @@ def config_from(cls: type[Config], table: dict[str, Any]) -> Config:
             near = difflib.get_close_matches(key, known, 1)
             raise SettingsError(f"unknown key {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
     if "weights" in values:
-        weights = values["weights"]
+        weights = _without_order(values["weights"])
         unknown = set(weights) - {f.name for f in dataclasses.fields(Weights)}
         if unknown:
             raise SettingsError(f"unknown weights: {', '.join(sorted(unknown))}")
@@ -209,6 +208,16 @@ def config_from(cls: type[Config], table: dict[str, Any]) -> Config:
         return cls(**values)
     except TypeError as error:
         raise SettingsError(f"a configuration value has the wrong type: {error}") from error
+
+
+def _without_order(weights: dict[str, Any]) -> dict[str, Any]:
+    """Drop the weight of L_order, a term of earlier versions, from a run where it was off. Raises `SettingsError`."""
+    if weights.get("order", 0) != 0:
+        raise SettingsError(
+            f"weights.order: the term L_order no longer exists, so its weight cannot be {weights['order']}",
+            hint="leave it out; it was off by default",
+        )
+    return {name: weight for name, weight in weights.items() if name != "order"}
 
 
 def _toml(value: Any) -> str:

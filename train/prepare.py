@@ -19,7 +19,7 @@ from medtex_edge.train.compute.processes import main_first, on_main
 from medtex_edge.train.data.cache import Photos, load_photos
 from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset, read_dataset
 from medtex_edge.train.data.split import Splits, read_splits, write_splits
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 
 MIN_VAL = 8  # photographs: fewer fix neither a temperature nor a threshold
 
@@ -49,7 +49,7 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Spli
 
     Raises `DataError` with every problem named.
     """
-    reporter.say(f"reading photographs from {source.path}")
+    reporter.message(f"reading photographs from {source.path}")
     opened: list[Dataset] = []
 
     def load(progress: Progress = None) -> Dataset:
@@ -58,7 +58,7 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Spli
         return read_dataset(source.path, options=source.options, progress=progress).with_splits(splits)
 
     def check() -> str:
-        opened.append(load(reporter.counter))
+        opened.append(load(reporter.display))
         return opened[0].fingerprint
 
     # The main process reports the problems; the others, perhaps on other machines, must then find the same dataset.
@@ -70,7 +70,7 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Spli
             hint="every machine of a training needs the same photographs under the same path",
         )
     for note in dataset.notes:
-        reporter.say(f"  {note}")
+        reporter.message(f"  {note}")
     return dataset
 
 
@@ -84,7 +84,7 @@ def prepare(
     referable = referable_classes(dataset.classes, dataset.ordered, source.referable)
     with main_first():
         train, val = (
-            photographs(dataset, split, size, teacher_size, out, reporter.counter) for split in ("train", "val")
+            photographs(dataset, split, size, teacher_size, out, reporter.display) for split in ("train", "val")
         )
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
@@ -94,7 +94,7 @@ def prepare(
             hint="more photographs, or a larger --val-fraction",
         )
     names = ", ".join(dataset.classes[i] for i in referable)
-    reporter.say(
+    reporter.message(
         f"  {len(train.images)} to train on, {len(val.images)} to validate on; "
         f"classes {', '.join(dataset.classes)}; referable: {names}"
     )

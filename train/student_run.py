@@ -27,10 +27,11 @@ from medtex_edge.train.data.subset import Subset
 from medtex_edge.train.loop.distillation import Distillation, TrainingSteps
 from medtex_edge.train.loop.fit import Fit, Recipe
 from medtex_edge.train.loop.predict import Floats, Predictions, area_report, predict, student_report, teacher_answers
-from medtex_edge.train.loop.progress import Reporter, write_history
+from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
 from medtex_edge.train.losses.objective import LLocal, evidence_channels
-from medtex_edge.train.metrics.classification import fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.metrics.saliency import saliency_report
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.explainer import Explainer
@@ -115,13 +116,13 @@ def train(
     )
     distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compiled:
-        compile_networks(distillation, teacher, compute.device, reporter.say)
-    reporter.say(
+        compile_networks(distillation, teacher, compute.device, reporter.message)
+    reporter.message(
         f"student {config.student} at {config.size} px, method {config.method}, "
-        f"taught by {teacher.name}, on {compute.words}"
+        f"taught by {teacher.name}, on {compute.description}"
     )
     for note in teacher.notes:
-        reporter.say(f"  {note}")
+        reporter.message(f"  {note}")
     recipe = Recipe(
         config.batch,
         config.weight_decay,
@@ -143,14 +144,13 @@ def train(
         Augment().to(compute.device),
         data.val,
         compute,
-        data.referable,
         label.to(compute.device),
     )
     fit.run(steps.phases())
 
     def finish() -> dict[str, Any]:
         outcome = _evaluate(config, model, teacher, data, compute, masks)
-        origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
+        origin = provenance(compute.description) | {"seconds": f"{time.monotonic() - started:.0f}", "command": command}
         if whole:
             _write(config, data, teacher, fit, model, outcome, out, origin)
         else:
@@ -176,7 +176,7 @@ def _evaluate(
     temperature = fit_temperature(predictions.logits[known], val.labels[known])
     probabilities = predictions.probabilities(temperature)
     scores, truth = _scores(probabilities, val, referable)
-    point = operating_point(scores, truth, config.target_sensitivity)
+    point = choose_operating_point(scores, truth, config.target_sensitivity)
     metrics = student_report(predictions, temperature, answers, val.labels, referable, data.dataset.ordered)
     metrics["student"]["temperature"] = temperature
     metrics["student"]["operating_point"] = asdict(point)

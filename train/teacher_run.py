@@ -19,9 +19,11 @@ from medtex_edge.train.config import TeachConfig, write_config
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
 from medtex_edge.train.loop.predict import BATCH, classifier_logits, softmax
-from medtex_edge.train.loop.progress import Reporter, write_history
+from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
-from medtex_edge.train.metrics.classification import answer_metrics, fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.classification import answer_metrics
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.weights import normalisation
@@ -52,12 +54,12 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
     data = prepare(source, dataset, config.size, out, reporter)
     record_splits(out, dataset)
     seed_everything(config.seed)
-    reporter.say(f"teacher {config.model} at {config.size} px on {compute.words}")
+    reporter.message(f"teacher {config.model} at {config.size} px on {compute.description}")
     net = Classifier(config.model, len(data.dataset.classes), weights=config.model_weights, drop_rate=config.drop_rate)
     speed_up_depthwise(net, compute.autocast_dtype)
     net.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.compiled:
-        compile_networks(net, None, compute.device, reporter.say)
+        compile_networks(net, None, compute.device, reporter.message)
     mean, std = (torch.tensor(v, device=compute.device).view(1, 3, 1, 1) for v in normalisation(net.net))
 
     def normalise(x: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
 
     def finish() -> dict[str, Any]:
         logits = classifier_logits(fit.module, normalise, data.val, compute)
-        origin = provenance(compute.words) | {"seconds": f"{time.monotonic() - started:.0f}"}
+        origin = provenance(compute.description) | {"seconds": f"{time.monotonic() - started:.0f}"}
         return _write(config, data, fit, logits, out, origin)
 
     return on_main(finish)
@@ -123,7 +125,7 @@ def _write(
     p = softmax(logits / temperature)[known]
     scores = p[:, list(referable)].sum(1)
     truth = (labels[known][:, None] == list(referable)).any(1)
-    point = operating_point(scores, truth, config.target_sensitivity)
+    point = choose_operating_point(scores, truth, config.target_sensitivity)
     metrics: dict[str, Any] = {
         "teacher": answer_metrics(p, labels[known], referable, ordered=dataset.ordered),
         "selected_on": "val",

@@ -17,7 +17,7 @@ from medtex_edge.commands.training_options import label_options, shared_options,
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.loop.reporter import Reporter
     from medtex_edge.train.prepare import DataSource
 
 
@@ -102,7 +102,7 @@ def curve(
             out,
             jobs=jobs,
             threads=threads,
-            on_progress=lambda done, count: reporter.say(f"{done} of {count} trainings done"),
+            on_progress=lambda done, count: reporter.message(f"{done} of {count} trainings done"),
         )
         found["light"] = light
         found["command"] = "medtex-edge " + shlex.join(sys.argv[1:])

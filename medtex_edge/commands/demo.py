@@ -112,12 +112,15 @@ def demo(out: Path) -> None:
 
 
 def _draw(console: Console, out: Path) -> None:
+    from medtex_edge.progress import ProgressDisplay
     from medtex_edge.train.synthetic.dataset import write_dataset, write_video
 
-    if not (out / "photographs" / "labels.csv").exists():
-        write_dataset(out / "photographs", count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=console)
-    if not (out / "video.mp4").exists():
-        write_video(out / "video.mp4", SEED, FRAMES, FRAME_SIDE, FRAMES_PER_SECOND, grade=3, progress=console)
+    photographs, video = out / "photographs", out / "video.mp4"
+    with ProgressDisplay(console) as display:
+        if not (photographs / "labels.csv").exists():
+            write_dataset(photographs, count=PHOTOGRAPHS, size=PHOTOGRAPH_SIDE, seed=SEED, progress=display)
+        if not video.exists():
+            write_video(video, SEED, FRAMES, FRAME_SIDE, FRAMES_PER_SECOND, grade=3, progress=display)
 
 
 def _run(console: Console, out: Path, command: DemoCommand) -> None:

@@ -33,14 +33,16 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
     from rich.console import Console
 
     from medtex_edge.errors import SettingsError
+    from medtex_edge.progress import ProgressDisplay
     from medtex_edge.train.synthetic.dataset import PURPOSE, plan_eyes, write_dataset, write_video
     from medtex_edge.train.synthetic.video import CODECS
 
     if video is not None and video.suffix.lower() not in CODECS:
         # Before minutes are spent on the photographs.
         raise SettingsError(f"--video {video}: expected a name that ends in {' or '.join(CODECS)}")
-    console = Console(stderr=True)
-    write_dataset(out, count=count, size=size, seed=seed, progress=console)
+    display = ProgressDisplay(Console(stderr=True))
+    with display:
+        write_dataset(out, count=count, size=size, seed=seed, progress=display)
     eyes = plan_eyes(count, seed)
     grades = Counter(eye.grade for eye in eyes)
     splits = Counter(eye.split for eye in eyes)
@@ -49,7 +51,8 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
     click.echo(f"  splits: train {splits['train']}, val {splits['val']}")
     click.echo("  images/, labels.csv, and lesion masks in masks/")
     if video is not None:
-        write_video(video, seed, frames=frames, progress=console)
+        with display:
+            write_video(video, seed, frames=frames, progress=display)
         click.echo(f"{video}: {frames} frames with drift, a blink and a loss of focus")
     click.echo(f"Note: {PURPOSE}.")
     click.echo(f"Next: medtex-edge train --data {out} --label-column grade --masks {out}")

@@ -10,7 +10,13 @@ from typing import Any
 import click
 
 from medtex_edge.commands import training_options as options
-from medtex_edge.commands.training_options import label_options, shared_options, student_options, teacher_options
+from medtex_edge.commands.training_options import (
+    label_options,
+    log_option,
+    shared_options,
+    student_options,
+    teacher_options,
+)
 from medtex_edge.errors import SettingsError
 
 
@@ -20,6 +26,7 @@ from medtex_edge.errors import SettingsError
 @click.option("--epochs", type=int, help="Passes over the photographs.  [default: 14]")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/teacher-NNN]")
 @label_options
+@log_option
 @shared_options
 def train_teacher(
     model: str | None,
@@ -28,6 +35,7 @@ def train_teacher(
     label_loss: str | None,
     class_weights: str | None,
     out: Path | None,
+    log: tuple[str, ...],
     as_json: bool,
     **shared: Any,
 ) -> None:
@@ -48,7 +56,7 @@ def train_teacher(
         class_weights=class_weights,
         **options.training(shared),
     )
-    with options.reporter(as_json, out or next_folder("teacher"), shared) as (reporter, folder):
+    with options.reporter(as_json, out or next_folder("teacher"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TeachConfig, (options.QUICK_TEACHER if synthetic else {}) | given)
         metrics = options.teach(config, source, folder, reporter)
@@ -78,7 +86,7 @@ def train_teacher(
     "weights",
     multiple=True,
     metavar="TERM=W",
-    help="Weight of a term: out, mid, label, local, budget, tv, order. Repeatable.",
+    help="Weight of a term: out, mid, label, local, budget, tv. Repeatable.",
 )
 @click.option(
     "--sensitivity", "target_sensitivity", type=float, help="Sensitivity of the operating point.  [default: 0.9]"
@@ -93,6 +101,7 @@ def train_teacher(
     type=click.Path(path_type=Path),
     help="Run folder; an unfinished run there is resumed.  [default: runs/student-NNN]",
 )
+@log_option
 @shared_options
 def train(
     teacher: str | None,
@@ -100,6 +109,7 @@ def train(
     slim: bool,
     masks: Path | None,
     out: Path | None,
+    log: tuple[str, ...],
     as_json: bool,
     **values: Any,
 ) -> None:
@@ -117,7 +127,7 @@ def train(
     shared = {name: values.pop(name) for name in options.SHARED}
     given = options.given(**values, weights=options.weights(weights), **options.training(shared))
     command = "medtex-edge " + shlex.join(sys.argv[1:])
-    with options.reporter(as_json, out or next_folder("student"), shared) as (reporter, folder):
+    with options.reporter(as_json, out or next_folder("student"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TrainConfig, options.preset(synthetic, slim) | given)
         if not config.weights.label and (config.label_loss, config.class_weights) != ("ce", "none"):

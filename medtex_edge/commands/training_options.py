@@ -12,7 +12,7 @@ import click
 from medtex_edge.errors import SettingsError
 
 if TYPE_CHECKING:
-    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.loop.reporter import Reporter
     from medtex_edge.train.models.teacher import FileOptions
     from medtex_edge.train.prepare import DataSource
 
@@ -86,6 +86,16 @@ def shared_options(command: Command) -> Command:
         ),
     ]
     return _add(command, options)
+
+
+def log_option(command: Command) -> Command:
+    """The experiment trackers that receive the figures of every epoch."""
+    return click.option(
+        "--log",
+        multiple=True,
+        type=click.Choice(["tensorboard", "mlflow", "wandb"]),
+        help="Send every epoch's figures to a tracker as well. Repeatable.  [default: tensorboard where installed]",
+    )(command)
 
 
 def teacher_options(command: Command) -> Command:
@@ -178,7 +188,7 @@ def own_teacher(
 
     out = folder.with_name(f"{folder.name}-teacher")
     if not (out / "model.json").exists():
-        reporter.say(f"no --teacher was given: training one into {out}")
+        reporter.message(f"no --teacher was given: training one into {out}")
         quick = QUICK_TEACHER if synthetic else {}
         teach(config(TeachConfig, {**quick, "seed": seed, "precision": precision}), source, out, reporter)
     return out
@@ -202,7 +212,7 @@ def source(shared: dict[str, Any], reporter: Reporter) -> tuple[DataSource, bool
         from medtex_edge.train.compute.processes import on_main
         from medtex_edge.train.synthetic.dataset import write_dataset
 
-        reporter.say(
+        reporter.message(
             "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC dataset.[/]\n"
             "[yellow]It shows how the commands work. No result on it holds for patients.[/]"
         )
@@ -252,22 +262,24 @@ def weights(texts: tuple[str, ...]) -> dict[str, float] | None:
 
 
 @contextmanager
-def reporter(as_json: bool, folder: Path, shared: dict[str, Any]) -> Iterator[tuple[Reporter, Path]]:
+def reporter(
+    as_json: bool, folder: Path, shared: dict[str, Any], log: tuple[str, ...] = ()
+) -> Iterator[tuple[Reporter, Path]]:
     """Yields (reporter, folder). An interruption reports the command that resumes the training."""
     import torch
     from rich.console import Console
 
     from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
-    from medtex_edge.train.loop.progress import Reporter
+    from medtex_edge.train.loop.reporter import Reporter
 
     console = Console(stderr=as_json, quiet=not group().main)
     if shared["threads"]:
         torch.set_num_threads(shared["threads"])
-    with rank0_errors(), Reporter(console, folder) as opened:
+    with rank0_errors(), Reporter(console, folder, log) as opened:
         try:
             yield opened, folder
         except KeyboardInterrupt:
-            opened.say(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
+            opened.message(f"interrupted; the same command with --out {folder} goes on after the last finished epoch")
             raise
     shutdown()
 

@@ -19,7 +19,8 @@ from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.evaluate.held_out import held_out_report
 from medtex_edge.train.compute.device import choose
 from medtex_edge.train.config import TeachConfig, TrainConfig
-from medtex_edge.train.metrics.classification import answer_metrics, auc_macro, auc_macro_interval
+from medtex_edge.train.metrics.classification import answer_metrics, auc_macro
+from medtex_edge.train.metrics.intervals import auc_macro_interval
 from medtex_edge.train.models.teacher import load_teacher
 from medtex_edge.train.run_folder import load_run
 

@@ -21,7 +21,7 @@ from medtex_edge.evaluate.subject import open_pictures, subject_of_run
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.data.dataset import DataOptions, load_dataset
 from medtex_edge.train.data.split import read_splits
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.prepare import DataSource, open_dataset, resumed_splits
 from medtex_edge.train.run_folder import Run, load_run
 from medtex_edge.train.student_run import train

@@ -16,7 +16,7 @@ from medtex_edge.errors import MedtexError
 from medtex_edge.train.config import TrainConfig, config_from
 from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.data.subset import Subset
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.models.teacher import FileOptions
 from medtex_edge.train.prepare import DataSource
 from medtex_edge.train.student_run import train

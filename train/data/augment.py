@@ -10,7 +10,7 @@ import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
-from medtex_edge.train.compute import draws
+from medtex_edge.train.compute.processes import RankSlice, common_draws
 
 
 class Augment(nn.Module):
@@ -34,7 +34,7 @@ class Augment(nn.Module):
         x: (N, 3, S, S) float in 0..1; teacher_images: (N, 3, T, T), or `x` itself. Returns both in these shapes.
         """
         same = teacher_images is x
-        with draws.common(x.device) as share:
+        with common_draws(x.device) as share:
             for step in self.steps:
                 drawn = _drawn(step, x, share)
                 size = x.shape[-1]
@@ -48,7 +48,7 @@ def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
     return step
 
 
-def _drawn(step: nn.Module, x: Tensor, share: draws.RankSlice | None) -> dict[str, Tensor]:
+def _drawn(step: nn.Module, x: Tensor, share: RankSlice | None) -> dict[str, Tensor]:
     """kornia's random parameters for the photographs of all processes, reduced to those of this process."""
     total = len(x) * (share.count if share else 1)
     drawn: dict[str, Tensor] = _augmentation(step).forward_parameters(torch.Size((total, *x.shape[1:])))

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medtex_edge.train.compute.device import Compute
+from medtex_edge.train.compute.device import Compute, in_order
 from medtex_edge.train.compute.processes import ALONE, Group
-from medtex_edge.train.compute.threads import in_order
 from medtex_edge.train.data.cache import Photos
 
 

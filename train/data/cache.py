@@ -19,7 +19,7 @@ from medtex_edge.files import atomic_write, sha256, storage, write_json
 from medtex_edge.image.geometry import crop_resize
 from medtex_edge.image.photo import Image
 from medtex_edge.progress import Progress, counting
-from medtex_edge.train.compute.threads import in_order
+from medtex_edge.train.compute.device import in_order
 from medtex_edge.train.data.dataset import Dataset, Sample
 
 

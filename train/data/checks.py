@@ -10,7 +10,7 @@ from pathlib import Path
 from medtex_edge.contract import MAX_CLASSES
 from medtex_edge.errors import ImageError, NoFieldOfView
 from medtex_edge.progress import Progress, counting
-from medtex_edge.train.compute.threads import in_order
+from medtex_edge.train.compute.device import in_order
 from medtex_edge.train.data.problems import Problems
 from medtex_edge.train.data.table import Table, TableRow
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from medtex_edge.errors import DataError
 from medtex_edge.image.geometry import FieldOfView, crop_resize, find_field_of_view
 from medtex_edge.image.photo import SUFFIXES, Image, read_photo
-from medtex_edge.train.compute.threads import in_order
+from medtex_edge.train.compute.device import in_order
 from medtex_edge.train.data.dataset import Dataset, Sample
 
 LESIONS = ("MA", "HE", "EX", "SE")  # microaneurysms, haemorrhages, hard and soft exudates

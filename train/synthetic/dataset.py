@@ -20,7 +20,7 @@ import numpy as np
 from medtex_edge.errors import SettingsError, StorageError
 from medtex_edge.files import storage
 from medtex_edge.progress import Progress, counting
-from medtex_edge.train.compute.threads import in_order
+from medtex_edge.train.compute.device import in_order
 from medtex_edge.train.data.lesions import KINDS
 from medtex_edge.train.synthetic.lesions import GRADES, grade_of
 from medtex_edge.train.synthetic.scene import GRADE_SHARES, Scene, render

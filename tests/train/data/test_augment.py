@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medtex_edge.train.compute import draws
+from medtex_edge.train.compute.processes import seeded_step
 from medtex_edge.train.data.augment import Augment
 
 
@@ -51,7 +51,7 @@ def test_each_process_changes_its_rows_of_both_sizes_as_one_would() -> None:
     augment, x, y = Augment(), _smooth(12, 32), _smooth(12, 48)
 
     def drawn(index: int, count: int) -> tuple[Tensor, Tensor]:
-        with draws.step(index, count, 5):
+        with seeded_step(index, count, 5):
             return augment.both(x[index::count], y[index::count])
 
     whole = drawn(0, 1)
