@@ -16,9 +16,11 @@ from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import storage
 from medtex_edge.progress import Progress
 from medtex_edge.train.compute.processes import main_first, on_main
+from medtex_edge.train.config import TeachConfig, TrainConfig
 from medtex_edge.train.data.cache import Photos, load_photos
 from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset, read_dataset
 from medtex_edge.train.data.split import Splits, read_splits, write_splits
+from medtex_edge.train.loop.fit import Recipe
 from medtex_edge.train.loop.reporter import Reporter
 
 MIN_VAL = 8  # photographs: fewer fix neither a temperature nor a threshold
@@ -191,6 +193,13 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  kornia and timm draw from the global generator in places
     torch.manual_seed(seed)
+
+
+def recipe_of(config: TrainConfig | TeachConfig) -> Recipe:
+    """The settings of the training loop."""
+    return Recipe(
+        config.batch, config.weight_decay, config.warmup, config.clip, config.ema, config.patience, config.seed
+    )
 
 
 def provenance(device: str) -> dict[str, str]:

@@ -25,7 +25,7 @@ from medtex_edge.train.data.lesions import load_column, load_lesions
 from medtex_edge.train.data.split import Splits
 from medtex_edge.train.data.subset import Subset
 from medtex_edge.train.loop.distillation import Distillation, TrainingSteps
-from medtex_edge.train.loop.fit import Fit, Recipe
+from medtex_edge.train.loop.fit import Fit
 from medtex_edge.train.loop.predict import Floats, Predictions, area_report, predict, student_report, teacher_answers
 from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
@@ -45,6 +45,7 @@ from medtex_edge.train.prepare import (
     open_folder,
     prepare,
     provenance,
+    recipe_of,
     record_splits,
     resumed_splits,
     seed_everything,
@@ -95,57 +96,15 @@ def train(
     data = prepare(source, dataset, config.size, out, reporter, teacher_size=teacher.size)
     record_splits(out, dataset)
     seed_everything(config.seed)
-    model = MedTex(
-        Classifier(config.student, len(dataset.classes), weights=config.student_weights),
-        Explainer(
-            config.student,
-            stages=config.stages,
-            width=config.width,
-            channels=evidence_channels(len(dataset.classes), dataset.ordered),
-            weights=config.student_weights,
-        ),
-        size=config.size,
-        baseline_grid=config.baseline_grid,
-        baseline=config.baseline,
-    )
-    speed_up_depthwise(model, compute.autocast_dtype)
-    distillation = Distillation(
-        model,
-        teacher.feature_channels if config.weights.mid else (),
-        LLocal(len(dataset.classes), ordered=dataset.ordered) if config.weights.local else None,
-    )
-    distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.compiled:
-        compile_networks(distillation, teacher, compute.device, reporter.message)
-    reporter.message(
-        f"student {config.student} at {config.size} px, method {config.method}, "
-        f"taught by {teacher.name}, on {compute.description}"
-    )
-    for note in teacher.notes:
-        reporter.message(f"  {note}")
-    recipe = Recipe(
-        config.batch,
-        config.weight_decay,
-        config.warmup,
-        config.clip,
-        config.ema,
-        config.patience,
-        config.seed,
-    )
+    model = _build_model(config, dataset)
+    distillation = _build_distillation(config, model, teacher, dataset, compute, reporter)
     photos = subset.of(data.train) if subset else data.train
     key = repr((config, dataset.fingerprint, teacher_spec, *([subset] if subset else [])))
-    fit = Fit(distillation, photos, recipe, compute, reporter, out / "checkpoint.pt", key)
+    fit = Fit(distillation, photos, recipe_of(config), compute, reporter, out / "checkpoint.pt", key)
     label = label_loss(
         config.label_loss, config.class_weights, photos.labels, len(dataset.classes), ordered=dataset.ordered
     )
-    steps = TrainingSteps(
-        config,
-        teacher,
-        Augment().to(compute.device),
-        data.val,
-        compute,
-        label.to(compute.device),
-    )
+    steps = TrainingSteps(config, teacher, Augment().to(compute.device), data.val, compute, label.to(compute.device))
     fit.run(steps.phases())
 
     def finish() -> dict[str, Any]:
@@ -159,6 +118,50 @@ def train(
         return outcome.metrics
 
     return on_main(finish)
+
+
+def _build_model(config: TrainConfig, dataset: Dataset) -> MedTex:
+    """Student and explainer with their initial weights, from PyTorch's generator where they are not pretrained."""
+    return MedTex(
+        Classifier(config.student, len(dataset.classes), weights=config.student_weights),
+        Explainer(
+            config.student,
+            stages=config.stages,
+            width=config.width,
+            channels=evidence_channels(len(dataset.classes), dataset.ordered),
+            weights=config.student_weights,
+        ),
+        size=config.size,
+        baseline_grid=config.baseline_grid,
+        baseline=config.baseline,
+    )
+
+
+def _build_distillation(
+    config: TrainConfig,
+    model: MedTex,
+    teacher: Teacher,
+    dataset: Dataset,
+    compute: device.Compute,
+    reporter: Reporter,
+) -> Distillation:
+    """The trained module: the model and the parameters of the losses, on the device, compiled by request."""
+    speed_up_depthwise(model, compute.autocast_dtype)
+    distillation = Distillation(
+        model,
+        teacher.feature_channels if config.weights.mid else (),
+        LLocal(len(dataset.classes), ordered=dataset.ordered) if config.weights.local else None,
+    )
+    distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compiled:
+        compile_networks(distillation, teacher, compute.device, reporter.message)
+    reporter.message(
+        f"student {config.student} at {config.size} px, method {config.method}, "
+        f"teacher {teacher.name}, on {compute.description}"
+    )
+    for note in teacher.notes:
+        reporter.message(f"  {note}")
+    return distillation
 
 
 def _evaluate(

@@ -17,7 +17,7 @@ from medtex_edge.train.compute.depthwise import speed_up_depthwise
 from medtex_edge.train.compute.processes import on_main
 from medtex_edge.train.config import TeachConfig, write_config
 from medtex_edge.train.data.augment import Augment
-from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
+from medtex_edge.train.loop.fit import Batch, Fit, Phase, batches
 from medtex_edge.train.loop.predict import BATCH, classifier_logits, softmax
 from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
@@ -34,6 +34,7 @@ from medtex_edge.train.prepare import (
     open_folder,
     prepare,
     provenance,
+    recipe_of,
     record_splits,
     resumed_splits,
     seed_everything,
@@ -65,17 +66,8 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
     def normalise(x: Tensor) -> Tensor:
         return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    recipe = Recipe(
-        config.batch,
-        config.weight_decay,
-        config.warmup,
-        config.clip,
-        config.ema,
-        config.patience,
-        config.seed,
-    )
     key = repr((config, data.dataset.fingerprint))
-    fit = Fit(net, data.train, recipe, compute, reporter, out / "checkpoint.pt", key)
+    fit = Fit(net, data.train, recipe_of(config), compute, reporter, out / "checkpoint.pt", key)
     fit.run([_phase(config, data, compute, normalise)])
 
     def finish() -> dict[str, Any]:
