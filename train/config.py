@@ -215,7 +215,7 @@ def _without_order(weights: dict[str, Any]) -> dict[str, Any]:
     if weights.get("order", 0) != 0:
         raise SettingsError(
             f"weights.order: the term L_order no longer exists, so its weight cannot be {weights['order']}",
-            hint="leave it out; it was off by default",
+            hint="remove it; it was off by default",
         )
     return {name: weight for name, weight in weights.items() if name != "order"}
 
