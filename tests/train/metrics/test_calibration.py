@@ -16,7 +16,7 @@ from medtex_edge.train.metrics.operating_point import at_threshold
 POINT = OperatingPoint(0.5, 0.9, 0.95, (0.8, 0.99), 0.9, (0.8, 0.95), 20, 40)
 
 
-def test_what_happens_as_often_as_it_was_said_is_calibrated() -> None:
+def test_what_happens_as_often_as_it_was_predicted_is_calibrated() -> None:
     confidence = np.repeat([0.5, 0.75], 40)
     correct = np.tile([1.0, 0.0], 20).tolist() + np.tile([1.0, 1.0, 1.0, 0.0], 10).tolist()
     assert ece(confidence, np.array(correct), 2) == pytest.approx(0)

@@ -82,7 +82,7 @@ def test_a_temperature_moves_no_label_but_may_move_a_verdict_so_it_comes_first()
     assert cold[0, 2:].sum() < 0.3 < hot[0, 2:].sum()
 
 
-def test_labels_of_one_class_still_give_a_point_that_says_what_it_does_not_know() -> None:
+def test_labels_of_one_class_still_give_a_point_whose_intervals_are_as_wide_as_its_ignorance() -> None:
     scores = np.linspace(0.1, 0.9, 9, dtype=np.float32)
     none = choose_operating_point(scores, np.zeros(9, bool), 0.9)
     assert (none.threshold, none.positives, none.sensitivity_interval) == (0.5, 0, (0.0, 1.0))
