@@ -98,8 +98,7 @@ def prepared(
     module = Distillation(model, teacher.feature_channels, LLocal(CLASSES, ordered=True)).to(compute.device)
     if config.compiled:
         compile_networks(module, teacher, compute.device, console.print)
-    asked = photos.asked[:8] if photos.asked is not None else None
-    few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8], asked)
+    few = photos.first(8)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
     return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, label).phases()
 

@@ -13,7 +13,7 @@ from medtex_edge.evaluate.evaluator import EPOCHS, ask_student, evaluator_config
 from medtex_edge.evaluate.maps.attribution import check_names
 from medtex_edge.evaluate.maps.candidates import MapPlan
 from medtex_edge.evaluate.run import Judge, Request
-from medtex_edge.evaluate.subject import Pictures, Subject, group_values, open_pictures, trained_on
+from medtex_edge.evaluate.subject import Pictures, Subject, group_values, open_pictures
 from medtex_edge.files import storage
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.train.compute.device import Compute
@@ -99,7 +99,7 @@ def _options(asking: EvaluateOptions, subject: Subject) -> DataOptions:
 
 def _trained_on(subject: Subject, pictures: Pictures) -> list[str]:
     own = bool(subject.fingerprint) and subject.fingerprint == pictures.dataset.fingerprint
-    shared = len(subject.trained_on & set(pictures.keys))
+    shared = len(set(subject.splits.train) & set(pictures.keys)) if subject.splits else 0
     words = []
     if own and "train" in pictures.splits:
         words.append("Some of these photographs were trained on: the answers look better than they are.")
@@ -143,7 +143,7 @@ def _judge(
                 return None
             _train_judge(subject, subject.data, teacher, path, epochs, display)
     run, model = load_evaluator(path, subject.classes)
-    return Judge(run, ask_student(model, compute), trained_on(path))
+    return Judge(run, ask_student(model, compute), frozenset(run.splits().train))
 
 
 def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs: int, display: ProgressDisplay) -> None:
@@ -151,7 +151,7 @@ def _train_judge(subject: Subject, data: Path, teacher: str, path: Path, epochs:
     referable = ",".join(str(index) for index in subject.referable)
     with Reporter(display.console, path) as reporter:
         reporter.message(f"no --evaluator was given: training one into {path}")
-        train(config, DataSource(data, subject.options, referable), teacher, path, reporter)
+        train(config, DataSource(data, subject.options, referable), teacher, path, reporter, splits=subject.splits)
 
 
 def _need_extra(names: tuple[str, ...]) -> None:

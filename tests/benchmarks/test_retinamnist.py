@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from run_kit import write_photographs, write_run, write_teacher
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.retinamnist.__main__ import Plan, measure
@@ -53,7 +54,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict
     return data, folder / "out", measure(_plan(), data, folder / "out", Console(quiet=True))
 
 
-def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_are_shown_too(measured: Any) -> None:
+def test_each_seed_has_val_and_test_with_intervals_next_to_the_published_figures(measured: Any) -> None:
     _, out, result = measured
     assert json.loads((out / "retinamnist.json").read_text()) == json.loads(json.dumps(result))
     for row in result["students"]:
@@ -71,7 +72,7 @@ def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_are
     assert result["cost"]["resnet18_28px"]["parameters"] == pytest.approx(11.17e6, rel=0.01)
 
 
-def test_validation_figures_are_those_that_the_training_itself_wrote(measured: Any) -> None:
+def test_validation_figures_equal_those_of_the_training(measured: Any) -> None:
     _, out, result = measured
     recorded = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
     assert result["students"][0]["val"]["student"]["confusion"] == recorded["confusion"]
@@ -91,13 +92,21 @@ def test_finished_runs_are_kept_and_other_settings_are_refused(measured: Any) ->
         measure(other, data, out, Console(quiet=True))
 
 
-def test_a_run_without_a_test_split_says_so(measured: Any) -> None:
+def test_a_test_split_that_is_gone_is_named_and_not_replaced(measured: Any) -> None:
     data, out, _ = measured
     _npz(data, splits=("train", "val"))
     run = load_run(out / "student-0")
     compute = choose("fp32")
-    with pytest.raises(DataError, match="no labelled photographs in the test split"):
+    with pytest.raises(DataError, match=r"15 of the 51 photographs .* test/0 \(test\)"):
         held_out_report(run, load_teacher(str(out / "teacher-0"), run.classes, compute), compute)
+
+
+def test_a_run_without_a_test_split_is_an_error_that_names_another_split(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "run", write_photographs(tmp_path / "photos", 20)))
+    teacher = load_teacher(str(write_teacher(tmp_path / "teacher")), run.classes, choose("fp32"))
+    with pytest.raises(DataError, match="no labelled photographs in the test split") as caught:
+        held_out_report(run, teacher, choose("fp32"))
+    assert "val" in caught.value.hint
 
 
 def test_the_macro_auc_is_scikit_learns_and_its_interval_holds_it() -> None:
