@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from medtex_edge.errors import DataError
-from medtex_edge.evaluate.report.figures import is_number, read_facts
 from medtex_edge.train.config import METHOD_WEIGHTS, TrainConfig
 from medtex_edge.train.curve.plan import TITLES
+from medtex_edge.train.report.figures import is_number, read_json_object
 from medtex_edge.train.run_folder import Run, load_run
 
 WITHOUT = {
@@ -89,7 +89,7 @@ def read_curve(path: Path, fingerprint: str) -> dict[str, Any]:
     Raises `DataError` where it is no curve, or one of other photographs.
     """
     file = path / "curve.json" if path.is_dir() else path
-    found = read_facts(file)
+    found = read_json_object(file)
     if found is None or found.get("kind") != "curve":
         raise DataError(f"{file} is no less-data curve", hint="name a folder that `medtex-edge curve --out` wrote")
     if not all_finite(found):

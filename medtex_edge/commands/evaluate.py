@@ -78,7 +78,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     # Only now: these take seconds, and a typing mistake should not.
     import torch
 
-    from medtex_edge.evaluate.model_card import write_model_card
+    from medtex_edge.evaluate.model_card import write_evaluation_card
     from medtex_edge.evaluate.report.report import write_evaluation_report
     from medtex_edge.evaluate.request import EvaluateOptions, prepare
     from medtex_edge.evaluate.run import evaluate as measure
@@ -101,7 +101,7 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
         found = measure(request, out, steps, made)
         with steps.step("report"):
             write_evaluation_report(out)
-            write_model_card(found, out / "model_card.md")
+            write_evaluation_card(found, out / "model_card.md")
     if as_json:
         import json
 

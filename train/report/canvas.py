@@ -27,15 +27,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def name_axes(axes: Axes, words: str) -> None:
+def name_axes(axes: Axes, title: str) -> None:
     """A title at the left."""
     # A class or a file may be called "$x": that is a name, not mathematics.
-    axes.set_title(words, loc="left", fontsize=9, parse_math=False)
+    axes.set_title(title, loc="left", fontsize=9, parse_math=False)
 
 
-def say(axes: Axes, words: str) -> None:
-    """Words in the place of a picture that cannot be drawn."""
-    axes.text(0.5, 0.5, words, ha="center", va="center", color=GREY, transform=axes.transAxes, wrap=True)
+def note(axes: Axes, text: str) -> None:
+    """A text in the place of a picture that cannot be drawn."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, transform=axes.transAxes, wrap=True)
 
 
 def legend(axes: Axes, place: str = "best") -> None:

@@ -19,17 +19,17 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.train.report.canvas import BLUE, GREY, ORANGE, name_axes, new_figure, save, say
+from medtex_edge.train.report.canvas import BLUE, GREY, ORANGE, name_axes, new_figure, note, save
 
 SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 looks alike anywhere on the scale
 SALIENCY_OPACITY = 0.75  # of a pixel whose saliency is 1
 NOT_CURVES = frozenset({"phase", "epoch", "step"})
 
 Floats = npt.NDArray[np.floating]
-Row = Mapping[str, float | str]
+HistoryRow = Mapping[str, float | str]
 
 
-def plot_history(rows: Sequence[Row], out: Path) -> None:
+def plot_history(rows: Sequence[HistoryRow], out: Path) -> None:
     """One small panel per column of history.csv, phases told apart by shade; losses blue, validation orange.
 
     Each column has its own panel and scale: the terms differ by orders of magnitude, and on shared axes the
@@ -41,7 +41,7 @@ def plot_history(rows: Sequence[Row], out: Path) -> None:
     down = max(1, math.ceil(len(curves) / across))
     figure = new_figure(max(5.0, 2.9 * across), 2.1 * down + 0.5)
     if not curves:
-        say(figure.add_subplot(), "nothing was recorded")
+        note(figure.add_subplot(), "nothing was recorded")
     for index, (name, values) in enumerate(curves.items()):
         axes = figure.add_subplot(down, across, index + 1)
         _draw_curve(axes, values, rows, ORANGE if name.startswith("val_") else BLUE)
@@ -62,7 +62,7 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     if positive.all() or not positive.any():
-        say(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
+        note(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
     else:
         false_rate, true_rate = roc_curve(score, positive)
         area = float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
@@ -79,7 +79,7 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     save(figure, out)
 
 
-def _draw_curve(axes: Axes, values: Floats, rows: Sequence[Row], colour: str) -> None:
+def _draw_curve(axes: Axes, values: Floats, rows: Sequence[HistoryRow], colour: str) -> None:
     """One column of the history; the line breaks between phases, where what it measures may have changed."""
     marker = "." if len(values) < 40 else ""
     for start, end in _phases(rows):
@@ -130,7 +130,7 @@ def plot_sheet(
     out: Path,
     lesions: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Photographs beside their saliency on a scale fixed at 0..1, the same for every photograph and sheet.
+    """Photographs with their saliency on a scale fixed at 0..1, the same for every photograph and sheet.
 
     `images` (N, S, S, 3) uint8 RGB; `saliency` (N, h, w) in 0..1; `lesions` (N, S, S) are outlined, if given.
     A map is never stretched to its own maximum: a faint map has to look faint.
@@ -185,14 +185,14 @@ def _mark_point(axes: Axes, point: OperatingPoint) -> None:
     )
 
 
-def _phases(rows: Sequence[Row]) -> list[tuple[int, int]]:
+def _phases(rows: Sequence[HistoryRow]) -> list[tuple[int, int]]:
     """The half-open ranges of rows that share a phase."""
     names = [str(row.get("phase", "")) for row in rows]
     starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
     return list(zip(starts, [*starts[1:], len(names)], strict=True))
 
 
-def _shade_phases(axes: Axes, rows: Sequence[Row]) -> None:
+def _shade_phases(axes: Axes, rows: Sequence[HistoryRow]) -> None:
     phases = _phases(rows)
     for number, (start, end) in enumerate(phases):
         if number % 2:
@@ -203,7 +203,7 @@ def _shade_phases(axes: Axes, rows: Sequence[Row]) -> None:
             label.set(fontsize=7, parse_math=False)
 
 
-def _column(rows: Sequence[Row], name: str) -> Floats:
+def _column(rows: Sequence[HistoryRow], name: str) -> Floats:
     def number(value: float | str) -> float:
         try:
             return float(value)

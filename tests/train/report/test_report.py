@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from medtex_edge.errors import DataError
-from medtex_edge.train.report.report import write_report
-from medtex_edge.train.report.wording import NO_DEVICE, SYNTHETIC, plain_words
+from medtex_edge.train.report.report import NO_DEVICE, SYNTHETIC, run_summary, write_report
 from medtex_edge.train.synthetic.dataset import write_dataset
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>&amp;'\x1b[31m\u202e"
@@ -151,7 +150,7 @@ def test_a_run_on_drawn_photographs_says_so_first(tmp_path: Path) -> None:
 
 
 def test_the_summary_warns_of_small_samples() -> None:
-    (sentence,) = (line for line in plain_words(METRICS, {}) if "validation photographs" in line)
+    (sentence,) = (line for line in run_summary(METRICS, {}) if "validation photographs" in line)
     assert "80 validation photographs, where one photograph is 1.25 points" in sentence
     assert "intervals before the figures" in sentence
 
