@@ -18,7 +18,7 @@ from medtex_edge.train.models.teacher import read_card
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-FEWEST = 5  # labelled photographs of a group, below which its figures would say nothing
+FEWEST = 5  # labelled photographs of a group, below which its figures would be meaningless
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def answer_part(
         for value in sorted(set(values)):
             chosen = known & (np.array(values) == value)
             if chosen.sum() >= FEWEST:
-                found[column][value or "(not said)"] = table(answers.student, subject.point, chosen)
+                found[column][value or "(empty)"] = table(answers.student, subject.point, chosen)
     return {
         "models": {
             "student": table(answers.student, subject.point),
@@ -77,7 +77,7 @@ def answer_part(
 
 
 def agreement(subject: Subject, answers: Answers) -> dict[str, Any]:
-    """How often the student, as deployed, says what the teacher says of the whole photograph: class and verdict."""
+    """How often the student, as deployed, gives the teacher's answer to the whole photograph: class and verdict."""
     if answers.teacher is None:
         return {"label": None, "verdict": None}
     chosen = list(subject.referable)

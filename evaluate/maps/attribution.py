@@ -1,6 +1,6 @@
-"""Maps made after the fact: CAMs at every stage of a classifier, integrated gradients, RISE.
+"""Attribution methods: CAMs at every stage of a classifier, integrated gradients, RISE.
 
-They explain a classifier that knows nothing of them, so they can be made of teacher and student alike. All of them
+They explain a classifier that was trained without them, so they can be made of teacher and student alike. All of them
 explain the same number, `referable_log_odds`, and end as maps on one grid: values mean an order, not an amount.
 """
 
@@ -24,7 +24,7 @@ from medtex_edge.train.models.weights import normalisation
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
-Answers = Callable[[Images, Floats], Floats]  # images (N, S, S, 3), masks (N, h, w) -> probabilities (N, C)
+PredictMasked = Callable[[Images, Floats], Floats]  # images (N, S, S, 3), masks (N, h, w) -> probabilities (N, C)
 Tick = Callable[[], None]
 
 CAMS = ("gradcam", "gradcam++", "layercam")
@@ -89,27 +89,27 @@ def check_names(names: Iterable[str]) -> tuple[str, ...]:
 
 def attribution_methods(
     names: Sequence[str],
-    explained: AttributionTarget,
+    target: AttributionTarget,
     images: Images,
     *,
     grid: int,
-    answers: Answers | None = None,
+    predict: PredictMasked | None = None,
     tick: Tick | None = None,
 ) -> dict[tuple[str, str], AttributionMaps]:
     """(name, layer) -> maps of `images` (N, S, S, 3) at `grid` cells a side; the layer is "" where there is none.
 
-    RISE needs `answers`, the same classifier asked about masked pictures, and is left out without. `tick` is called
+    RISE needs `predict`, the masked predictor of the same classifier, and is left out without it. `tick` is called
     once per method.
     """
     found: dict[tuple[str, str], AttributionMaps] = {}
     for name in names:
         start = time.perf_counter()
         if name in CAMS:
-            maps = cams(name, explained, images, grid=grid)
+            maps = cams(name, target, images, grid=grid)
         elif name == "ig":
-            maps = {"": integrated_gradients(explained, images, grid=grid)}
+            maps = {"": integrated_gradients(target, images, grid=grid)}
         else:
-            maps = {"": rise(answers, images, explained.referable, grid=grid)} if answers else {}
+            maps = {"": rise(predict, images, target.referable, grid=grid)} if predict else {}
         seconds = (time.perf_counter() - start) / max(len(images), 1)
         found |= {(name, layer): AttributionMaps(m, seconds) for layer, m in maps.items()}
         if tick is not None:
@@ -131,23 +131,23 @@ def layers(net: nn.Module) -> dict[str, nn.Module]:
     return {f"stage {number + 1}": named[module] for number, module in enumerate(modules)}
 
 
-def cams(name: str, explained: AttributionTarget, images: Images, *, grid: int, only: str = "") -> dict[str, Floats]:
+def cams(name: str, target: AttributionTarget, images: Images, *, grid: int, only: str = "") -> dict[str, Floats]:
     """Grad-CAM (Selvaraju et al., ICCV 2017), Grad-CAM++ (Chattopadhay et al., WACV 2018) or LayerCAM (Jiang et al.,
     TIP 2021) by pytorch-grad-cam, of every stage in one pass or of `only` one: stage -> (N, grid, grid) in 0..1."""
     from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, LayerCAM
 
-    stages = {stage: layer for stage, layer in layers(explained.net).items() if only in ("", stage)}
+    stages = {stage: layer for stage, layer in layers(target.net).items() if only in ("", stage)}
     if not stages:
         return {}
     kind: Any = {"gradcam": GradCAM, "gradcam++": GradCAMPlusPlus, "layercam": LayerCAM}[name]
-    prefix = int(getattr(getattr(explained.net, "net", explained.net), "num_prefix_tokens", 0))
+    prefix = int(getattr(getattr(target.net, "net", target.net), "num_prefix_tokens", 0))
     parts: list[Floats] = []
-    with kind(explained.net, list(stages.values()), reshape_transform=lambda t: _spatial(t, prefix)) as cam:
+    with kind(target.net, list(stages.values()), reshape_transform=lambda t: _spatial(t, prefix)) as cam:
         # The library averages over the layers that it is given; each is wanted by itself.
         cam.aggregate_multi_layers = lambda by_layer: np.concatenate(by_layer, axis=1)
         for start in range(0, len(images), BATCH):
-            x = explained.tensor(images[start : start + BATCH]).requires_grad_()
-            targets = [lambda logits: referable_log_odds(logits, explained.referable)] * len(x)
+            x = target.tensor(images[start : start + BATCH]).requires_grad_()
+            targets = [lambda logits: referable_log_odds(logits, target.referable)] * len(x)
             parts.append(np.asarray(cam(x, targets), np.float32))  # (n, layers, S, S)
     every = np.concatenate(parts)
     return {stage: to_grid(every[:, index], grid) for index, stage in enumerate(stages)}
@@ -161,30 +161,30 @@ def _spatial(t: Tensor, prefix: int) -> Tensor:
     return t[:, t.shape[1] - side * side :].transpose(1, 2).reshape(len(t), -1, side, side)
 
 
-def integrated_gradients(explained: AttributionTarget, images: Images, *, grid: int) -> Floats:
+def integrated_gradients(target: AttributionTarget, images: Images, *, grid: int) -> Floats:
     """Integrated gradients (Sundararajan et al., ICML 2017) by captum, from the blurred photograph; the absolute
     sum over the colours, averaged over each cell: (N, grid, grid)."""
     from captum.attr import IntegratedGradients
 
-    method = IntegratedGradients(lambda x: referable_log_odds(explained.net(x).float(), explained.referable))
+    method = IntegratedGradients(lambda x: referable_log_odds(target.net(x).float(), target.referable))
     parts = []
     for start in range(0, len(images), BATCH):
-        x = explained.tensor(images[start : start + BATCH])
+        x = target.tensor(images[start : start + BATCH])
         small = nn.functional.adaptive_avg_pool2d(x, 14)
         blurred = nn.functional.interpolate(small, x.shape[-2:], mode="bilinear", align_corners=False)
-        with explained.compute.autocast():
+        with target.compute.autocast():
             found = method.attribute(x, baselines=blurred, n_steps=IG_STEPS, internal_batch_size=2 * BATCH)
         parts.append(found.detach().sum(1).abs().cpu().numpy().astype(np.float32))
     return to_grid(np.concatenate(parts), grid)
 
 
-def rise(answers: Answers, images: Images, referable: Sequence[int], *, grid: int, seed: int = 0) -> Floats:
+def rise(predict: PredictMasked, images: Images, referable: Sequence[int], *, grid: int, seed: int = 0) -> Floats:
     """RISE (Petsiuk et al., BMVC 2018): the mean of random masks, each weighted by the referable probability under
     it. What a mask hides is blurred as for every other measure, not black. (N, S, S, 3) -> (N, grid, grid)."""
     masks = _rise_masks(grid, seed)
     parts = []
     for image in images:
-        scores = answers(np.broadcast_to(image, (len(masks), *image.shape)), masks)[:, list(referable)].sum(1)
+        scores = predict(np.broadcast_to(image, (len(masks), *image.shape)), masks)[:, list(referable)].sum(1)
         # Centred, which the paper leaves to its thousands of masks: the mean score times the masks' own unevenness.
         found = np.tensordot(scores - scores.mean(), masks, 1) / len(masks)
         parts.append(found - found.min())

@@ -37,7 +37,7 @@ def test_a_card_has_every_section_and_the_figures_with_their_intervals(tmp_path:
     assert SYNTHETIC not in text
 
 
-def test_a_card_of_nothing_says_that_nothing_was_measured() -> None:
+def test_a_card_of_nothing_reports_that_nothing_was_measured() -> None:
     text = evaluation_card({})
     assert tuple(re.findall(r"^## (.*)$", text, re.M)) == SECTIONS
     assert text.count("Not measured.") >= 3
@@ -110,8 +110,8 @@ def test_a_bundle_with_a_card_shows_it_and_one_without_is_still_a_bundle(tmp_pat
     bare = write_toy(tmp_path / "b.medtex", extras={})
     assert Bundle.open(bare).card() is None
     assert "inspect --card" not in CliRunner().invoke(cli, ["inspect", str(bare)]).output
-    asked = CliRunner().invoke(cli, ["inspect", "--card", str(bare)])
-    assert isinstance(asked.exception, BundleError)
+    result = CliRunner().invoke(cli, ["inspect", "--card", str(bare)])
+    assert isinstance(result.exception, BundleError)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe card", b"x" * ((1 << 20) + 1)])

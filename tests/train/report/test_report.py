@@ -93,7 +93,7 @@ def report(run: Path) -> Page:
     return Page(write_report(run).read_text(encoding="utf-8"))
 
 
-def test_figures_stand_with_their_intervals_and_every_picture_is_inside(tmp_path: Path) -> None:
+def test_figures_are_given_with_their_intervals_and_every_picture_is_inside(tmp_path: Path) -> None:
     page = report(make_run(tmp_path / "run", METRICS, {"name": "mine", "operating_point": POINT}))
     for words in ("mine", "0.950 (0.90 to 0.99)", "0.920 (0.85 to 0.97)", "0.900 (0.80 to 0.95)", "one average map"):
         assert words in page.text
@@ -141,7 +141,7 @@ def test_values_of_the_wrong_kind_do_not_break_the_page(tmp_path: Path) -> None:
     report(make_run(tmp_path / "run", {"student": odd, "saliency": {"mean_area": "x", "controls": {"a": 3}}}))
 
 
-def test_a_run_on_drawn_photographs_says_so_first(tmp_path: Path) -> None:
+def test_a_run_on_drawn_photographs_is_reported_as_such_first(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", count=1, size=96)
     for name, data in (("of the folder", dataset), ("of the table", dataset / "labels.csv"), ("real", tmp_path)):
         run = make_run(tmp_path / name, METRICS)
