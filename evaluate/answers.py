@@ -22,7 +22,7 @@ FEWEST = 5  # labelled photographs of a group, below which its figures would be 
 
 
 @dataclass(frozen=True)
-class Answers:
+class ModelProbabilities:
     """Probabilities (N, C) of the same photographs: the student as deployed, on whole pictures, and the teacher."""
 
     student: Floats
@@ -31,7 +31,7 @@ class Answers:
     teacher_point: OperatingPoint | None = None
 
     def teacher_threshold(self) -> float:
-        """On the teacher's referable probability; 0.5 where nobody fixed one."""
+        """On the teacher's referable probability; 0.5 where none was fixed."""
         return self.teacher_point.threshold if self.teacher_point else 0.5
 
 
@@ -47,7 +47,7 @@ def point_of_teacher(spec: str) -> OperatingPoint | None:
 
 
 def answer_part(
-    subject: Subject, answers: Answers, labels: Ints, groups: Mapping[str, Sequence[str]]
+    subject: Subject, answers: ModelProbabilities, labels: Ints, groups: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """The table `answer` of evaluation.json. labels (N,), -1: none; groups: column -> N values."""
     known = labels >= 0
@@ -76,7 +76,7 @@ def answer_part(
     }
 
 
-def agreement(subject: Subject, answers: Answers) -> dict[str, Any]:
+def agreement(subject: Subject, answers: ModelProbabilities) -> dict[str, Any]:
     """How often the student, as deployed, gives the teacher's answer to the whole photograph: class and verdict."""
     if answers.teacher is None:
         return {"label": None, "verdict": None}

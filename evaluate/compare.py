@@ -48,7 +48,7 @@ def other_runs(mine: Path, others: Sequence[Path]) -> dict[str, Any]:
 
 
 def variant(config: TrainConfig, whole: TrainConfig) -> str:
-    """What makes this training another than `whole`, in words; that one's own name where nothing does."""
+    """The name of this training by its differences from `whole`; the name of `whole` where there are none."""
     same = config.method == whole.method
     changes = [] if same else [TITLES[config.method]]
     expected = asdict(whole.weights if same else METHOD_WEIGHTS[config.method])

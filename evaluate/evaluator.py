@@ -54,7 +54,7 @@ def evaluator_config(student: str, size: int, seed: int, epochs: int = EPOCHS) -
 def evaluator_table(run: Run, table: dict[str, Any] | None, agreement: float | None, student: str) -> dict[str, Any]:
     """The table `evaluator` of evaluation.json; `table` are its own answers on whole photographs."""
     same = run.config.student == student
-    note = "taught under random masks alone; knows neither explainer nor student"
+    note = "taught under random masks alone, without the explainer and the student"
     return {
         "backbone": run.config.student,
         "seed": run.seed,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.evaluate.answers import Answers
+from medtex_edge.evaluate.answers import ModelProbabilities
 from medtex_edge.evaluate.maps.candidates import Candidate
 from medtex_edge.evaluate.subject import Pictures, Subject
 from medtex_edge.strictjson import JsonObject
@@ -41,7 +41,7 @@ class PredictionSet:
 
     own: Images  # (N, size, size, 3), as the subject takes them
     images: Images  # (N, S, S, 3), S the largest size that a model takes
-    answers: Answers
+    answers: ModelProbabilities
     maps: Floats | None
     every: list[Candidate]
 
@@ -75,7 +75,7 @@ def write_cases(
     return write_gallery(out, predictions.images, _drawn(predictions, layer), None, records) + entries
 
 
-def _record(subject: Subject, answers: Answers, index: int, key: str) -> dict[str, Any]:
+def _record(subject: Subject, answers: ModelProbabilities, index: int, key: str) -> dict[str, Any]:
     names = subject.classes
     record: dict[str, Any] = {"key": key, "read": names[int(answers.student[index].argmax())]}
     if answers.teacher is not None:
@@ -169,12 +169,12 @@ def is_failure(record: JsonObject) -> bool:
 def title_of(record: JsonObject) -> str:
     """One line: label, answer, teacher's answer, and the measure of the map."""
     label = record.get("label")
-    words = [f"labelled {label}" if label is not None else "no label"]
-    words += [f"read {record['read']}"] if record.get("read") is not None else []
-    words += [f"teacher {record['teacher']}"] if record.get("teacher") is not None else []
+    parts = [f"labelled {label}" if label is not None else "no label"]
+    parts += [f"read {record['read']}"] if record.get("read") is not None else []
+    parts += [f"teacher {record['teacher']}"] if record.get("teacher") is not None else []
     for key, name in (("pixel_auc", "pixel AUC"), ("fidelity", "answer kept")):
-        words += [f"{name} {float(record[key]):.2f}"] if _known(record.get(key)) else []
-    return ", ".join(words)
+        parts += [f"{name} {float(record[key]):.2f}"] if _known(record.get(key)) else []
+    return ", ".join(parts)
 
 
 def draw_strip(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from medtex_edge.train.models.teacher import Teacher, to_size
 
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
+# images (N, S, S, 3) and masks (N, h, w) in 0..1 -> probabilities (N, C) of x' = u(m) x + (1 - u(m)) b.
+PredictMasked = Callable[[Images, Floats], npt.NDArray[np.floating[Any]]]
 
 BATCH = 32
 
@@ -48,8 +51,8 @@ class MaskedPredictor:
 
     @classmethod
     def of_teacher(cls, teacher: Teacher, compute: Compute, *, grid: int = 14) -> MaskedPredictor:
-        """A teacher: what is hidden is the photograph blurred to `grid` cells, as for students. It never saw such
-        photographs in its training."""
+        """A teacher: what is hidden is the photograph blurred to `grid` cells, as for students. It was not trained on
+        such photographs."""
 
         def predict(x: Tensor, m: Tensor | None) -> Tensor:
             x = to_size(x, teacher.size)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.evaluate.answers import Answers, answer_part, point_of_teacher
+from medtex_edge.evaluate.answers import ModelProbabilities, answer_part, point_of_teacher
 from medtex_edge.evaluate.evaluator import evaluator_table
 from medtex_edge.evaluate.gallery import PredictionSet, write_cases
 from medtex_edge.evaluate.maps.candidates import Candidate, MapPlan, MapSource, candidates, sources
@@ -39,7 +39,7 @@ from medtex_edge.train.run_folder import Run
 
 Floats = npt.NDArray[np.float32]
 TEACHER_BLIND = (
-    "The teacher never saw masked photographs: on those it answers by chance, and its figures are there for "
+    "The teacher was not trained on masked photographs: on those it answers by chance, and its figures are there for "
     "comparison only."
 )
 LESIONS_SEEN = (
@@ -152,7 +152,7 @@ def _predict(
             else None
         )
         step.note = f"{seconds * 1000:.0f} ms each" if maps is not None else ""
-    answers = Answers(probabilities, whole, theirs, point_of_teacher(request.teacher_spec))
+    answers = ModelProbabilities(probabilities, whole, theirs, point_of_teacher(request.teacher_spec))
     with steps.step(f"attribution methods, {name}", max(len(request.plan.methods) * len(found), 1)) as step:
         every = candidates(maps, seconds if maps is not None else None, found, images, request.plan, step.tick)
         step.note = f"{len(every)} kinds of map"
@@ -210,7 +210,7 @@ def _explanation(
 def _evaluator_table(
     evaluator: Evaluator, request: Request, predictions: PredictionSet, labels: TeacherLabels
 ) -> dict[str, Any]:
-    own = Answers(evaluator.predictor.whole(predictions.images))
+    own = ModelProbabilities(evaluator.predictor.whole(predictions.images))
     table = answer_part(request.subject, own, request.pictures.labels, {})["models"]["student"]
     agreement = float((own.student.argmax(1) == labels.labels).mean())
     return evaluator_table(evaluator.run, table, agreement, request.subject.student)

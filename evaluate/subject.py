@@ -52,7 +52,7 @@ class Subject:
     size: int
     seed: int
     point: OperatingPoint
-    fingerprint: str  # of the dataset that it was trained on; "" where it does not say
+    fingerprint: str  # of the dataset that it was trained on; "" where that is unknown
     data: Path | None
     options: DataOptions
     read: Callable[[Images], tuple[Floats, Floats | None]]
@@ -87,7 +87,7 @@ def subject_of_run(run: Run, compute: Compute) -> Subject:
 
 
 def trained_on(run: Path) -> frozenset[str]:
-    """The keys of the photographs that a run was trained on; none where it does not say."""
+    """The keys of the photographs that a run was trained on; none where that is unknown."""
     try:
         return frozenset(json.loads((run / "splits.json").read_text("utf-8"))["train"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -171,11 +171,11 @@ def open_pictures(
 
 
 def group_values(source: Path, options: DataOptions, column: str, keys: tuple[str, ...]) -> list[str]:
-    """The values of a table's column (camera, site) for these photographs, "" where it says nothing.
+    """The values of a table's column (camera, site) for these photographs, "" where it is empty.
 
     Raises `DataError` where the photographs come without a table or the table without that column.
     """
-    # Read as if it were the column of patients: any column of texts goes through the same door.
+    # Read as if it were the column of patients: any column of texts is read in the same way.
     table = read_table(source, replace(options, patient_column=column))
     if table.form != "csv":
         raise DataError(f"{source}: --group-column needs a CSV, these photographs come as {table.form}")

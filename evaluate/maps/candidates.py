@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medtex_edge.evaluate.maps.attribution import SLOW, AttributionTarget, PredictMasked, attribution_methods, cams
+from medtex_edge.evaluate.maps.attribution import SLOW, attribution_methods
+from medtex_edge.evaluate.maps.cams import cams
+from medtex_edge.evaluate.maps.target import AttributionTarget
+from medtex_edge.evaluate.masked_predictor import PredictMasked
 from medtex_edge.evaluate.subject import Subject
 from medtex_edge.train.compute.depthwise import speed_up_depthwise
 from medtex_edge.train.compute.device import Compute

@@ -6,7 +6,6 @@ nonsense there. What has to be explained is always the teacher's answer to the w
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
+from medtex_edge.evaluate.masked_predictor import PredictMasked
+
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-# images (N, S, S, 3) and masks (N, h, w) in 0..1 -> probabilities (N, C) of x' = u(m) x + (1 - u(m)) b.
-PredictMasked = Callable[[Images, Floats], npt.NDArray[np.floating[Any]]]
 
 STRIDE = 4  # pixels of the photograph per pixel of a mask, as in the exported graph
 STEPS = 16

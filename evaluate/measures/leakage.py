@@ -5,7 +5,7 @@ learned to explain?", AISTATS 2021), and the classifier then does not need what 
 measures:
 
 `leakage` asks what CAN be read. A small classifier guesses the label from the mask alone. Some of that is honest: a
-sick eye has more to show, so the area tells the label, even of a lesion mask drawn by hand. The control therefore
+sick eye has more to show, so the area predicts the label, even of a lesion mask drawn by hand. The control therefore
 has the same area and values to the last pixel, arranged as in the mask of another photograph drawn at random: area
 without own shape or place. What is readable beyond it is place and shape. That again need not be a code, since
 lesions have their places; a map never trained with the student (`places`, for example Grad-CAM of the teacher), given
@@ -29,13 +29,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from medtex_edge.evaluate.masked_predictor import PredictMasked
 from medtex_edge.evaluate.measures.faithfulness import (
     STRIDE,
     Bools,
     Floats,
     Images,
     Ints,
-    PredictMasked,
     Scores,
     order,
     predict_in_batches,

@@ -34,7 +34,7 @@ MOST_ROAD = 20  # every imputed picture is a linear system of its own
 MOST_SANITY = {OURS: 40, BASELINE: 12}  # every one is explained about a dozen times
 SCREENED = 12  # photographs on which the layers of a baseline are compared
 SCREEN_STEPS = 4
-MOST_TEACHER = 20  # the teacher's figures are there for comparison only: it never saw masked photographs
+MOST_TEACHER = 20  # the teacher's figures are there for comparison only: it was not trained on masked photographs
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def sanity_rows(
             pictures = (own if candidate.kind == OURS else images)[chosen]
             values["randomisation"] = randomisation(explain, model, pictures)
             moved = max_sensitivity(lambda x, e=explain, m=model: e(m, x), pictures)  # type: ignore[misc]
-            # A map that was empty and is not any more has changed without measure: left out, and the count says so.
+            # A map that was empty and is not any more has no relative change: it is left out.
             values["max_sensitivity"] = np.where(np.isfinite(moved), moved, np.nan)
         add(row, values)
         tick(1)
@@ -226,7 +226,7 @@ def leakage_part(
 ) -> dict[str, Any] | None:
     """The table `leakage` of evaluation.json: what of the teacher's verdict can be read from the mask alone, and
     whether the student reads it there. `every` are the candidates, layers in their order, of which Grad-CAM of the
-    teacher shows how much place tells honestly. None with too few photographs of either kind."""
+    teacher shows how much place predicts honestly. None with too few photographs of either kind."""
     # The deepest layer: the first ones see edges, not disease.
     places = next((c.maps for c in reversed(every) if c.of == "teacher" and c.name == "gradcam"), None)
     found = leakage(maps, labels.referable, places=places)

@@ -1,6 +1,6 @@
-"""Can a map be trusted at all: does it hold still, does it depend on the model, is it more than a veil.
+"""Can a map be trusted at all: is it stable, does it depend on the model, is it sparse.
 
-None of these says that a map is right; each can say that it is not. A flat map is perfectly stable, so they are
+None of these proves that a map is right; each can show that it is not. A flat map is perfectly stable, so they are
 read together and with the controls.
 """
 

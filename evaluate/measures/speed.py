@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
-from medtex_edge.evaluate.maps.attribution import layers
+from medtex_edge.evaluate.maps.cams import layers
 from medtex_edge.export.graph import Deployed
 from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.timing import REPEATS, interleaved

@@ -129,7 +129,7 @@ def _case(folder: Path, entry: JsonObject) -> Markup:
     caption = ": ".join(str(entry[key]) for key in ("key", "title") if entry.get(key))
     path = folder / "gallery" / Path(str(entry.get("file") or "")).name
     png = b""
-    # Only what lies in the gallery: the file may name anything on this disk.
+    # Only files of the gallery: the entry may name anything on this disk.
     if str(entry.get("file")) == f"gallery/{path.name}" and path.is_file() and not path.is_symlink():
         with storage(path, "read"):
             png = path.read_bytes()
@@ -176,7 +176,9 @@ def _explanation(explanation: JsonObject) -> list[Markup]:
     main = tables.contender_table(explanation, but=(*_OF_TEACHER, *_PROPERTIES))
     properties = tables.contender_table(explanation, only=_PROPERTIES)
     teacher = tables.contender_table(explanation, only=_OF_TEACHER)
-    doubt = "The teacher never saw masked photographs, and may answer nonsense on them: these figures prove little."
+    doubt = (
+        "The teacher was not trained on masked photographs and may answer nonsense on them. These figures prove little."
+    )
     return [
         *(html.paragraph(line) for line in remarks if main),
         main,

@@ -118,7 +118,7 @@ def losses(part: JsonObject) -> list[str]:
         for kind in (BASELINE, CONTROL):
             best = best_of(rows, kind, key, measure)
             if best and better_than(best.best[key][0].value, mine.value, measure):
-                what = "a baseline" if kind == BASELINE else "a control that knows nothing of the photograph"
+                what = "a baseline" if kind == BASELINE else "a control that does not depend on the photograph"
                 found.append(
                     f"In {measure.title} our maps ({mine.value:.3f}) lose to {what}: "
                     f"{best.title.removeprefix('control: ')}{_layer(best, key)} ({best.best[key][0].value:.3f})."

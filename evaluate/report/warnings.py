@@ -50,7 +50,7 @@ def not_measured(evaluation: JsonObject) -> list[str]:
         "the groups (camera or site) apart: --group-column": answer.get("groups"),
         "the explanation by an independent evaluator": rows_of(explanation),
         "baseline explanations: --against": BASELINE in kinds,
-        "controls that know nothing of the photograph": CONTROL in kinds,
+        "controls that do not depend on the photograph": CONTROL in kinds,
         "the maps against lesions marked by hand: --masks": rows_of(table(evaluation.get("lesions"))),
         "leakage through the mask's shape": table(explanation.get("leakage")),
         "the randomisation check": ours.get("randomisation"),

@@ -62,7 +62,7 @@ BATCH = 32  # photographs that a bundle reads at once
 def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None, **options: Any) -> None:
     """Measure a run or a bundle (default: the newest run in ./runs): answers, maps, baselines, cost.
 
-    What is measured lies in OUT/evaluation.json, with the maps themselves and a gallery; OUT/report.html shows it. No
+    OUT/evaluation.json holds all figures, next to the maps themselves and a gallery; OUT/report.html shows them. No
     threshold and no temperature is fitted to the photographs that are measured on.
 
     \b

@@ -1,7 +1,7 @@
 """The sheet that every picture of a run is drawn on: colours, size of letters, and how it becomes a file.
 
 Drawn with matplotlib's Agg canvas and no global state, so that a trainer on a server can call it from any
-thread. Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which people with any colour vision tell apart.
+thread. Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which people with any colour vision can distinguish.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def note(axes: Axes, text: str) -> None:
 
 
 def legend(axes: Axes, place: str = "best") -> None:
-    """The legend, where there is anything to tell apart."""
+    """The legend, where there is anything to distinguish."""
     if axes.get_legend_handles_labels()[0]:
         box = axes.legend(loc=place, frameon=False, fontsize=8)
         for text in box.get_texts():

@@ -114,10 +114,10 @@ MAP_MEASURES = {
         "kept after shuffling", LOWER, "rank correlation with the map of the same model with shuffled weights"
     ),
     "deletion_teacher": Measure(
-        "deletion, by the teacher", LOWER, "as deletion, by the teacher, which never saw masked photographs"
+        "deletion, by the teacher", LOWER, "as deletion, by the teacher, which was not trained on masked photographs"
     ),
     "insertion_teacher": Measure(
-        "insertion, by the teacher", HIGHER, "as insertion, by the teacher, which never saw masked photographs"
+        "insertion, by the teacher", HIGHER, "as insertion, by the teacher, which was not trained on masked photographs"
     ),
 }
 MEASURES = ANSWER_MEASURES | MAP_MEASURES

@@ -1,6 +1,6 @@
 """model_card.md: what a model is for, what it was measured on, and where its limits are (Mitchell et al. 2019).
 
-Sections as in "Model Cards for Model Reporting" (FAT* 2019, arXiv 1810.03993). Every text that a user chose stands
+Sections as in "Model Cards for Model Reporting" (FAT* 2019, arXiv 1810.03993). Every text that a user chose is
 in a code span or is escaped, so that it cannot become markup. The card travels with the bundle, so it holds no
 folder, no name of a photograph and no picture. Its summary and its warnings are sentences that the caller gives: a
 training and an evaluation measure different things.
@@ -199,7 +199,7 @@ def _factors(groups: JsonObject) -> str:
     if not rows:
         return (
             "Camera, site, age, ethnicity and other diseases are known to matter. "
-            f"{NOT_MEASURED} (`medtex-edge evaluate --group-column` measures what a table knows.)"
+            f"{NOT_MEASURED} (`medtex-edge evaluate --group-column` measures the groups of a table.)"
         )
     return _table(["factor", "value", ANSWER_MEASURES["auc_referable"].title, "n"], rows)
 
@@ -261,7 +261,7 @@ def _licences(subject: JsonObject) -> str:
     return _bullets([
         line,
         "medtex-edge is under Apache-2.0. This model also carries whatever the licences of the photographs and of the "
-        "teacher require: ask whoever trained it.",
+        "teacher require: ask those who trained it.",
     ])  # fmt: skip
 
 

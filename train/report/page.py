@@ -1,6 +1,6 @@
 """The HTML of a report: one file that opens offline, in light, dark and on paper.
 
-The HTML itself stands in Jinja2 templates (`templates/`) that escape every value: a `str` is text, and only
+The HTML itself is in Jinja2 templates (`templates/`) that escape every value: a `str` is text, and only
 `Markup`, which the functions here return, is HTML. Images are data URIs. The content policy forbids the page to
 load or run anything, so that a hostile class name would be inert even if it were not escaped.
 """

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.train.report.canvas import BLUE, GREY, ORANGE, name_axes, new_figure, note, save
 
-SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 looks alike anywhere on the scale
+SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 is equally visible anywhere on the scale
 SALIENCY_OPACITY = 0.75  # of a pixel whose saliency is 1
 NOT_CURVES = frozenset({"phase", "epoch", "step"})
 
@@ -30,7 +30,7 @@ HistoryRow = Mapping[str, float | str]
 
 
 def plot_history(rows: Sequence[HistoryRow], out: Path) -> None:
-    """One small panel per column of history.csv, phases told apart by shade; losses blue, validation orange.
+    """One small panel per column of history.csv, phases distinguished by shade; losses blue, validation orange.
 
     Each column has its own panel and scale: the terms differ by orders of magnitude, and on shared axes the
     largest would hide the rest.
@@ -55,7 +55,7 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     """ROC of the referable probability; the sealed operating point with its 95 % intervals.
 
     `scores` (N,) higher is more referable; `truth` (N,) bool. With one class only there is no curve, and the
-    picture says so.
+    picture notes it.
     """
     score, positive = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
     figure = new_figure(4.6, 4.6)
@@ -133,7 +133,7 @@ def plot_sheet(
     """Photographs with their saliency on a scale fixed at 0..1, the same for every photograph and sheet.
 
     `images` (N, S, S, 3) uint8 RGB; `saliency` (N, h, w) in 0..1; `lesions` (N, S, S) are outlined, if given.
-    A map is never stretched to its own maximum: a faint map has to look faint.
+    A map is never stretched to its own maximum: a faint map stays faint.
     """
     across = min(3, max(1, len(images)))
     down = max(1, math.ceil(len(images) / across))

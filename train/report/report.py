@@ -1,4 +1,4 @@
-"""report.html: what a run is worth, for a reader who does not believe it yet.
+"""report.html: what a run is worth, for a sceptical reader.
 
 Built from the run folder alone (metrics.json, model.json, history.csv, config.toml, plots/*.png), so that it
 can be made again later. Plain sentences come first, then figures with their intervals, then pictures, then where
@@ -37,7 +37,7 @@ NO_DEVICE = (
 )
 SYNTHETIC = (
     "The photographs of this run were drawn by a program. Its figures show that the software works from end to "
-    "end; they say nothing about eyes."
+    "end; they are no evidence about eyes."
 )
 
 MAP_READING = (
@@ -55,7 +55,7 @@ MAP_LIMITS = (
     "Its resolution is a quarter of the input's. Microaneurysms of one to three pixels are located by their "
     "neighbourhood at best.",
     "A plausible map does not make an answer right; read the failures as well as the hits.",
-    "How far a map beats the controls, not its own figure, says how much it knows of this photograph.",
+    "The distance of a map from the controls, not its own figure, shows how much it depends on this photograph.",
 )
 
 # the prefix of a picture's file name -> its title, its caption
@@ -185,7 +185,7 @@ def control_warnings(saliency: JsonObject) -> list[str]:
         if measure.compared and is_number(ours) and values and max(values.values()) > ours:
             best = max(values, key=lambda name: values[name])
             lines.append(
-                f"In {measure.title} our maps ({ours:.3f}) lose to a control that knows nothing of the photograph: "
+                f"In {measure.title} our maps ({ours:.3f}) lose to a control that does not depend on the photograph: "
                 f"{CONTROL_NAMES.get(best, best.replace('_', ' '))} ({values[best]:.3f})."
             )
     return lines

@@ -8,18 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.errors import SettingsError
-from medtex_edge.evaluate.maps.attribution import (
-    CAMS,
-    NAMES,
-    AttributionTarget,
-    Floats,
-    attribution_methods,
-    check_names,
-    layers,
-    referable_log_odds,
-    rise,
-    to_grid,
-)
+from medtex_edge.evaluate.maps.attribution import CAMS, NAMES, attribution_methods, check_names
+from medtex_edge.evaluate.maps.cams import cams, layers
+from medtex_edge.evaluate.maps.perturbation import rise
+from medtex_edge.evaluate.maps.target import AttributionTarget, Floats, referable_log_odds, to_grid
 from medtex_edge.evaluate.masked_predictor import MaskedPredictor
 from medtex_edge.train.compute.device import Compute
 
@@ -28,7 +20,7 @@ CPU = Compute(torch.device("cpu"), None)
 
 
 class Red(nn.Module):
-    """Referable (class 1) is what has much red: the mean of red minus green, by way of two stages."""
+    """Referable (class 1) is what has much red: the mean of red minus green, through two stages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,8 +101,6 @@ def test_other_families_of_classifiers_can_be_explained_too(name: str) -> None:
 
 
 def test_one_stage_alone_gives_the_same_map_as_all_together() -> None:
-    from medtex_edge.evaluate.maps.attribution import cams
-
     images = picture()[None]
     every = cams("layercam", target(Red()), images, grid=GRID)
     alone = cams("layercam", target(Red()), images, grid=GRID, only="stage 2")

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from medtex_edge.errors import DataError
-from medtex_edge.train.report.report import NO_DEVICE, SYNTHETIC, run_summary, write_report
+from medtex_edge.train.report.report import (
+    NO_DEVICE,
+    SYNTHETIC,
+    control_warnings,
+    run_summary,
+    student_warnings,
+    write_report,
+)
 from medtex_edge.train.synthetic.dataset import write_dataset
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>&amp;'\x1b[31m\u202e"
@@ -153,6 +160,25 @@ def test_the_summary_warns_of_small_samples() -> None:
     (sentence,) = (line for line in run_summary(METRICS, {}) if "validation photographs" in line)
     assert "80 validation photographs, where one photograph is 1.25 points" in sentence
     assert "intervals before the figures" in sentence
+
+
+def test_a_control_that_beats_the_maps_is_a_warning_with_both_figures() -> None:
+    saliency = METRICS["saliency"] | {"controls": {"mean_map": {"pixel_auc": 0.7}, "uniform": {"pixel_auc": 0.5}}}
+    (warning,) = control_warnings(saliency)
+    assert "our maps (0.670) lose" in warning
+    assert "one average map for all (0.700)" in warning
+    assert control_warnings(METRICS["saliency"]) == []
+    assert control_warnings({"pixel_auc": "high", "controls": {"a": 3, "b": {"pixel_auc": None}}}) == []
+
+
+def test_a_student_below_its_wanted_sensitivity_or_badly_calibrated_is_a_warning() -> None:
+    student = ANSWER | {"operating_point": POINT | {"sensitivity": 0.7}, "calibration": {"ece": 0.2}, "n": 500}
+    low, calibration = student_warnings(student)
+    assert "sensitivity of 90 %" in low
+    assert "finds 70 %" in low
+    assert "off by 0.20" in calibration
+    assert student_warnings(ANSWER | {"operating_point": POINT, "calibration": {"ece": 0.05}, "n": 500}) == []
+    assert ["80 photographs" in line for line in student_warnings(ANSWER)] == [True]
 
 
 def test_a_folder_that_is_no_run_is_an_error_with_the_next_step(tmp_path: Path) -> None:
