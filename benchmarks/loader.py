@@ -46,7 +46,6 @@ from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.teacher import TorchTeacher
 
 CLASSES = 5
-REFERABLE = (2, 3, 4)
 console = Console(stderr=True)
 
 
@@ -65,7 +64,7 @@ class Speed:
 
 
 @contextmanager
-def noise(count: int, size: int, asked: int) -> Iterator[Photos]:
+def noise(count: int, size: int, teacher_size: int) -> Iterator[Photos]:
     """Photographs as the cache keeps them, at the sizes of student and teacher: uint8 files, mapped into memory."""
     rng = np.random.default_rng(0)
 
@@ -80,8 +79,8 @@ def noise(count: int, size: int, asked: int) -> Iterator[Photos]:
 
     with tempfile.TemporaryDirectory() as folder:
         labels = rng.integers(0, CLASSES, count)
-        larger = mapped(Path(folder) / "asked.npy", asked) if asked != size else None
-        yield Photos(mapped(Path(folder) / "seen.npy", size), labels, tuple(map(str, range(count))), larger)
+        larger = mapped(Path(folder) / "teacher.npy", teacher_size) if teacher_size != size else None
+        yield Photos(mapped(Path(folder) / "student.npy", size), labels, tuple(map(str, range(count))), larger)
 
 
 def prepared(
@@ -99,10 +98,9 @@ def prepared(
     module = Distillation(model, teacher.feature_channels, LLocal(CLASSES, ordered=True)).to(compute.device)
     if config.compiled:
         compile_networks(module, teacher, compute.device, console.print)
-    asked = photos.asked[:8] if photos.asked is not None else None
-    few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8], asked)
+    few = photos.first(8)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
-    return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, REFERABLE, label).phases()
+    return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, label).phases()
 
 
 def per_second(work: Callable[[Iterator[Batch]], int], source: Iterator[Batch], compute: Compute) -> float:
@@ -186,7 +184,7 @@ def main(
             measured(phase, module, photos, batch, steps, compute)
             for phase in track(phases, "measuring", console=console, transient=True)
         ]
-    facts: dict[str, Any] = {"device": compute.words, "student": student, "teacher": teacher}
+    facts: dict[str, Any] = {"device": compute.description, "student": student, "teacher": teacher}
     facts |= {"size": size, "teacher_size": teacher_size, "batch": batch}
     if as_json:
         rows = [{**vars(speed), "fed": speed.fed} for speed in speeds]

@@ -28,7 +28,7 @@ from medtex_edge.files import atomic_write, write_json
 from medtex_edge.train.compute import device
 from medtex_edge.train.config import TeachConfig, TrainConfig, config_from, read_config
 from medtex_edge.train.data.dataset import DataOptions
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.models.cost import count
 from medtex_edge.train.models.teacher import load_teacher
 from medtex_edge.train.prepare import DataSource, provenance
@@ -90,7 +90,7 @@ def measure(plan: Plan, data: Path, out: Path, console: Console, *, test: bool =
         "mean": {split: _mean(rows, split) for split in ("val", "test") if split in rows[0]},
         "teacher_seconds": [float(seconds) for seconds in taught],
         "cost": _costs(load_run(runs[0]).load_model(), plan.student.size),
-        "provenance": provenance(compute.words),
+        "provenance": provenance(compute.description),
     }
     write_json(out / "retinamnist.json", result)
     with atomic_write(out / "retinamnist.md", "w") as file:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, TeacherError
 from medtex_edge.evaluate.subject import Subject
-from medtex_edge.train.metrics.calibration import answer_table, share
+from medtex_edge.train.metrics.classification import answer_table
+from medtex_edge.train.metrics.intervals import proportion
 from medtex_edge.train.models.teacher import read_card
 
 Floats = npt.NDArray[np.float32]
@@ -84,6 +85,6 @@ def agreement(subject: Subject, answers: ModelProbabilities) -> dict[str, Any]:
     mine = answers.student[:, chosen].sum(1) >= subject.point.threshold
     theirs = answers.teacher[:, chosen].sum(1) >= answers.teacher_threshold()
     return {
-        "label": share(answers.student.argmax(1) == answers.teacher.argmax(1)),
-        "verdict": share(mine == theirs),
+        "label": proportion(answers.student.argmax(1) == answers.teacher.argmax(1)),
+        "verdict": proportion(mine == theirs),
     }

@@ -20,7 +20,7 @@ from medtex_edge.train.run_folder import Run, load_run
 
 WITHOUT = {
     "out": "without L_out", "mid": "without L_mid", "label": "without labels", "local": "without L_local",
-    "budget": "without the budget", "tv": "without total variation", "order": "without L_order",
+    "budget": "without the budget", "tv": "without total variation",
 }  # fmt: skip
 # What a run is not named by: the seed, and what changes nothing but rounding and time.
 SAME = {"seed", "precision", "compiled", "method", "weights"}

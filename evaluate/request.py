@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from medtex_edge.errors import DataError, TeacherError
 from medtex_edge.evaluate.compare import other_runs, read_curve
 from medtex_edge.evaluate.evaluator import EPOCHS, evaluator_config, load_evaluator
@@ -16,12 +14,13 @@ from medtex_edge.evaluate.maps.attribution import check_names
 from medtex_edge.evaluate.maps.candidates import MapPlan
 from medtex_edge.evaluate.masked_predictor import MaskedPredictor
 from medtex_edge.evaluate.run import Evaluator, Request
-from medtex_edge.evaluate.subject import Pictures, Subject, group_values, open_pictures, trained_on
+from medtex_edge.evaluate.subject import Pictures, Subject, group_values, open_pictures
 from medtex_edge.files import storage
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.data.dataset import DataOptions
 from medtex_edge.train.data.lesions import load_lesions
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.models.teacher import Teacher, load_teacher
 from medtex_edge.train.prepare import DataSource
 from medtex_edge.train.student_run import train
@@ -50,7 +49,7 @@ class EvaluateOptions:
     curve: Path | None = None
 
 
-def prepare(options: EvaluateOptions, subject: Subject, compute: Compute, console: Console) -> Request:
+def prepare(options: EvaluateOptions, subject: Subject, compute: Compute, display: ProgressDisplay) -> Request:
     """Find, check and open everything; trains an evaluator where none is at hand. Raises `MedtexError`s."""
     names = check_names(options.against.split(","))
     _check_packages(names)
@@ -59,8 +58,7 @@ def prepare(options: EvaluateOptions, subject: Subject, compute: Compute, consol
     with storage(options.out, "make"):
         options.out.mkdir(parents=True, exist_ok=True)
     cache = options.out.resolve().parent / ".photographs"
-    counter = console if console.is_terminal else None
-    pictures = open_pictures(subject, options.data, data_options, options.split, cache, counter)
+    pictures = open_pictures(subject, options.data, data_options, options.split, cache, display)
     source = options.data or subject.data
     assert source is not None
     groups = {column: group_values(source, data_options, column, pictures.keys) for column in options.groups}
@@ -68,7 +66,7 @@ def prepare(options: EvaluateOptions, subject: Subject, compute: Compute, consol
     lesions = partial(load_lesions, options.masks) if options.masks else None
     if lesions is not None:
         lesions(subject.size)  # an error in them is reported now, not after minutes
-    evaluator = _evaluator(options, subject, spec if teacher else "", compute, console)
+    evaluator = _evaluator(options, subject, spec if teacher else "", compute, display)
     return Request(
         subject, pictures, compute, MapPlan(names, options.quick), teacher, spec, evaluator, lesions,
         options.masks.name if options.masks else "", groups, (*_trained_on(subject, pictures), *notes), others,
@@ -104,7 +102,7 @@ def _data_options(options: EvaluateOptions, subject: Subject) -> DataOptions:
 
 def _trained_on(subject: Subject, pictures: Pictures) -> list[str]:
     own = bool(subject.fingerprint) and subject.fingerprint == pictures.dataset.fingerprint
-    shared = len(subject.trained_on & set(pictures.keys))
+    shared = len(set(subject.splits.train) & set(pictures.keys)) if subject.splits else 0
     lines = []
     if own and "train" in pictures.splits:
         lines.append("Some of these photographs were trained on: the figures of the answers are optimistic.")
@@ -137,7 +135,7 @@ def _teacher(options: EvaluateOptions, subject: Subject, compute: Compute) -> tu
 
 
 def _evaluator(
-    options: EvaluateOptions, subject: Subject, teacher: str, compute: Compute, console: Console
+    options: EvaluateOptions, subject: Subject, teacher: str, compute: Compute, display: ProgressDisplay
 ) -> Evaluator | None:
     """The evaluator that was named, or one trained into the folder of the report, which is then reused."""
     path, epochs = options.evaluator, EPOCHS if options.evaluator_epochs is None else options.evaluator_epochs
@@ -146,17 +144,19 @@ def _evaluator(
         if not (path / "model.json").is_file():
             if subject.kind != "run" or subject.data is None or not subject.data.exists() or not teacher or not epochs:
                 return None
-            _train_evaluator(subject, subject.data, teacher, path, epochs, console)
+            _train_evaluator(subject, subject.data, teacher, path, epochs, display)
     run, model = load_evaluator(path, subject.classes)
-    return Evaluator(run, MaskedPredictor.of_student(model, compute), trained_on(path))
+    return Evaluator(run, MaskedPredictor.of_student(model, compute), frozenset(run.splits().train))
 
 
-def _train_evaluator(subject: Subject, data: Path, teacher: str, path: Path, epochs: int, console: Console) -> None:
+def _train_evaluator(
+    subject: Subject, data: Path, teacher: str, path: Path, epochs: int, display: ProgressDisplay
+) -> None:
     config = evaluator_config(subject.student, subject.size, subject.seed, epochs)
     referable = ",".join(str(index) for index in subject.referable)
-    with Reporter(console, path) as reporter:
-        reporter.say(f"no --evaluator was given: training one into {path}")
-        train(config, DataSource(data, subject.options, referable), teacher, path, reporter)
+    with Reporter(display.console, path) as reporter:
+        reporter.message(f"no --evaluator was given: training one into {path}")
+        train(config, DataSource(data, subject.options, referable), teacher, path, reporter, splits=subject.splits)
 
 
 def _check_packages(names: tuple[str, ...]) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,7 @@ from medtex_edge.evaluate.measures.rows import (
 )
 from medtex_edge.evaluate.subject import Images, Pictures, Subject
 from medtex_edge.files import atomic_write, write_json
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.data.lesions import Lesions
 from medtex_edge.train.models.teacher import Teacher
@@ -45,20 +45,6 @@ TEACHER_BLIND = (
 LESIONS_SEEN = (
     "Photographs with lesion masks may be among those that were trained on: maps are scored on them, never accuracy."
 )
-
-
-class Step(Protocol):
-    """One step under way: `tick` moves its bar, `note` is the text of its line."""
-
-    note: str
-
-    def tick(self, done: int) -> None: ...
-
-
-class Steps(Protocol):
-    """What shows the progress; see `medtex_edge.export.progress`."""
-
-    def step(self, name: str, total: int | None = None) -> AbstractContextManager[Step]: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ class Request:
     others: Mapping[str, Any] = field(default_factory=dict)  # tables made elsewhere: `ablation`, `curve`
 
 
-def evaluate(request: Request, out: Path, steps: Steps, provenance: dict[str, Any]) -> dict[str, Any]:
+def evaluate(request: Request, out: Path, steps: ProgressDisplay, provenance: dict[str, Any]) -> dict[str, Any]:
     """Measure, write `out`/evaluation.json last, and return it. `provenance`: name, command, versions, cost.
 
     Raises `DataError` for photographs that cannot be used, `StorageError` where the disk refuses.
@@ -137,7 +123,7 @@ def _largest(request: Request) -> int:
 
 
 def _predict(
-    request: Request, own: Images, images: Images, found: list[MapSource], steps: Steps, name: str
+    request: Request, own: Images, images: Images, found: list[MapSource], steps: ProgressDisplay, name: str
 ) -> PredictionSet:
     """Answers and maps of the photographs, once at the subject's own size and once at the largest one."""
     subject = request.subject
@@ -160,7 +146,7 @@ def _predict(
 
 
 def _explanation(
-    request: Request, predictions: PredictionSet, found: list[MapSource], steps: Steps
+    request: Request, predictions: PredictionSet, found: list[MapSource], steps: ProgressDisplay
 ) -> tuple[dict[str, Any], list[Candidate]]:
     subject, plan, evaluator = request.subject, request.plan, request.evaluator
     answers, warnings = predictions.answers, []

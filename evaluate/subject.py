@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,11 @@ from medtex_edge.progress import Progress
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import EXPLAINED
 from medtex_edge.train.data.cache import load_photos
-from medtex_edge.train.data.dataset import SPLITS, DataOptions, Dataset, load_dataset
-from medtex_edge.train.data.formats import read_table
+from medtex_edge.train.data.dataset import DataOptions, Dataset
+from medtex_edge.train.data.readers import read_table
+from medtex_edge.train.data.split import SPLITS, Splits
 from medtex_edge.train.models.medtex import MedTex
-from medtex_edge.train.run_folder import Run
+from medtex_edge.train.run_folder import Run, open_photographs
 from medtex_edge.train.synthetic.dataset import MARK
 
 Floats = npt.NDArray[np.float32]
@@ -59,7 +59,7 @@ class Subject:
     model: MedTex | None = None
     predictor: MaskedPredictor | None = None  # under any mask, in the fast precision
     whole: Callable[[Images], Floats] | None = None  # on whole photographs, in fp32
-    trained_on: frozenset[str] = frozenset()  # keys of photographs, as far as known
+    splits: Splits | None = None  # of the photographs that it was trained on; None for a bundle, which names none
     cost: dict[str, Any] | None = None  # as counted at its export
 
     def as_json(self) -> dict[str, Any]:
@@ -82,16 +82,8 @@ def subject_of_run(run: Run, compute: Compute) -> Subject:
         "run", run.path, run.name, run.config.student, str(run.card.get("teacher", "")), run.config.method,
         run.classes, run.referable, run.ordered, run.size, run.seed, run.operating_point,
         str(run.card.get("data_fingerprint", "")), run.data, run.data_options, read, model,
-        MaskedPredictor.of_student(model, compute), whole, trained_on(run.path),
+        MaskedPredictor.of_student(model, compute), whole, run.splits(),
     )  # fmt: skip
-
-
-def trained_on(run: Path) -> frozenset[str]:
-    """The keys of the photographs that a run was trained on; none where that is unknown."""
-    try:
-        return frozenset(json.loads((run / "splits.json").read_text("utf-8"))["train"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
 
 
 def deployed(model: MedTex, compute: Compute) -> Callable[[Images], tuple[Floats, Floats]]:
@@ -139,9 +131,11 @@ class Pictures:
 def open_pictures(
     subject: Subject, data: Path | None, options: DataOptions, split: str, cache: Path, progress: Progress = None
 ) -> Pictures:
-    """A split of the subject's own photographs, or of those in `data`; the split "all" is every photograph there.
+    """A split of the subject's own photographs, or of those in `data`; the split "all" is all three of them.
 
-    Raises `DataError` where there are none, none has a label, or a class is none of the subject's.
+    Its own are divided by the run's `splits.json`, so that what was trained on is not measured on by accident; others
+    keep the splits that they come with. Raises `DataError` where there are none, none has a label, or a class is none
+    of the subject's.
     """
     source = data or subject.data
     if source is None or not source.exists():
@@ -151,15 +145,14 @@ def open_pictures(
             else f"{subject.path}: a bundle holds no photographs",
             hint="name the folder of the photographs: --data DIR",
         )
-    whole = split == EVERY
-    # Otherwise split as for the training, so that what was trained on is not measured on by accident.
-    dataset = load_dataset(source, options=options, seed=subject.seed, progress=progress, to_train=not whole)
+    own = data is None
+    dataset = open_photographs(source, options, subject.splits, subject.fingerprint, own=own, progress=progress)
     if unknown := [name for name in dataset.classes if name not in subject.classes]:
         raise DataError(
             f"{source} has the class {unknown[0]!r}; {subject.path} answers {', '.join(subject.classes)}",
             hint="name the column of its own classes: --label-column",
         )
-    splits = tuple(s for s in (SPLITS if whole else (split,)) if dataset.of(s))
+    splits = tuple(s for s in (SPLITS if split == EVERY else (split,)) if dataset.of(s))
     samples = [sample for s in splits for sample in dataset.of(s)]
     place = [subject.classes.index(name) for name in dataset.classes]
     labels = np.array([place[s.label] if s.label >= 0 else -1 for s in samples], np.int64)

@@ -22,10 +22,10 @@ from medtex_edge.export.gate.proof import ProofCase, prove_full, prove_half, pro
 from medtex_edge.export.golden_frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
-from medtex_edge.export.progress import Steps
 from medtex_edge.export.report import report_of
 from medtex_edge.export.timing import graph_times
 from medtex_edge.files import without_folders
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.backend.golden_check import bounds
 from medtex_edge.train.models.medtex import MedTex
@@ -49,7 +49,7 @@ class Built:
 
 
 def build(
-    run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: Steps, int8: bool = False
+    run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: ProgressDisplay, int8: bool = False
 ) -> Built:
     """Export `run` into the bundle `out`, replacing a file of that name.
 
@@ -128,7 +128,9 @@ def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) ->
     return Golden(images[good], expected[0][good], expected[1][good])
 
 
-def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None, int8: bool, steps: Steps) -> ProofCase:
+def _photographs(
+    run: Run, model: MedTex, contract: Contract, data: Path | None, int8: bool, steps: ProgressDisplay
+) -> ProofCase:
     with steps.step("validation photographs") as step:
         photos = run.photographs("val", data=data)
         count = len(photos.images)
@@ -158,7 +160,7 @@ def _photographs(run: Run, model: MedTex, contract: Contract, data: Path | None,
     return ProofCase(contract, images, tuple(keys), expected, validation=len(chosen), training=training)
 
 
-def _wider(case: ProofCase, run: Run, model: MedTex, data: Path | None, steps: Steps) -> ProofCase:
+def _wider(case: ProofCase, run: Run, model: MedTex, data: Path | None, steps: ProgressDisplay) -> ProofCase:
     """The case with training photographs that nothing was calibrated on added to the validation ones.
 
     Layers are chosen by what the proof says of them, several times over: on few photographs, that would be luck.

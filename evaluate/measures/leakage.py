@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -41,11 +40,12 @@ from medtex_edge.evaluate.measures.faithfulness import (
     predict_in_batches,
     to_stride,
 )
+from medtex_edge.train.metrics.intervals import stratified_interval
+from medtex_edge.train.metrics.ranks import rank_auc
 
 GRID = 7  # cells a side that a mask is pooled to
 FOLDS = 5
 REPEATS = 5
-RESAMPLES = 1000
 LEAST = 2 * FOLDS  # photographs of either class, below which nothing can be concluded
 
 
@@ -120,13 +120,15 @@ def obeys_mask(
         other = _derangement(len(images), rng)
         scores.append(predict_in_batches(predict, images[other], masks)[:, list(classes)].sum(axis=1))
         shown.append(truth[other])
-    values = [_auc(score, truth) for score in scores]
-    interval = _resampled(lambda chosen: float(np.mean([_auc(s[chosen], truth[chosen]) for s in scores])), truth, rng)
+    values = [rank_auc(score, truth) for score in scores]
+    interval = stratified_interval(
+        lambda chosen: float(np.mean([rank_auc(s[chosen], truth[chosen]) for s in scores])), truth, rng
+    )
     return {
         "value": float(np.mean(values)),
         "interval": list(interval),
         "n": len(truth),
-        "auc_picture": float(np.mean([_auc(score, seen) for score, seen in zip(scores, shown, strict=True)])),
+        "auc_picture": float(np.mean([rank_auc(score, seen) for score, seen in zip(scores, shown, strict=True)])),
     }
 
 
@@ -193,23 +195,9 @@ def _difference_interval(
     a: list[Scores], b: list[Scores], truth: Bools, rng: np.random.Generator
 ) -> tuple[float, float]:
     def difference(chosen: Ints) -> float:
-        pairs = [_auc(p[chosen], truth[chosen]) - _auc(q[chosen], truth[chosen]) for p, q in zip(a, b, strict=True)]
+        pairs = [
+            rank_auc(p[chosen], truth[chosen]) - rank_auc(q[chosen], truth[chosen]) for p, q in zip(a, b, strict=True)
+        ]
         return float(np.mean(pairs))
 
-    return _resampled(difference, truth, rng)
-
-
-def _resampled(measure: Any, truth: Bools, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of `measure(indices)`, positives and negatives resampled apart."""
-    yes, no = np.flatnonzero(truth), np.flatnonzero(~truth)
-    values = [measure(np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])) for _ in range(RESAMPLES)]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _auc(scores: Scores, truth: Bools) -> float:
-    """The rank form of Mann & Whitney (1947): a bootstrap asks for thousands, scikit-learn's takes 1 ms."""
-    positives = int(truth.sum())
-    ranks = rankdata(scores)
-    wins = ranks[truth].sum() - positives * (positives + 1) / 2
-    return float(wins / (positives * (len(truth) - positives)))
+    return stratified_interval(difference, truth, rng)

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 from torch import nn
 
 from medtex_edge.evaluate.measures.faithfulness import BATCH, STRIDE, Floats, Images, Scores, to_stride
+from medtex_edge.train.metrics.ranks import rank_correlation
 from medtex_edge.train.metrics.saliency import field_of_view
 
 MapsOf = Callable[[Images], Floats]  # images (N, S, S, 3) -> maps (N, h, w), not below 0
@@ -102,11 +102,11 @@ def randomisation(
     for seed in range(repeats):
         other = shuffled(model, seed=seed)
         random = to_stride(_in_batches(lambda pictures, other=other: explain(other, pictures), images), size)  # type: ignore[misc]
-        total += np.abs(rank_correlation(learned, random, visible))
+        total += np.abs(rank_correlations(learned, random, visible))
     return total / repeats
 
 
-def rank_correlation(a: Floats, b: Floats, visible: npt.NDArray[np.bool_] | None = None) -> Scores:
+def rank_correlations(a: Floats, b: Floats, visible: npt.NDArray[np.bool_] | None = None) -> Scores:
     """Spearman's of maps (N, h, w) with each other, over `visible` (N, h, w) or everything: (N,) in -1..1.
 
     0 where one of them is flat: it has no ranking that could be shared.
@@ -114,9 +114,7 @@ def rank_correlation(a: Floats, b: Floats, visible: npt.NDArray[np.bool_] | None
     chosen = np.ones(a.shape, np.bool_) if visible is None else visible
     found = np.zeros(len(a))
     for index, (x, y, seen) in enumerate(zip(a, b, chosen, strict=True)):
-        p, q = rankdata(x[seen]), rankdata(y[seen])
-        if len(p) > 1 and p.std() > 0 and q.std() > 0:
-            found[index] = np.corrcoef(p, q)[0, 1]
+        found[index] = rank_correlation(x[seen], y[seen]) or 0.0
     return found
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from medtex_edge.strictjson import JsonObject
 from medtex_edge.train.curve.plot import plot_curve
+from medtex_edge.train.metrics.intervals import proportion_interval
 from medtex_edge.train.report.canvas import BLUE, GREY, LINES, ORANGE, legend, new_figure, note, save
 from medtex_edge.train.report.figures import is_number, listed, table
 from medtex_edge.train.report.measures import MEASURES, MODEL_NAMES
@@ -85,7 +86,7 @@ def plot_reliability(bins: Sequence[JsonObject], out: Path) -> None:
     """Stated confidence against the fraction that was right, per bin, with how many photographs each bin holds.
 
     `bins`: {"low", "high", "confidence", "accuracy", "count"}, empty ones left out (Niculescu-Mizil & Caruana,
-    ICML 2005). Bars are the 95 % Wilson intervals of the fraction. Raises `StorageError`.
+    ICML 2005). Bars are the 95 % Clopper-Pearson intervals of the fraction. Raises `StorageError`.
     """
     full = [b for b in bins if _finite(b.get("confidence"), b.get("accuracy")) and (b.get("count") or 0) > 0]
     figure = new_figure(4.8, 4.8)
@@ -95,7 +96,7 @@ def plot_reliability(bins: Sequence[JsonObject], out: Path) -> None:
         stated = np.array([b["confidence"] for b in full], float)
         right = np.array([b["accuracy"] for b in full], float)
         count = np.array([b["count"] for b in full], float)
-        low, high = wilson(right, count)
+        low, high = np.transpose([proportion_interval(round(p * n), int(n)) for p, n in zip(right, count, strict=True)])
         upper.errorbar(
             stated, right, yerr=[np.maximum(right - low, 0), np.maximum(high - right, 0)],
             color=BLUE, marker="o", markersize=5, linewidth=1.2, capsize=3, label="measured (95 % interval)",
@@ -138,14 +139,6 @@ def plot_ablation(rows: Sequence[JsonObject], out: Path) -> None:
     panels[0].set_yticks(range(len(rows)), [str(row.get("name", ""))[:48] for row in rows], parse_math=False)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     return save(figure, out)
-
-
-def wilson(fraction: Any, count: Any) -> tuple[Any, Any]:
-    """95 % interval of a proportion (Wilson 1927): arrays (N,) of fractions and of counts -> low, high."""
-    z = 1.96
-    middle = (fraction + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * np.sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
-    return middle - reach, middle + reach
 
 
 def _mark_point(axes: Axes, point: Any, colour: str) -> None:

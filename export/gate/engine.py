@@ -8,8 +8,8 @@ from medtex_edge.errors import BackendError
 from medtex_edge.export.gate import parity
 from medtex_edge.export.gate import proof as prove
 from medtex_edge.export.gate.proof import Proof, ProofCase
-from medtex_edge.export.progress import Steps
 from medtex_edge.export.tensorrt import builder
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import NonsenseError
 from medtex_edge.runtime.backend.tensorrt import runner
 from medtex_edge.runtime.engines import key
@@ -17,7 +17,7 @@ from medtex_edge.runtime.engines import key
 ENGINE = "tensorrt"
 
 
-def prove_engine(name: str, proof: Proof, case: ProofCase, steps: Steps) -> Proof:
+def prove_engine(name: str, proof: Proof, case: ProofCase, steps: ProgressDisplay) -> Proof:
     """`proof` with the parity of the engine that TensorRT builds of its graph for the GPU at hand.
 
     The engine is not kept: it would serve no other device. Where none can be built or run here, that is said and
@@ -37,7 +37,7 @@ def prove_engine(name: str, proof: Proof, case: ProofCase, steps: Steps) -> Proo
     except NonsenseError as error:
         raise prove.no_answers(name, error) from error
     except BackendError as error:
-        steps.say(f"{name} is not proved on this machine's GPU: {error.message}")
+        steps.message(f"{name} is not proved on this machine's GPU: {error.message}")
         return proof
     proved = replace(proof, parities={**proof.parities, ENGINE: found}, came={**proof.came, ENGINE: came})
     prove.check(name, proved, case)

@@ -14,6 +14,7 @@ from medtex_edge.contract import Contract
 from medtex_edge.errors import ParityError
 from medtex_edge.export.precision.half import Bounds
 from medtex_edge.runtime.backend import Backend
+from medtex_edge.train.metrics import ranks
 from medtex_edge.train.models.medtex import MedTex
 
 Floats = npt.NDArray[np.float32]
@@ -156,16 +157,7 @@ def rank_correlation(a: Floats, b: Floats) -> float | None:
     its pixels, a matter of the last bit there, would else drown that of those which stand out.
     """
     seen = np.where(np.abs(a - b) <= UNSEEN, a, b)
-    x, y = _ranks(a.ravel()), _ranks(seen.ravel())
-    x, y = x - x.mean(), y - y.mean()
-    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return None if norm == 0 or np.ptp(a) < 10 * UNSEEN else float((x * y).sum() / norm)
-
-
-def _ranks(values: Floats) -> npt.NDArray[np.float64]:
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return np.asarray(((last - counts + last - 1) / 2)[group.ravel()], np.float64)
+    return None if np.ptp(a) < 10 * UNSEEN else ranks.rank_correlation(a, seen)
 
 
 def _batches(images: Images) -> Iterator[Images]:

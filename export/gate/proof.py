@@ -15,7 +15,7 @@ from medtex_edge.export.int8 import calibration, quantize, search
 from medtex_edge.export.int8.search import Int8Result
 from medtex_edge.export.precision import half as precision
 from medtex_edge.export.precision import rounding
-from medtex_edge.export.progress import Steps
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import onnxruntime
 
 _ENGINES = {"onnxruntime": "ONNX Runtime", "rounded": "rounded", "tensorrt": "TensorRT"}
@@ -60,7 +60,7 @@ class ProofCase:
     picture: Path | None = None  # where to show the worst photographs of a refusal
 
 
-def prove_full(content: bytes, case: ProofCase, steps: Steps) -> Proof:
+def prove_full(content: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof:
     """Prove the fp32 graph. Raises `ParityError`."""
     with steps.step("fp32 against the trained model", len(case.images)) as step:
         came = _by_onnxruntime(content, case, "fp32", step.tick)
@@ -71,7 +71,7 @@ def prove_full(content: bytes, case: ProofCase, steps: Steps) -> Proof:
     return proof
 
 
-def prove_half(full: bytes, case: ProofCase, steps: Steps) -> Proof:
+def prove_half(full: bytes, case: ProofCase, steps: ProgressDisplay) -> Proof:
     """Make the fp16 graph with as much in fp16 as the bounds allow, and prove it. Raises `ParityError`.
 
     Where labels flip, the first layers of student and explainer are given back to fp32, more of them rung by rung: on
@@ -93,7 +93,7 @@ def prove_half(full: bytes, case: ProofCase, steps: Steps) -> Proof:
     raise AssertionError("a rung was refused that no check refuses")
 
 
-def prove_int8(full: bytes, half: Proof, case: ProofCase, steps: Steps) -> Proof:
+def prove_int8(full: bytes, half: Proof, case: ProofCase, steps: ProgressDisplay) -> Proof:
     """Make the int8 graph with as many multiply-adds in eight bits as the bounds allow, and prove it.
 
     What is not in eight bits is as in the fp16 graph that `half` proves. Calibrated and measured on `case.training`,

@@ -157,11 +157,11 @@ def _progress(as_json: bool) -> Iterator[Callable[[str, float], None]]:
     """Tell steps: as JSON lines, else as a bar."""
     if not as_json:
         from rich.console import Console
-        from rich.progress import Progress
 
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("reading the bundle", total=1.0)
-            yield lambda step, done: bar.update(task, description=step, completed=done)
+        from medtex_edge.progress import ProgressDisplay
+
+        with ProgressDisplay(Console(stderr=True)) as display, display.task("reading the bundle", 1.0) as task:
+            yield lambda step, done: task.update(done, name=step)
         return
     last: tuple[str, float] = ("", 0.0)
 

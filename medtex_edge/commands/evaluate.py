@@ -82,8 +82,8 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
     from medtex_edge.evaluate.report.report import write_evaluation_report
     from medtex_edge.evaluate.request import EvaluateOptions, prepare
     from medtex_edge.evaluate.run import evaluate as measure
-    from medtex_edge.export.progress import Steps
     from medtex_edge.files import without_folders
+    from medtex_edge.progress import ProgressDisplay
     from medtex_edge.train.compute import device
     from medtex_edge.train.prepare import provenance
 
@@ -91,10 +91,10 @@ def evaluate(subject: Path | None, out: Path, as_json: bool, threads: int | None
         torch.set_num_threads(threads)
     compute = device.choose("auto")
     opened = open_subject(folder, compute)
-    request = prepare(EvaluateOptions(out=out, **options), opened, compute, console)
     command = without_folders("medtex-edge " + shlex.join(sys.argv[1:]))
-    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.words)}
-    with Steps(console) as steps:
+    made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.description)}
+    with ProgressDisplay(console) as steps:
+        request = prepare(EvaluateOptions(out=out, **options), opened, compute, steps)
         with steps.step("cost"):
             made["cost"] = _cost(opened, request.teacher, timed=not options["quick"])
         found = measure(request, out, steps, made)

@@ -45,13 +45,13 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
         raise SettingsError(f"--out: {target} is a folder", hint="name a file, or delete that folder")
     # Only now: these take seconds, and a typing mistake should not.
     from medtex_edge.export.build import build
-    from medtex_edge.export.progress import Steps
+    from medtex_edge.progress import ProgressDisplay
     from medtex_edge.train.run_folder import load_run
 
     console = Console(stderr=as_json)
     command = " ".join(["medtex-edge", *sys.argv[1:]])
-    with Steps(console) as steps:
-        steps.say(f"exporting {folder}")
+    with ProgressDisplay(console) as steps:
+        steps.message(f"exporting {folder}")
         built = build(load_run(folder), target, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
     if as_json:
         import json

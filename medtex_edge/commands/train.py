@@ -10,7 +10,13 @@ from typing import Any
 import click
 
 from medtex_edge.commands import training_options as options
-from medtex_edge.commands.training_options import label_options, shared_options, student_options, teacher_options
+from medtex_edge.commands.training_options import (
+    label_options,
+    log_option,
+    shared_options,
+    student_options,
+    teacher_options,
+)
 from medtex_edge.errors import SettingsError
 
 
@@ -20,6 +26,7 @@ from medtex_edge.errors import SettingsError
 @click.option("--epochs", type=int, help="Passes over the photographs.  [default: 14]")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/teacher-NNN]")
 @label_options
+@log_option
 @shared_options
 def train_teacher(
     model: str | None,
@@ -28,6 +35,7 @@ def train_teacher(
     label_loss: str | None,
     class_weights: str | None,
     out: Path | None,
+    log: tuple[str, ...],
     as_json: bool,
     **shared: Any,
 ) -> None:
@@ -48,14 +56,14 @@ def train_teacher(
         class_weights=class_weights,
         **options.training(shared),
     )
-    with options.reporter(as_json, out or next_folder("teacher"), shared) as (reporter, folder):
+    with options.reporter(as_json, out or next_folder("teacher"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TeachConfig, (options.QUICK_TEACHER if synthetic else {}) | given)
         metrics = options.teach(config, source, folder, reporter)
     _finish(
         metrics,
         as_json,
-        [("teacher", folder), ("next", f"medtex-edge train --teacher {folder}{options.data_words(shared)}")],
+        [("teacher", folder), ("next", f"medtex-edge train --teacher {folder}{options.data_arguments(shared)}")],
     )
 
 
@@ -69,28 +77,31 @@ def train_teacher(
 @click.option(
     "--method",
     type=click.Choice(["medtex", "masked", "hinton", "vid", "paper", "supervised"]),
-    help="The others are its rivals; masked: the student that judges masks.  [default: medtex]",
+    help="The others are baselines; masked: the student that evaluates maps.  [default: medtex]",
 )
 @label_options
-@click.option("--budget", type=float, help="Fraction of the picture that may be open.  [default: 0.2]")
+@click.option("--budget", type=float, help="Visible fraction of the photograph without a penalty.  [default: 0.2]")
 @click.option(
     "--weight",
     "weights",
     multiple=True,
     metavar="TERM=W",
-    help="Weight of a term: out, mid, label, local, budget, tv, order. Repeatable.",
+    help="Weight of a term: out, mid, label, local, budget, tv. Repeatable.",
 )
-@click.option("--sensitivity", "target_sensitivity", type=float, help="Wanted of the operating point.  [default: 0.9]")
+@click.option(
+    "--sensitivity", "target_sensitivity", type=float, help="Sensitivity of the operating point.  [default: 0.9]"
+)
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder with lesion masks to score saliency against.",
+    help="Folder with lesion masks, the ground truth of saliency.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Run folder; an unfinished run there is resumed.  [default: runs/student-NNN]",
 )
+@log_option
 @shared_options
 def train(
     teacher: str | None,
@@ -98,6 +109,7 @@ def train(
     slim: bool,
     masks: Path | None,
     out: Path | None,
+    log: tuple[str, ...],
     as_json: bool,
     **values: Any,
 ) -> None:
@@ -115,12 +127,12 @@ def train(
     shared = {name: values.pop(name) for name in options.SHARED}
     given = options.given(**values, weights=options.weights(weights), **options.training(shared))
     command = "medtex-edge " + shlex.join(sys.argv[1:])
-    with options.reporter(as_json, out or next_folder("student"), shared) as (reporter, folder):
+    with options.reporter(as_json, out or next_folder("student"), shared, log) as (reporter, folder):
         source, synthetic = options.source(shared, reporter)
         config = options.config(TrainConfig, options.preset(synthetic, slim) | given)
         if not config.weights.label and (config.label_loss, config.class_weights) != ("ce", "none"):
             raise SettingsError(
-                f"--label-loss and --class-weights change nothing: the method {config.method} looks at no labels",
+                f"--label-loss and --class-weights change nothing: the method {config.method} uses no labels",
                 hint="give their term a weight: --weight label=0.5",
             )
         masks = source.path if synthetic and masks is None else masks

@@ -35,8 +35,8 @@ from medtex_edge.export.gate import parity
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.precision import half as precision
 from medtex_edge.export.precision import rounding
-from medtex_edge.export.progress import Steps
 from medtex_edge.files import without_folders
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.backend.golden_check import check_golden
 from medtex_edge.train.run_folder import load_run
@@ -612,7 +612,7 @@ def _gate_of(photographs: Path, folder: Path) -> None:
     from rich.console import Console
 
     path = run_kit.write_run(folder / "runs" / "gate", photographs)
-    with Steps(Console(quiet=True)) as steps:
+    with ProgressDisplay(Console(quiet=True)) as steps:
         built = build.build(load_run(path), folder / "x.medtex", fp16=True, data=None, command="test", steps=steps)
     found = built.report["precisions"]["fp16"]["parity"]
     assert all(parity_of["label_flips"] == 0 and parity_of["photographs"] >= 18 for parity_of in found.values())

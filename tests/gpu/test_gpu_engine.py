@@ -17,7 +17,7 @@ from medtex_edge.errors import BackendError
 from medtex_edge.export.gate import parity
 from medtex_edge.export.gate.engine import prove_engine
 from medtex_edge.export.gate.proof import ProofCase, prove_full
-from medtex_edge.export.progress import Steps
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import cuda, runner
 
@@ -132,7 +132,7 @@ def test_the_gate_of_an_export_asks_the_engine_too(plan: bytes) -> None:
     with onnxruntime.open_graph(graph, CONTRACT, threads=1) as processor:
         expected = parity.of_backend(processor, photographs)
     case = ProofCase(CONTRACT, photographs, tuple("abcdefgh"), expected, 8, photographs[:0])
-    with Steps(Console(quiet=True)) as steps:
+    with ProgressDisplay(Console(quiet=True)) as steps:
         proof = prove_engine("fp32", prove_full(graph, case, steps), case, steps)
     assert proof.parities["tensorrt"].photographs == 8
     assert proof.parities["tensorrt"].probability < 1e-3

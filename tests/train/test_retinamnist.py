@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from run_kit import write_photographs, write_run, write_teacher
 from sklearn.metrics import roc_auc_score
 
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.evaluate.held_out import held_out_report
 from medtex_edge.train.compute.device import choose
 from medtex_edge.train.config import TeachConfig, TrainConfig
-from medtex_edge.train.metrics.classification import answer_metrics, auc_macro, auc_macro_interval
+from medtex_edge.train.metrics.classification import answer_metrics, auc_macro
+from medtex_edge.train.metrics.intervals import auc_macro_interval
 from medtex_edge.train.models.teacher import load_teacher
 from medtex_edge.train.run_folder import load_run
 
@@ -31,7 +33,7 @@ def _benchmark() -> Any:
 
 
 def _npz(path: Path, *, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
-    """28 x 28 colour noise, three grades told by the brightness of a square."""
+    """28 x 28 colour noise, three grades that are the brightness of a square."""
     rng, arrays = np.random.default_rng(0), {}
     for split, count in zip(splits, (24, 12, 15), strict=False):
         labels = np.arange(count) % 3
@@ -58,7 +60,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Path,
     return module, data, folder / "out", module.measure(_plan(module), data, folder / "out", Console(quiet=True))
 
 
-def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_stand_beside(measured: Any) -> None:
+def test_each_seed_has_val_and_test_with_intervals_next_to_the_published_figures(measured: Any) -> None:
     _, _, out, result = measured
     assert json.loads((out / "retinamnist.json").read_text()) == json.loads(json.dumps(result))
     for row in result["students"]:
@@ -68,19 +70,19 @@ def test_each_seed_has_val_and_test_with_intervals_and_the_published_figures_sta
             assert low <= row["test"]["student"][key] <= high
     accuracies = [row["test"]["student"]["accuracy"] for row in result["students"]]
     assert result["mean"]["test"]["student"]["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
-    words = (out / "retinamnist.md").read_text()
-    assert "| Google AutoML Vision | 0.750 | 0.531 |" in words
-    assert "opened before, for shorter trainings: AUC 0.738, accuracy 0.539" in words
-    assert words.count("as deployed |") == 3  # two seeds and their mean
+    page = (out / "retinamnist.md").read_text()
+    assert "| Google AutoML Vision | 0.750 | 0.531 |" in page
+    assert "opened before, for shorter trainings: AUC 0.738, accuracy 0.539" in page
+    assert page.count("as deployed |") == 3  # two seeds and their mean
     # As published for ResNet-18 with five classes, whatever the student is.
     assert result["cost"]["resnet18_28px"]["parameters"] == pytest.approx(11.17e6, rel=0.01)
 
 
-def test_validation_figures_are_those_that_the_training_itself_wrote(measured: Any) -> None:
+def test_validation_figures_equal_those_of_the_training(measured: Any) -> None:
     _, _, out, result = measured
-    told = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
-    assert result["students"][0]["val"]["student"]["confusion"] == told["confusion"]
-    assert result["students"][0]["val"]["student"]["auc_macro"] == pytest.approx(told["auc_macro"])
+    recorded = json.loads((out / "student-0" / "metrics.json").read_text())["student"]
+    assert result["students"][0]["val"]["student"]["confusion"] == recorded["confusion"]
+    assert result["students"][0]["val"]["student"]["auc_macro"] == pytest.approx(recorded["auc_macro"])
 
 
 def test_finished_runs_are_kept_and_other_settings_are_refused(measured: Any) -> None:
@@ -96,13 +98,21 @@ def test_finished_runs_are_kept_and_other_settings_are_refused(measured: Any) ->
         module.measure(other, data, out, Console(quiet=True))
 
 
-def test_a_run_without_a_test_split_says_so(measured: Any) -> None:
+def test_a_test_split_that_is_gone_is_named_and_not_replaced(measured: Any) -> None:
     _, data, out, _ = measured
     _npz(data, splits=("train", "val"))
     run = load_run(out / "student-0")
     compute = choose("fp32")
-    with pytest.raises(DataError, match="no labelled photographs in the test split"):
+    with pytest.raises(DataError, match=r"15 of the 51 photographs .* test/0 \(test\)"):
         held_out_report(run, load_teacher(str(out / "teacher-0"), run.classes, compute), compute)
+
+
+def test_a_run_without_a_test_split_is_an_error_that_names_another_split(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "run", write_photographs(tmp_path / "photos", 20)))
+    teacher = load_teacher(str(write_teacher(tmp_path / "teacher")), run.classes, choose("fp32"))
+    with pytest.raises(DataError, match="no labelled photographs in the test split") as caught:
+        held_out_report(run, teacher, choose("fp32"))
+    assert "val" in caught.value.hint
 
 
 def test_the_macro_auc_is_scikit_learns_and_its_interval_holds_it() -> None:

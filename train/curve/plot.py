@@ -1,4 +1,4 @@
-"""The less-data curve: what each method is worth with few labelled photographs, every seed shown."""
+"""The plot of the less-data curve: quality against the fraction of labels, with every seed as a dot."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from medtex_edge.train.report.figures import is_number
 from medtex_edge.train.report.measures import MEASURES
 
 PANELS = ("auc_referable", "accuracy")
-DASHES = ("-", "--", "-.", ":")  # with the colours: distinct on a black and white print
+DASHES = ("-", "--", "-.", ":")  # in addition to colours, for black and white prints
 
 
 def plot_curve(curve: Mapping[str, Any], out: Path) -> None:
     """Draw a `curve.json` as one PNG: mean over the seeds as a line, their range as a band, each run as a dot.
 
-    The band is the range and no interval: three seeds have none worth drawing. Points whose measure is missing
-    are left out; where nothing is left the picture says so. Raises `StorageError`.
+    The band is the range, not a confidence interval, which three seeds do not give. Points whose measure is missing
+    are left out; a plot without points carries a message. Raises `StorageError`.
     """
     shown = [measure for measure in PANELS if _by_method(curve, measure)]
     figure = new_figure(5.4 * max(1, len(shown)), 4.0)
@@ -41,7 +41,7 @@ def plot_curve(curve: Mapping[str, Any], out: Path) -> None:
 
 
 def by_fraction(points: Any, measure: str) -> dict[float, dict[int, float]]:
-    """Points of one method -> fraction -> seed -> the measure, in the order of the fractions; holes are left out."""
+    """Points of one method -> fraction -> seed -> the measure, sorted by fraction; missing values are left out."""
     found: dict[float, dict[int, float]] = defaultdict(dict)
     for point in points if isinstance(points, list) else ():
         if not isinstance(point, Mapping):

@@ -12,25 +12,20 @@ All but `masked` take the same number of steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from medtex_edge.train.compute.device import Compute
-from medtex_edge.train.compute.draws import last
+from medtex_edge.train.compute.processes import count_in_last
 from medtex_edge.train.config import TrainConfig
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.fit import Batch, Phase, batches
 from medtex_edge.train.loop.predict import BATCH
 from medtex_edge.train.losses.labels import LabelLoss
-from medtex_edge.train.losses.masks import NESTED, nested_masks, random_masks, random_shares
-from medtex_edge.train.losses.objective import LLocal, LMid, beyond_budget, l_order, l_out, l_soft, total_variation
-from medtex_edge.train.models.explainer import joined
+from medtex_edge.train.losses.masks import random_masks
+from medtex_edge.train.losses.objective import LLocal, LMid, beyond_budget, l_out, l_soft, total_variation
 from medtex_edge.train.models.medtex import MedTex
-from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.teacher import Answer, Teacher, to_size
 
 
@@ -56,11 +51,9 @@ class TrainingSteps:
         augment: Augment,
         val: Photos,
         compute: Compute,
-        referable: tuple[int, ...],
         label: LabelLoss | None = None,
     ) -> None:
         self.label = label or LabelLoss()
-        self.referable = referable
         self.config, self.teacher, self.augment, self.val, self.compute = (
             config,
             teacher,
@@ -125,7 +118,7 @@ class TrainingSteps:
         m = torch.sigmoid(d.model.explainer.logits(evidence))
         # Some of the batch keeps the student honest: its answer on any mask is about what is visible, not about the
         # mask's shape.
-        explained = len(x) - last(self.config.random_fraction, len(x))
+        explained = len(x) - count_in_last(self.config.random_fraction, len(x))
         seen = torch.cat([m[:explained], random_masks(len(x), d.model.grid, device=x.device)[explained:]])
         logits, features = d.model.student.with_features(d.model.masked(x, seen))
         return {
@@ -133,19 +126,7 @@ class TrainingSteps:
             **self._local(d, evidence, answer),
             # The budget moves the level alone: a severe photograph may hold evidence all over, and should say so.
             **self._price(m, torch.sigmoid(d.model.explainer.logits(evidence.detach()))),
-            **self._order(d, x, evidence, answer.probabilities),
         }
-
-    def _order(
-        self, d: Distillation, x: Tensor, evidence: Tensor, p: Tensor, shares: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        weight = self.config.weights.order
-        if not weight:
-            return {}
-        shares = random_shares(len(x), device=x.device) if shares is None else shares
-        with frozen(d.model.student) as student:
-            logits = student(d.model.masked(x, nested_masks(joined(evidence), shares)))
-        return {"order": weight * l_order(p, logits, self.referable)}
 
     def _local(self, d: Distillation, evidence: Tensor, answer: Answer) -> dict[str, Tensor]:
         if d.local is None:
@@ -164,8 +145,8 @@ class TrainingSteps:
             if self.config.method == "supervised":
                 view = self.augment(batch.images)
                 return d.model.normalise(to_size(view, d.model.size)), Answer(view.new_zeros(len(view), 0), [])
-            view, asked = self.augment.both(batch.images, batch.for_teacher)
-            answer = self.teacher.answer(asked)
+            view, teacher_view = self.augment.both(batch.images, batch.for_teacher)
+            answer = self.teacher.answer(teacher_view)
             x = d.model.normalise(to_size(view, d.model.size))
         return x.contiguous(memory_format=torch.channels_last), answer
 
@@ -280,10 +261,7 @@ class TrainingSteps:
             size.append((float(m.mean()), len(x)))
             penalty = w.budget * beyond_budget(m, self.config.budget) + w.tv * total_variation(m)
             local = w.local * d.local(evidence, p) if d.local is not None else 0.0
-            shares = torch.linspace(*NESTED, len(x), device=x.device)
-            with self.compute.autocast():
-                order = self._order(d, x, evidence, p, shares)
-            cost.append((float(penalty + local + sum(order.values())), len(x)))
+            cost.append((float(penalty + local), len(x)))
         # The cost counts too: an open mask answers best and explains nothing.
         return {"val_out": _mean(out), "val_area": _mean(size), "val_loss": w.out * _mean(out) + _mean(cost)}
 
@@ -302,21 +280,6 @@ class TrainingSteps:
 def _distillation(module: nn.Module) -> Distillation:
     assert isinstance(module, Distillation)
     return module
-
-
-@contextmanager
-def frozen(student: Classifier) -> Iterator[Classifier]:
-    """The student as a judge: its answer reaches the explainer, and neither weights nor batch statistics learn."""
-    weights, training = [w for w in student.parameters() if w.requires_grad], student.training
-    student.eval()
-    for w in weights:
-        w.requires_grad_(False)
-    try:
-        yield student
-    finally:
-        student.train(training)
-        for w in weights:
-            w.requires_grad_(True)
 
 
 def _taught(d: Distillation) -> list[nn.Parameter]:

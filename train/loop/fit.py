@@ -1,8 +1,9 @@
-"""One loop for every training: cosine rates, clipping, EMA, early stopping, and exact resume.
+"""One loop for every training: cosine rates, clipping, EMA, early stopping, checkpoints and exact resume.
 
 All randomness of a step comes from (seed, phase, epoch, step), so a run that was killed in mid-epoch repeats that
 epoch from the last checkpoint and ends with the same weights on the same machine. Several processes share each batch
-(`Recipe.batch` counts the photographs of all of them) and add nothing of their own to it: see `train/compute/draws.py`.
+(`Recipe.batch` counts the photographs of all of them) and add nothing of their own to it: see
+`train/compute/processes.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -20,17 +22,24 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.errors import DataError
-from medtex_edge.train.compute import draws
-from medtex_edge.train.compute.batch_norm import synchronise_batch_norm
+from medtex_edge.files import atomic_path
 from medtex_edge.train.compute.device import Compute
-from medtex_edge.train.compute.processes import group, mean_over_processes, on_main, slice_size, start_alike
+from medtex_edge.train.compute.processes import (
+    group,
+    mean_over_processes,
+    on_main,
+    seeded_step,
+    slice_size,
+    start_alike,
+    synchronise_batch_norm,
+)
 from medtex_edge.train.data.batches import Batch as Batch
 from medtex_edge.train.data.batches import batches as batches
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.loop.checkpoint import read_checkpoint, write_checkpoint
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 
 Row = dict[str, float | str]
+State = dict[str, Any]  # of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Fit:
         self._state = read_checkpoint(checkpoint, key)
         if self._state is not None:
             self.history = list(self._state["history"])
-            reporter.resumed(self.history[-1])
+            reporter.resumed(self.history)
 
     def run(self, phases: list[Phase]) -> None:
         """Run the phases in order, from the checkpoint where there is one."""
@@ -163,7 +172,7 @@ class Fit:
             step = epoch * steps + done
             for part in optimizer.param_groups:
                 part["lr"] = part["peak"] * cosine(step, phase.epochs * steps, recipe.warmup)
-            with draws.step(self._group.index, self._group.count, *seed, done):
+            with seeded_step(self._group.index, self._group.count, *seed, done):
                 with compute.autocast():
                     terms = phase.step(module, replace(batch, progress=step / (phase.epochs * steps)))
                 loss = torch.stack(list(terms.values())).sum()
@@ -222,6 +231,36 @@ class Fit:
             "history": self.history,
         }
         write_checkpoint(self._checkpoint, state)
+
+
+def write_checkpoint(path: Path, state: State) -> None:
+    """Replace the checkpoint, whole or not at all. The main process writes; the others hold the same weights."""
+    if group().main:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+
+def read_checkpoint(path: Path, key: str) -> State | None:
+    """The state that `path` holds, on the CPU; None where there is none. Only the main process needs the file.
+
+    Raises `DataError` where it is damaged, or of a training with another `key` (settings or photographs).
+    """
+    return on_main(lambda: _read_checkpoint(path, key))
+
+
+def _read_checkpoint(path: Path, key: str) -> State | None:
+    if not path.is_file():
+        return None
+    try:
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise DataError(f"cannot read the checkpoint {path}: {error}", hint="delete it to start anew") from error
+    if state.get("key") != key:
+        raise DataError(
+            f"{path.parent} holds an unfinished run with other settings or photographs",
+            hint="choose another --out, repeat that run's own command to resume it, or delete the folder",
+        )
+    return state
 
 
 def _check(terms: dict[str, Tensor], phase: str, epoch: int) -> None:

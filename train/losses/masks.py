@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medtex_edge.train.compute.draws import rows
+from medtex_edge.train.compute.processes import draw_rows
 
-NESTED = (0.02, 1.0)  # shares of a photograph that nested masks open
-NESTED_EDGE = 0.25  # their softness, in standard deviations of the evidence: without any, the order had no gradient
 GRIDS = (3, 5, 8, 14, 28)  # cells across: from half the fundus to single lesions
 
 
@@ -21,25 +19,9 @@ def random_masks(count: int, side: int, *, whole: float = 0.2, device: torch.dev
     """(count, 1, side, side) float in 0..1: smooth noise cut at a random open area.
 
     Areas are uniform in 0..1; a fraction `whole` is fully open. The edge's softness is random too, since an
-    explainer's masks are soft. Randomness is PyTorch's global generator of `device`; see `train/compute/draws.py`.
+    explainer's masks are soft. Randomness is PyTorch's global generator of `device`; see `train/compute/processes.py`.
     """
-    return rows(count, lambda n: _random_masks(n, side, whole, device), device)
-
-
-def random_shares(count: int, *, device: torch.device | None = None) -> Tensor:
-    """(count,) in `NESTED`, the logarithm uniform: the first few cells of an order say as much as all that follow."""
-    low, high = NESTED
-    return rows(count, lambda n: low * (high / low) ** torch.rand(n, device=device), device)
-
-
-def nested_masks(evidence: Tensor, shares: Tensor) -> Tensor:
-    """evidence (N, 1, h, w), shares (N,) in 0..1 -> (N, 1, h, w) in 0..1: that share of each photograph, the cells
-    with most evidence, is open. Level and softness are fixed, so that a gradient changes the order alone."""
-    flat = evidence.detach().flatten(1)
-    index = ((1 - shares) * (flat.shape[1] - 1)).round().long()
-    level = _of_rank(flat, index)
-    softness = NESTED_EDGE * flat.std(dim=1).clamp_min(1e-3)[:, None, None, None]
-    return torch.sigmoid((evidence - level) / softness)
+    return draw_rows(count, lambda n: _random_masks(n, side, whole, device), device)
 
 
 def _random_masks(count: int, side: int, whole: float, device: torch.device | None) -> Tensor:
@@ -54,13 +36,8 @@ def _random_masks(count: int, side: int, whole: float, device: torch.device | No
     area = torch.rand(count, device=device)
     # Cut at the quantile, so that the open area is the drawn one whatever the noise looks like.
     index = ((1 - area) * (side * side - 1)).long().clamp(0, side * side - 1)
-    cut = _of_rank(noise.flatten(1), index)
+    cut = noise.flatten(1).sort(dim=1).values.gather(1, index[:, None])[:, :, None, None]
     softness = 0.005 + 0.1 * torch.rand(count, 1, 1, 1, device=device)
     mask = torch.sigmoid((noise - cut) / softness)
     opened = torch.rand(count, 1, 1, 1, device=device) < whole
     return torch.where(opened, torch.ones_like(mask), mask)
-
-
-def _of_rank(values: Tensor, index: Tensor) -> Tensor:
-    """values (N, cells), index (N,) -> (N, 1, 1, 1): of each row the value at that place, the smallest first."""
-    return values.sort(dim=1).values.gather(1, index[:, None])[:, :, None, None]

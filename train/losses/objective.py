@@ -4,15 +4,11 @@
     L_mid  = mean_i,c [ log s_ic + (t_ic - mu_ic(s_i))^2 / (2 s_ic^2) ]      on I(T_i; S_i), Gaussian q
     L_local = - sum_c p_T(c|x) log q(c | log mean_ij exp e_ij(x))            on I(E; Y_T), E the pooled local evidence
     L_mask = mean area beyond a budget, total variation
-    L_order = - mean_i r_i log q_S(referable | x'_k),  r = p_T(referable | x)    x'_k: the k of a photograph with most
-                                                                                evidence are seen, k random
 
 L_mid follows Barber & Agakov (2003) as in VID (Ahn et al., CVPR 2019): a 1 x 1 convolution gives the mean from the
 student's features, a learned scale per channel the width. L_local is not in the paper: a mask from which a student can
 answer need not lie on the disease, but evidence gathered cell by cell, with a small receptive field, must
-(bags of local features: Brendel & Bethge, ICLR 2019; pooling: Pinheiro & Collobert, CVPR 2015). L_order is not in the
-paper either, and is off unless it is given a weight: masks of every size, nested in each other, teach which evidence
-comes first.
+(bags of local features: Brendel & Bethge, ICLR 2019; pooling: Pinheiro & Collobert, CVPR 2015).
 """
 
 from __future__ import annotations
@@ -38,16 +34,6 @@ def l_soft(p: Tensor, logits: Tensor, temperature: float) -> Tensor:
     target = torch.softmax(p.clamp_min(1e-8).log() / temperature, dim=1)
     said = F.log_softmax(logits.float() / temperature, dim=1)
     return temperature**2 * F.kl_div(said, target, reduction="batchmean")
-
-
-def l_order(p: Tensor, logits: Tensor, referable: tuple[int, ...]) -> Tensor:
-    """What a student under masks (logits (N, C)) misses of the verdict where the teacher (p (N, C)) refers -> ().
-
-    A photograph weighs as much as the teacher calls it referable: evidence of disease cannot say why an eye is healthy.
-    """
-    chosen = list(referable)
-    said = torch.logsumexp(F.log_softmax(logits.float(), dim=1)[:, chosen], dim=1)
-    return -(p[:, chosen].sum(dim=1) * said).mean()
 
 
 class LMid(nn.Module):

@@ -19,6 +19,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from medtex_edge.contract import OperatingPoint
+from medtex_edge.train.metrics.classification import auc, roc
 from medtex_edge.train.report.canvas import BLUE, GREY, ORANGE, name_axes, new_figure, note, save
 
 SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 is equally visible anywhere on the scale
@@ -61,13 +62,13 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     figure = new_figure(4.6, 4.6)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    if positive.all() or not positive.any():
+    curve = roc(score, positive)
+    if curve is None:
         note(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
     else:
-        false_rate, true_rate = roc_curve(score, positive)
-        area = float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
-        axes.plot(false_rate, true_rate, color=BLUE, linewidth=1.8, label=f"area under the curve {area:.3f}")
-        axes.fill_between(false_rate, true_rate, color=BLUE, alpha=0.08, linewidth=0)
+        name = f"area under the curve {auc(score, positive):.3f}"
+        axes.plot(curve["fpr"], curve["tpr"], color=BLUE, linewidth=1.8, label=name)
+        axes.fill_between(curve["fpr"], curve["tpr"], color=BLUE, alpha=0.08, linewidth=0)
         name_axes(axes, f"{positive.sum()} referable, {(~positive).sum()} not")
     if point is not None:
         _mark_point(axes, point)
@@ -89,15 +90,6 @@ def _draw_curve(axes: Axes, values: Floats, rows: Sequence[HistoryRow], colour: 
     axes.set_ymargin(0.18)  # room for the names of the phases
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _shade_phases(axes, rows)
-
-
-def roc_curve(scores: Floats, truth: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """False and true positive rates at each distinct threshold, from (0, 0) to (1, 1); ties are one step."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    hits = np.cumsum(truth[order])[ends]
-    misses = np.cumsum(~truth[order])[ends]
-    return np.r_[0.0, misses / misses[-1]], np.r_[0.0, hits / hits[-1]]
 
 
 def plot_confusion(matrix: npt.ArrayLike, classes: Sequence[str], out: Path) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from medtex_edge.errors import BackendError, BundleError, ParityError
 from medtex_edge.export.gate import engine, parity
 from medtex_edge.export.gate.proof import Proof, ProofCase, prove_full
-from medtex_edge.export.progress import Steps
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, NonsenseError, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import runner
 from medtex_edge.runtime.engines import key
@@ -64,7 +64,7 @@ def prove(case: ProofCase, said: io.StringIO, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(runner, "module", lambda: ModuleType("tensorrt"))
         monkeypatch.setattr(engine.builder, "build", build)
         monkeypatch.setattr(runner, "open_engine", open_engine)
-        with Steps(Console(file=said, width=200)) as steps:
+        with ProgressDisplay(Console(file=said, width=200)) as steps:
             full = prove_full(bundles.graph(), case, steps)
             return engine.prove_engine("fp32", full, case, steps)
 
@@ -115,13 +115,13 @@ def test_without_a_gpu_nothing_is_tried_and_nothing_said(
     proof = prove(bundles.graph())
     monkeypatch.setattr(key, "lacks_tensorrt", lambda: True)
     before, plain = said.getvalue(), replace(proof, parities={"onnxruntime": proof.parities["onnxruntime"]})
-    with Steps(Console(file=said)) as steps:
+    with ProgressDisplay(Console(file=said)) as steps:
         assert engine.prove_engine("fp32", plain, case, steps) is plain
     assert said.getvalue() == before
 
 
 def test_a_picture_of_a_refusal_is_not_asked_for_where_there_is_no_place(case: ProofCase, tmp_path: Path) -> None:
     nowhere = replace(case, picture=None, expected=(1 - case.expected[0], case.expected[1]))
-    with Steps(Console(quiet=True)) as steps, pytest.raises(ParityError, match="no bundle was written"):
+    with ProgressDisplay(Console(quiet=True)) as steps, pytest.raises(ParityError, match="no bundle was written"):
         prove_full(bundles.graph(), nowhere, steps)
     assert not list(tmp_path.iterdir())

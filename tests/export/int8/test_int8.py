@@ -30,7 +30,7 @@ from medtex_edge.export.int8 import calibration, quantize, search
 from medtex_edge.export.int8.quantize import Layer
 from medtex_edge.export.int8.search import Damage
 from medtex_edge.export.precision import half, rounding
-from medtex_edge.export.progress import Steps
+from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.backend.golden_check import check_golden
 from medtex_edge.train.run_folder import load_run
@@ -303,7 +303,7 @@ def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothin
         contract(), first[:, None], keys, (first[:, None], first[:, None, None]), validation, photos.images  # type: ignore[arg-type]
     )  # fmt: skip
     told = SimpleNamespace(photographs=lambda split, data: photos)
-    with Steps(Console(quiet=True)) as steps:
+    with ProgressDisplay(Console(quiet=True)) as steps:
         wide = build._wider(case, told, None, None, steps)  # type: ignore[arg-type]
     found = wide.images[:, 0]
     assert len(found) == len(set(found)) == proved_on

@@ -17,13 +17,12 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from medtex_edge.errors import DataError
-from medtex_edge.train.compute import draws
 from medtex_edge.train.compute.device import Compute
-from medtex_edge.train.compute.processes import group, rank0_errors, shutdown
+from medtex_edge.train.compute.processes import count_in_last, group, rank0_errors, shutdown
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
-from medtex_edge.train.loop.progress import Reporter
+from medtex_edge.train.loop.reporter import Reporter
 from medtex_edge.train.losses.masks import random_masks
 
 CPU = Compute(torch.device("cpu"), None)
@@ -69,7 +68,7 @@ def phase(mode: str) -> Phase:
             time.sleep(60)  # this process is busy for long: its launcher sees the loss before it does
         x = augment(batch.images)
         m = nn.functional.interpolate(random_masks(len(x), 8), 16)
-        plain = len(x) - draws.last(0.4, len(x))
+        plain = len(x) - count_in_last(0.4, len(x))
         x = torch.cat([x[:plain], (m * x)[plain:]])
         logits = module(x.double())
         if mode == "nan" and taken[0] == 5 and group().main:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from medtex_edge.train.compute.memory import CHOSEN
+from medtex_edge.train.compute.device import CHOSEN
 
 # Ten times a block larger than any that glibc would keep by itself; prints how often the system had to clear a page.
 FAULTS = """
@@ -23,7 +23,7 @@ for _ in range(10):
     torch.zeros(25_000_000).add_(1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-ASKED = "from medtex_edge.train.compute.memory import keep_freed_memory; print(keep_freed_memory())"
+ASKED = "from medtex_edge.train.compute.device import keep_freed_memory; print(keep_freed_memory())"
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
 
 

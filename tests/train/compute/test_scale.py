@@ -20,11 +20,11 @@ from run_kit import write_photographs
 from torch import nn
 
 from medtex_edge.errors import SettingsError
-from medtex_edge.train.compute import draws, processes
-from medtex_edge.train.compute.processes import Group, slice_size
+from medtex_edge.train.compute import processes
+from medtex_edge.train.compute.processes import Group, count_in_last, draw_rows, seeded_step, slice_size
 from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.batches import batches
-from medtex_edge.train.losses.masks import random_masks, random_shares
+from medtex_edge.train.losses.masks import random_masks
 
 pytest.importorskip("accelerate", reason="several processes need accelerate: pip install 'medtex-edge[train]'")
 WORKER = Path(scale_worker.__file__)
@@ -144,8 +144,8 @@ def test_each_process_draws_its_own_rows_of_what_one_would_draw() -> None:
     augment, x = Augment(), torch.rand(12, 3, 16, 16)
 
     def drawn(index: int, count: int) -> tuple[torch.Tensor, ...]:
-        with draws.step(index, count, 1, 2, 3):
-            return augment(x[index::count]), random_masks(12 // count, 8), random_shares(12 // count)
+        with seeded_step(index, count, 1, 2, 3):
+            return augment(x[index::count]), random_masks(12 // count, 8), draw_rows(12 // count, torch.rand)
 
     whole = drawn(0, 1)
     assert float((whole[0] - x).abs().max()) > 0.1
@@ -156,12 +156,12 @@ def test_each_process_draws_its_own_rows_of_what_one_would_draw() -> None:
 
 
 def test_a_steps_draws_do_not_depend_on_what_else_draws() -> None:
-    with draws.step(0, 1, 7):
+    with seeded_step(0, 1, 7):
         first = random_masks(4, 8)
-    with draws.step(1, 2, 7):
+    with seeded_step(1, 2, 7):
         torch.rand(5)  # dropout, say
         torch.testing.assert_close(random_masks(2, 8), first[1::2])
-    with draws.step(0, 1, 8):
+    with seeded_step(0, 1, 8):
         assert not torch.equal(random_masks(4, 8), first)
 
 
@@ -170,9 +170,9 @@ def test_the_last_part_of_a_batch_is_the_same_photographs_however_it_is_shared()
         for count in (1, 2, 4):
             chosen: set[int] = set()
             for index in range(count):
-                with draws.step(index, count, 0):
+                with seeded_step(index, count, 0):
                     size = 16 // count
-                    taken = draws.last(fraction, size)
+                    taken = count_in_last(fraction, size)
                     chosen |= set(range(index, 16, count)[size - taken :])
             assert chosen == set(range(16 - round(fraction * 16), 16))
 
@@ -256,13 +256,11 @@ def test_mixed_precision_and_the_compiler_train_on_a_gpu(tmp_path: Path, precisi
 def test_batch_norm_over_processes_is_batch_norm_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from timm.layers import BatchNormAct2d
 
-    from medtex_edge.train.compute import batch_norm
-
-    monkeypatch.setattr(batch_norm.dist, "all_reduce", lambda tensor: None)
+    monkeypatch.setattr(processes.dist, "all_reduce", lambda tensor: None)
     torch.manual_seed(0)
     for make in (nn.BatchNorm2d, BatchNormAct2d, lambda c: nn.BatchNorm2d(c, affine=False)):
         plain, ours = make(5), make(5)
-        batch_norm.synchronise_batch_norm(ours, torch.device("cpu"))
+        processes.synchronise_batch_norm(ours, torch.device("cpu"))
         for _ in range(3):
             x = 40 + torch.randn(6, 5, 4, 4)
             a, b = x.clone().requires_grad_(), x.clone().requires_grad_()

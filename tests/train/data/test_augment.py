@@ -1,4 +1,4 @@
-"""Augmentation: a photograph at two sizes is changed in the same way: teacher and student see one view."""
+"""Augmentation: a photograph at two sizes is changed equally, so that teacher and student get one view."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medtex_edge.train.compute import draws
+from medtex_edge.train.compute.processes import seeded_step
 from medtex_edge.train.data.augment import Augment
 
 
@@ -23,14 +23,14 @@ def _inside(x: Tensor) -> Tensor:
     return x[..., side // 4 : -side // 4, side // 4 : -side // 4]
 
 
-@pytest.mark.parametrize(("size", "asked"), [(64, 96), (64, 160), (96, 64)])
-def test_both_sizes_of_a_photograph_are_changed_alike(size: int, asked: int) -> None:
+@pytest.mark.parametrize(("size", "teacher_size"), [(64, 96), (64, 160), (96, 64)])
+def test_both_sizes_of_a_photograph_are_changed_alike(size: int, teacher_size: int) -> None:
     torch.manual_seed(3)
     large = _smooth(16, 192)
-    small, big = (F.interpolate(large, (s, s), mode="bilinear", antialias=True) for s in (size, asked))
+    small, big = (F.interpolate(large, (s, s), mode="bilinear", antialias=True) for s in (size, teacher_size))
     a, b = Augment().both(small, big)
     assert a.shape[-1] == size
-    assert b.shape[-1] == asked
+    assert b.shape[-1] == teacher_size
     same = F.interpolate(b, (size, size), mode="bilinear", antialias=True)
     moved = float((_inside(a) - _inside(small)).abs().mean())
     apart = float((_inside(a) - _inside(same)).abs().mean())
@@ -51,7 +51,7 @@ def test_each_process_changes_its_rows_of_both_sizes_as_one_would() -> None:
     augment, x, y = Augment(), _smooth(12, 32), _smooth(12, 48)
 
     def drawn(index: int, count: int) -> tuple[Tensor, Tensor]:
-        with draws.step(index, count, 5):
+        with seeded_step(index, count, 5):
             return augment.both(x[index::count], y[index::count])
 
     whole = drawn(0, 1)

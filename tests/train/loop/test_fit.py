@@ -16,7 +16,7 @@ from medtex_edge.errors import DataError
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, average, batches, cosine
-from medtex_edge.train.loop.progress import Reporter, write_history
+from medtex_edge.train.loop.reporter import Reporter, write_history
 
 CPU = Compute(torch.device("cpu"), None)
 RECIPE = Recipe(batch=4, weight_decay=0.01, warmup=0.1, clip=1.0, ema=0.9, patience=0, seed=3)
