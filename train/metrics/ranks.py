@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -24,7 +24,11 @@ def rank_auc(scores: Floats, truth: Bools) -> float:
 
 
 def rank_correlation(a: Floats, b: Floats) -> float | None:
-    """Spearman's correlation, in -1..1, of two arrays of one shape; None where one of them is flat."""
-    if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a.ravel(), b.ravel()).statistic)
+    """Spearman's correlation, in -1..1, of two arrays of one shape; None where one of them is flat.
+
+    Exactly 1 for the same order, on which the bounds of an export rely; `scipy.stats.spearmanr` gives 1 - 2e-16.
+    """
+    x, y = rankdata(a), rankdata(b)
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum() / norm) if norm > 0 else None
