@@ -10,8 +10,8 @@ import pytest
 from bundle_kit import write_toy
 from click.testing import CliRunner
 from evaluation_kit import FULL, full, row
+from page_kit import HOSTILE
 from run_kit import write_photographs, write_run
-from test_report import HOSTILE
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.cli import cli

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from evaluation_kit import FULL, full, row, value, write_evaluation
-from test_report import HOSTILE, Page
+from page_kit import HOSTILE, Page
 
 from medtex_edge.errors import DataError
 from medtex_edge.evaluate.report.contenders import contenders, rows_of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from markupsafe import Markup
-from test_report import HOSTILE, Page
+from page_kit import HOSTILE, Page
 
 from medtex_edge.train.report import page as html
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from page_kit import HOSTILE, Page
 
 from medtex_edge.errors import DataError
 from medtex_edge.train.report.report import (
@@ -22,7 +22,6 @@ from medtex_edge.train.report.report import (
 )
 from medtex_edge.train.synthetic.dataset import write_dataset
 
-HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>&amp;'\x1b[31m\u202e"
 ANSWER = {
     "auc_referable": 0.95,
     "auc_referable_interval": [0.9, 0.99],
@@ -53,35 +52,6 @@ POINT = {
     "positives": 41,
     "negatives": 39,
 }
-
-
-class Page(HTMLParser):
-    """Tags, attributes and text of a page; complains about a tag that is not closed in its turn."""
-
-    VOID = frozenset({"meta", "img"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def make_run(folder: Path, metrics: dict[str, Any], model: dict[str, Any] | None = None) -> Path:
