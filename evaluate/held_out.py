@@ -40,12 +40,12 @@ def held_out_report(run: Run, teacher: Teacher, compute: Compute, *, split: str 
 
 def _at_threshold(run: Run, probabilities: Floats, photos: Photos) -> dict[str, Any]:
     known = photos.labels >= 0
-    said = probabilities[known][:, list(run.referable)].sum(1) >= run.operating_point.threshold
+    positive = probabilities[known][:, list(run.referable)].sum(1) >= run.operating_point.threshold
     truth = np.isin(photos.labels[known], run.referable)
     table: dict[str, Any] = {"threshold": run.operating_point.threshold}
     for name, right, total in (
-        ("sensitivity", int((said & truth).sum()), int(truth.sum())),
-        ("specificity", int((~said & ~truth).sum()), int((~truth).sum())),
+        ("sensitivity", int((positive & truth).sum()), int(truth.sum())),
+        ("specificity", int((~positive & ~truth).sum()), int((~truth).sum())),
     ):
         table[name] = right / total if total else None
         table[f"{name}_interval"] = proportion_interval(right, total)

@@ -1,4 +1,4 @@
-"""What is evaluated, and on which photographs: a run or a bundle, asked in the same way."""
+"""What is evaluated, and on which photographs: a run or a bundle, which answer through the same interface."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import DataError
-from medtex_edge.evaluate.evaluator import BATCH, MaskedPredictor, ask_student, masked_model
+from medtex_edge.evaluate.evaluator import masked_model
+from medtex_edge.evaluate.masked_predictor import BATCH, MaskedPredictor
 from medtex_edge.progress import Progress
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import EXPLAINED
@@ -36,7 +37,7 @@ class Subject:
     """A trained student, with its explainer where it has one.
 
     read: images (N, size, size, 3) uint8, cropped -> probabilities (N, C) and maps (N, h, w) in 0..1 as deployed; the
-    maps are None for a method without explainer. `model` and `asked` are None for a bundle, which shows no weights.
+    maps are None for a method without explainer. `model` and `predictor` are None for a bundle, which shows no weights.
     """
 
     kind: str  # "run" or "bundle"
@@ -51,17 +52,17 @@ class Subject:
     size: int
     seed: int
     point: OperatingPoint
-    fingerprint: str  # of the dataset that it was trained on; "" where it does not say
+    fingerprint: str  # of the dataset that it was trained on; "" where that is unknown
     data: Path | None
     options: DataOptions
     read: Callable[[Images], tuple[Floats, Floats | None]]
     model: MedTex | None = None
-    asked: MaskedPredictor | None = None  # under any mask, in the fast precision
+    predictor: MaskedPredictor | None = None  # under any mask, in the fast precision
     whole: Callable[[Images], Floats] | None = None  # on whole photographs, in fp32
     splits: Splits | None = None  # of the photographs that it was trained on; None for a bundle, which names none
     cost: dict[str, Any] | None = None  # as counted at its export
 
-    def facts(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The table `subject` of evaluation.json."""
         return {
             "kind": self.kind, "path": self.path.name, "student": self.student, "teacher": Path(self.teacher).name,
@@ -72,16 +73,16 @@ class Subject:
 
 def subject_of_run(run: Run, compute: Compute) -> Subject:
     """A run of any method; one without explainer answers on whole photographs. Raises `DataError`."""
-    explained = run.config.method in EXPLAINED
-    model = (run.load_model() if explained else masked_model(run)).to(compute.device)
+    has_explainer = run.config.method in EXPLAINED
+    model = (run.load_model() if has_explainer else masked_model(run)).to(compute.device)
     # What is answered is measured in the precision that is exported; thousands of masked pictures need not be.
-    whole = ask_student(model, Compute(compute.device, None)).whole
-    read = deployed(model, compute) if explained else lambda images: (whole(images), None)
+    whole = MaskedPredictor.of_student(model, Compute(compute.device, None)).whole
+    read = deployed(model, compute) if has_explainer else lambda images: (whole(images), None)
     return Subject(
         "run", run.path, run.name, run.config.student, str(run.card.get("teacher", "")), run.config.method,
         run.classes, run.referable, run.ordered, run.size, run.seed, run.operating_point,
         str(run.card.get("data_fingerprint", "")), run.data, run.data_options, read, model,
-        ask_student(model, compute), whole, run.splits(),
+        MaskedPredictor.of_student(model, compute), whole, run.splits(),
     )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ class Pictures:
         parts = [load_photos(self.dataset, s, size, cache=self.cache, progress=self.progress) for s in self.splits]
         return parts[0].images if len(parts) == 1 else np.concatenate([part.images for part in parts])
 
-    def facts(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The table `data` of evaluation.json."""
         return {
             "path": self.dataset.root.name,
@@ -142,7 +143,7 @@ def open_pictures(
             f"the photographs that {subject.path} was trained on are no longer at {source}"
             if source is not None
             else f"{subject.path}: a bundle holds no photographs",
-            hint="say where photographs are: --data DIR",
+            hint="name the folder of the photographs: --data DIR",
         )
     own = data is None
     dataset = open_photographs(source, options, subject.splits, subject.fingerprint, own=own, progress=progress)
@@ -163,11 +164,11 @@ def open_pictures(
 
 
 def group_values(source: Path, options: DataOptions, column: str, keys: tuple[str, ...]) -> list[str]:
-    """The values of a table's column (camera, site) for these photographs, "" where it says nothing.
+    """The values of a table's column (camera, site) for these photographs, "" where it is empty.
 
     Raises `DataError` where the photographs come without a table or the table without that column.
     """
-    # Read as if it were the column of patients: any column of texts goes through the same door.
+    # Read as if it were the column of patients: any column of texts is read in the same way.
     table = read_table(source, replace(options, patient_column=column))
     if table.form != "csv":
         raise DataError(f"{source}: --group-column needs a CSV, these photographs come as {table.form}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeAlias
 
 from .errors import BundleError
 
+JsonObject: TypeAlias = Mapping[str, Any]  # a parsed JSON object of any content; what reads it checks each value
 MAX_DEPTH = 32
 _TOKEN = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 

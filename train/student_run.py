@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.evaluate.model_card import run_facts, write_model_card
 from medtex_edge.files import atomic_path, write_json
 from medtex_edge.train.compute import device
 from medtex_edge.train.compute.depthwise import speed_up_depthwise
@@ -50,6 +49,7 @@ from medtex_edge.train.prepare import (
     resumed_splits,
     seed_everything,
 )
+from medtex_edge.train.report.model_card import write_run_card
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc, plot_sheet
 from medtex_edge.train.report.report import write_report
 from medtex_edge.train.run_folder import data_table
@@ -224,7 +224,7 @@ def _write(
     # Written last: a run that has it is finished.
     write_json(out / "model.json", _card(config, dataset, data.referable, teacher, outcome, out.name, origin))
     write_report(out)
-    write_model_card(run_facts(out), out / "model_card.md")
+    write_run_card(out)
 
 
 def _write_measures(config: TrainConfig, data: TrainingData, fit: Fit, outcome: Outcome, out: Path) -> None:

@@ -155,7 +155,7 @@ def by_grad_cam(run: Path, threads: int) -> Engine:
     import torch
     from pytorch_grad_cam import GradCAM
 
-    from medtex_edge.evaluate.maps.attribution import layers
+    from medtex_edge.evaluate.maps.cams import layers
     from medtex_edge.train.run_folder import load_run
 
     torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
-"""Can a map be trusted at all: does it hold still, does it depend on the model, is it more than a veil.
+"""Can a map be trusted at all: is it stable, does it depend on the model, is it sparse.
 
-None of these says that a map is right; each can say that it is not. A flat map is perfectly stable, so they are
-read together and beside the controls.
+None of these proves that a map is right; each can show that it is not. A flat map is perfectly stable, so they are
+read together and with the controls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medtex_edge.train.metrics.saliency import field_of_view
 MapsOf = Callable[[Images], Floats]  # images (N, S, S, 3) -> maps (N, h, w), not below 0
 Model = TypeVar("Model", bound=nn.Module)
 
-NOISE = 5.0  # grey levels of 255, either way: what a camera's sensor adds
+NOISE = 5.0  # grey levels of 255, up or down: what a camera's sensor adds
 DRAWS = 4  # of the noise
 SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # down and right, in pixels of the mask: 4 pixels of the photograph
 
@@ -35,8 +35,8 @@ def max_sensitivity(
     changes x' of the photograph (Yeh et al., NeurIPS 2019; divided by the map's norm, as captum does).
 
     x' is the photograph with uniform noise of up to `noise` grey levels, `draws` times, and moved by one pixel of the
-    mask each way; there the map should have moved along, and is compared where both show the same. images (N, S, S, 3)
-    uint8. A map that is zero everywhere has no relative change: 0 if it stays so, else infinite.
+    mask in each direction; there the map should have moved along, and is compared where both show the same. images
+    (N, S, S, 3) uint8. A map that is zero everywhere has no relative change: 0 if it stays so, else infinite.
     """
     size = images.shape[1]
     rng = np.random.default_rng(seed)

@@ -79,6 +79,7 @@ def test_the_wheel_holds_the_package_and_states_that_it_is_typed(wheel: zipfile.
         assert str(path.relative_to(tree)) in names
     assert "medtex_edge/py.typed" in names
     assert "medtex_edge/runtime/web/page.html" in names
+    assert {f"medtex_edge/train/report/templates/{name}.html" for name in ("page", "parts")} <= names
 
 
 def test_the_wheel_holds_no_sources_of_the_native_module_no_tests_and_no_data(wheel: zipfile.ZipFile) -> None:

@@ -107,7 +107,7 @@ def test_what_is_black_in_every_photograph_counts_for_nothing() -> None:
 
     assert randomisation(low_outside, Net(), pictures, repeats=8)[0] < 0.35
     both = low_outside(None, pictures), low_outside(None, pictures)
-    assert rank_correlations(*both)[0] > 0.5  # without the mask the black corners alone would look like agreement
+    assert rank_correlations(*both)[0] > 0.5  # without the mask the black corners alone would appear as agreement
 
 
 def test_the_rank_correlation_sees_order_alone_and_flat_maps_share_nothing() -> None:

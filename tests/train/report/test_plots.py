@@ -34,7 +34,7 @@ def test_a_history_with_text_gaps_and_phases_is_drawn(tmp_path: Path) -> None:
     picture(tmp_path / "history.png")
 
 
-def test_a_history_without_a_row_says_so_instead_of_failing(tmp_path: Path) -> None:
+def test_a_history_without_a_row_is_noted_instead_of_failing(tmp_path: Path) -> None:
     plot_history([], tmp_path / "history.png")
     picture(tmp_path / "history.png")
 
