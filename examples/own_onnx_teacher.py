@@ -20,7 +20,7 @@ from medtex_edge.train.synthetic.dataset import write_dataset
 
 CLASSES = 5  # the grades 0 to 4 of the drawn photographs
 SIZE = 64  # pixels, of student and teacher
-PHOTOGRAPHS = 60
+PHOTOGRAPHS = 40
 
 
 def export_teacher(path: Path) -> None:

@@ -36,7 +36,7 @@ def stream(
     of the one before comes as an ungradable reading with its `reason`. A camera or stream that stops is opened again.
     Of files every frame is read. `bundle` is an open bundle, which stays open, or the path of one.
 
-    `size` (width, height) and `fps` are asked of a camera. `smooth` is over how many seconds answers are averaged
+    `size` (width, height) and `fps` are requested from a camera. `smooth` is over how many seconds answers are averaged
     (None: 0.3 for live sources, else 0; 0: every frame by itself). `max_frames` ends after so many readings, `retries`
     is the number of attempts to open a source again (None: for ever).
 

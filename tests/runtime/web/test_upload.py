@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import http.client
 import json
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import bundles
@@ -175,8 +181,6 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(bundle: Path) -> 
 
 
 def test_the_body_is_bounded_while_it_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    import asyncio
-
     parts = [b"x" * 600] * 1000
     taken: list[bytes] = []
 
@@ -254,3 +258,31 @@ def test_no_picture_and_no_name_of_a_request_reaches_the_log(
         post(page, photo, "/read?patient=Doe")
         post(page, b"Doe", "/read?patient=Doe")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_with_a_page_reads_uploads_next_to_its_own_pictures(bundle: Path, photo: bytes, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "own.png"), bundles.disc(240, width=320))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "medtex_edge", "run", str(bundle), "--source", "own.png", "--json"]
+    command += ["--serve", f"127.0.0.1:{port}"]
+    child = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        page = cast(Page, SimpleNamespace(url=f"http://127.0.0.1:{port}/"))
+        until(lambda: _answers(port), 30)
+        status, _, reading = post(page, photo)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+    finally:
+        child.kill()
+    assert child.returncode == 0, err
+    summary = json.loads(out)
+    assert (status, reading["verdict"]) == (200, "referable")
+    assert reading["bundle"] == hashlib.sha256(bundle.read_bytes()).hexdigest()
+    assert summary["verdicts"] == {"not referable": 1}, "an upload is no frame of the run"
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as each:
+        return each.connect_ex(("127.0.0.1", port)) == 0

@@ -172,7 +172,7 @@ def test_a_page_out_of_sight_costs_nothing_and_is_not_live_when_it_comes_back(br
     browser.ask(hide.format("true"))
     assert browser.ask(NOT_LIVE)
     until(lambda: not page._viewers)
-    # Asked in one breath: the device may answer before a second question is put.
+    # One expression, since the device may answer before a second one is evaluated.
     assert browser.ask(hide.format("false") + NOT_LIVE), "until a message of the device arrives"
     browser.wait("hello !== null && socket !== null && socket.readyState === 1")
     assert is_live(browser, page)
