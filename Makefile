@@ -16,32 +16,38 @@ WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sanitize aarch64-check gpu-check results install clean
+.PHONY: help demo test check docs sanitize aarch64-check gpu-check results install clean
 
 help:
-	@echo "make demo     install into $(VENV), then the whole way once on synthetic photographs (about 10 minutes)"
-	@echo "make test     install into $(VENV), then ruff, mypy, import-linter and pytest"
-	@echo "make check    the same without pytest"
+	@echo "make demo     install into $(VENV), then every step once on synthetic photographs (about 10 minutes)"
+	@echo "make test     install into $(VENV), then the checks, the documentation and pytest"
+	@echo "make check    ruff, mypy and import-linter alone"
+	@echo "make docs     the documentation as a site, into build/site"
 	@echo "make sanitize the tests of the native core alone, under each sanitizer"
 	@echo "make aarch64-check  the native module and the runtime's tests on an emulated 64-bit Arm (about 10 minutes)"
 	@echo "make gpu-check  every test that needs a GPU, and what a frame costs there, into $(RESULTS)/gpu.md"
-	@echo "make results  docs/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
+	@echo "make results  docs/evidence/results.md from real photographs under DATA=$(DATA) (hours; resumable)"
 	@echo "make install  the environment alone"
 	@echo "make clean    remove the environment, builds and caches; runs and bundles stay"
 
 demo: $(STAMP)
 	$(BIN)/medtex-edge demo
 
-test: check
+test: check docs
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 
-# Part of `make test` too; here what is built stays, and each test is told with its time.
+# Every warning is an error: a broken link, a page without a place in the navigation, a name without documentation.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Part of `make test` too; here the build stays, and each test prints its time.
 sanitize: $(STAMP)
 	@for kinds in $(SANITIZERS); do \
 	  build=build/native/$${kinds%%,*}; echo "-fsanitize=$$kinds"; \
@@ -62,7 +68,7 @@ gpu-check: $(filter $(GPU_PYTHON:$(BIN)/python=$(STAMP)),$(STAMP))
 	PYTHONPATH=.:tests/kits:tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
 
 results: $(STAMP)
-	$(BIN)/python benchmarks/results.py --data $(DATA) --out $(RESULTS)
+	$(BIN)/python -m benchmarks.results --data $(DATA) --out $(RESULTS)
 
 install: $(STAMP)
 

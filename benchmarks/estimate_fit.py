@@ -1,6 +1,6 @@
 """Fit the numbers of `export/estimate/latency.py` to published times, and find the error on a network left out.
 
-    python benchmarks/estimate_fit.py
+    python -m benchmarks.estimate_fit
 
 The times are GPU milliseconds of `trtexec` on a Jetson Orin Nano 8 GB in MAXN SUPER with TensorRT 10.3, by others:
 https://github.com/onnxsim/onnxsim/pull/1742. The networks are built here with random weights and exported as ours are.
@@ -120,14 +120,14 @@ def _as_published(kernel: Kernel, precision: str) -> Kernel:
 
 
 def fit(chosen: list[Point]) -> Reached:
-    """The numbers of least squared error of the logarithm. Where no point tells of depthwise convolutions these are
-    held to be as good at their peak as the dense ones at theirs."""
+    """The numbers of least squared error of the logarithm. Without a point that has depthwise convolutions, these
+    get the share of their peak that the dense ones reach."""
     chosen = [point for point in chosen if point.precision in FITTED]
-    tells = any(kernel.kind == "depthwise" for point in chosen for kernel in point.kernels)
+    has_depthwise = any(kernel.kind == "depthwise" for point in chosen for kernel in point.kernels)
 
     def reached(logarithms: np.ndarray) -> Reached:
         dense, depthwise, bandwidth, clocks = (float(value) for value in np.exp(logarithms))
-        return Reached(dense, depthwise if tells else dense, bandwidth, clocks)
+        return Reached(dense, depthwise if has_depthwise else dense, bandwidth, clocks)
 
     def loss(logarithms: np.ndarray) -> float:
         return sum(math.log(point.ratio(reached(logarithms))) ** 2 for point in chosen)
@@ -144,9 +144,9 @@ def main() -> None:
     without = {name: fit([point for point in every if point.network != name]) for name in PUBLISHED}
     table = Table("network", "batch", "precision", "kernels", "published", "fitted to all", "to the two others")
     for point in every:
-        told = (str(point.batch), point.precision, str(len(point.kernels)), f"{point.ms:.3f} ms")
+        cells = (str(point.batch), point.precision, str(len(point.kernels)), f"{point.ms:.3f} ms")
         off = (f"{point.ratio(one) - 1:+.0%}" for one in (whole, without[point.network]))
-        table.add_row(point.network, *told, *off)
+        table.add_row(point.network, *cells, *off)
     console.print(table)
     for label, one in {"fitted to all": whole, **{f"without {name}": one for name, one in without.items()}}.items():
         console.print(label, {name: float(f"{value:.3g}") for name, value in asdict(one).items()})

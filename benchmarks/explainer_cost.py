@@ -1,6 +1,6 @@
-"""What an explanation costs beside the answer: multiply-adds, and time in one interleaved run on this CPU.
+"""What an explanation costs in addition to the answer: multiply-adds, and time in one interleaved run on this CPU.
 
-python benchmarks/explainer_cost.py runs/medtex --teacher runs/teacher
+python -m benchmarks.explainer_cost runs/medtex --teacher runs/teacher
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Does reading keep up with training? Photographs per second of the loader, of each phase's step, and of both at once.
 
-    python benchmarks/loader.py                           # what the machine has: a GPU, or the CPU
-    python benchmarks/loader.py --batch 128 --compile     # larger batches, compiled networks
+    python -m benchmarks.loader                           # what the machine has: a GPU, or the CPU
+    python -m benchmarks.loader --batch 128 --compile     # larger batches, compiled networks
 
 Photographs are noise in a memory-mapped file as large as a dataset's; models have random weights, since time does not
 depend on them. `fed` is the speed of reading and training together over that of training alone: 1 is a loader that
@@ -64,7 +64,7 @@ class Speed:
 
 
 @contextmanager
-def noise(count: int, size: int, asked: int) -> Iterator[Photos]:
+def noise(count: int, size: int, teacher_size: int) -> Iterator[Photos]:
     """Photographs as the cache keeps them, at the sizes of student and teacher: uint8 files, mapped into memory."""
     rng = np.random.default_rng(0)
 
@@ -79,8 +79,8 @@ def noise(count: int, size: int, asked: int) -> Iterator[Photos]:
 
     with tempfile.TemporaryDirectory() as folder:
         labels = rng.integers(0, CLASSES, count)
-        larger = mapped(Path(folder) / "asked.npy", asked) if asked != size else None
-        yield Photos(mapped(Path(folder) / "seen.npy", size), labels, tuple(map(str, range(count))), larger)
+        larger = mapped(Path(folder) / "teacher.npy", teacher_size) if teacher_size != size else None
+        yield Photos(mapped(Path(folder) / "student.npy", size), labels, tuple(map(str, range(count))), larger)
 
 
 def prepared(
@@ -98,8 +98,7 @@ def prepared(
     module = Distillation(model, teacher.feature_channels, LLocal(CLASSES, ordered=True)).to(compute.device)
     if config.compiled:
         compile_networks(module, teacher, compute.device, console.print)
-    asked = photos.asked[:8] if photos.asked is not None else None
-    few = Photos(photos.images[:8], photos.labels[:8], photos.keys[:8], asked)
+    few = photos.first(8)
     label = label_loss("ce", "none", photos.labels, CLASSES, ordered=True).to(compute.device)
     return module, TrainingSteps(config, teacher, Augment().to(compute.device), few, compute, label).phases()
 
@@ -185,13 +184,13 @@ def main(
             measured(phase, module, photos, batch, steps, compute)
             for phase in track(phases, "measuring", console=console, transient=True)
         ]
-    facts: dict[str, Any] = {"device": compute.description, "student": student, "teacher": teacher}
-    facts |= {"size": size, "teacher_size": teacher_size, "batch": batch}
+    settings: dict[str, Any] = {"device": compute.description, "student": student, "teacher": teacher}
+    settings |= {"size": size, "teacher_size": teacher_size, "batch": batch}
     if as_json:
         rows = [{**vars(speed), "fed": speed.fed} for speed in speeds]
-        click.echo(json.dumps({**facts, "compiled": compiled, "photographs_per_second": rows}))
+        click.echo(json.dumps({**settings, "compiled": compiled, "photographs_per_second": rows}))
         return
-    table = Table(title=", ".join(f"{name} {value}" for name, value in facts.items()), title_justify="left")
+    table = Table(title=", ".join(f"{name} {value}" for name, value in settings.items()), title_justify="left")
     for column in ("phase", "loader, photographs/s", "step", "both", "fed"):
         table.add_column(column, justify="left" if column == "phase" else "right")
     for speed in speeds:

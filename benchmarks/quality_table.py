@@ -1,6 +1,6 @@
-"""The tables of docs/readings.md: what the quality gate says of real photographs and of spoiled copies of them.
+"""The tables of docs/explanation/verdict.md: the quality gate on real photographs and on degraded copies of them.
 
-python benchmarks/quality_table.py ../shared/data/idrid ../shared/data/idrid_lesions
+python -m benchmarks.quality_table ../shared/data/idrid ../shared/data/idrid_lesions
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def _blurred(sigma: float) -> Callable[[Photo], Photo]:
 
 
 def _jpeg(level: int) -> Callable[[Photo], Photo]:
-    def spoil(photo: Photo) -> Photo:
+    def degrade(photo: Photo) -> Photo:
         _, data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, level])
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
         assert decoded is not None, "it was encoded a line above"
         return np.ascontiguousarray(decoded[..., ::-1])
 
-    return spoil
+    return degrade
 
 
 def _scaled(factor: float, plus: float = 0.0) -> Callable[[Photo], Photo]:
-    def spoil(photo: Photo) -> Photo:
+    def degrade(photo: Photo) -> Photo:
         lit = photo.max(axis=2, keepdims=True) > 10
         return np.asarray(np.clip(photo * np.float32(factor) + plus * lit, 0, 255), np.uint8)
 
-    return spoil
+    return degrade
 
 
 def _noisy(photo: Photo) -> Photo:
@@ -49,7 +49,7 @@ def _noisy(photo: Photo) -> Photo:
     return np.clip(photo + noise, 0, 255).astype(np.uint8)
 
 
-SPOILED: dict[str, Callable[[Photo], Photo]] = {
+DEGRADED: dict[str, Callable[[Photo], Photo]] = {
     "as they are": lambda photo: photo,
     "JPEG quality 30": _jpeg(30),
     "noise of 2 levels": _noisy,
@@ -71,27 +71,27 @@ SPOILED: dict[str, Callable[[Photo], Photo]] = {
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--side", default=224, show_default=True, help="Pixels of the model's input.")
 def main(folders: tuple[Path, ...], side: int) -> None:
-    """Print, for each way of spoiling, how many photographs of FOLDERS pass, and the range of every fact.
+    """Print for each degradation how many photographs of FOLDERS pass, and the range of every metric.
 
     \b
     Example:
-      python benchmarks/quality_table.py ../shared/data/idrid ../shared/data/idrid_lesions
+      python -m benchmarks.quality_table ../shared/data/idrid ../shared/data/idrid_lesions
     """
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     photos = [read_photo(path) for path in paths if "mask" not in str(path.parent).lower()]
     inspector = gate.Inspector()
     print(f"| {len(photos)} photographs | gradable | refused | " + " | ".join(METRICS) + " |")
     print("|---" * (3 + len(METRICS)) + "|")
-    for name, spoil in SPOILED.items():
+    for name, degrade in DEGRADED.items():
         rows, refused = [], 0
         for photo in photos:
-            spoiled = spoil(photo)
+            degraded = degrade(photo)
             try:
-                prepared, box = prepare(spoiled, side, side)
+                prepared, box = prepare(degraded, side, side)
             except MedtexError:
                 refused += 1
                 continue
-            metrics = inspector.metrics(spoiled, box, prepared, layout="rgb")
+            metrics = inspector.metrics(degraded, box, prepared, layout="rgb")
             refused += gate.assess(metrics) is not None
             rows.append([getattr(metrics, name) for name in METRICS])
         table = np.array(rows)

@@ -1,9 +1,9 @@
 """How long a user waits, and how much memory it takes: an import, `--help`, the first reading of `run`, its memory.
 
-    python benchmarks/start.py eye.medtex
+    python -m benchmarks.start eye.medtex
 
-Each command is started as a process of its own, with files that the system still has in memory. `--imports` says which
-modules the way to the first reading loads, and what each of them costs.
+Each command is started as a process of its own, with files that the system still has in memory. `--imports` lists
+the modules that are loaded before the first reading, with the time of each.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError
-from medtex_edge.runtime.bench.frames import SIZE, Ring, golden_stills
+from medtex_edge.runtime.bench.bench import SIZE, Ring, golden_stills
 
 LIMITS = {"import_ms": 30.0, "help_s": 0.2, "first_reading_s": 1.2, "resident_mb": 250.0}
 TITLES = {
@@ -88,7 +88,7 @@ def resident_mb(bundle: Path, video: Path) -> float:
 
 
 def imports(bundle: Path, photo: Path, most: int = 12) -> list[tuple[str, float]]:
-    """The modules that cost the most on the way to the first reading: milliseconds, those they import included."""
+    """The modules that take longest to import before the first reading: milliseconds, their own imports included."""
     command = [sys.executable, "-X", "importtime", *_COMMAND[1:], "run", str(bundle), "--source", str(photo)]
     done = subprocess.run([*command, "--no-display"], capture_output=True, text=True, check=True)
     rows = re.findall(r"^import time:\s+\d+ \|\s+(\d+) \| (\s*)(\S+)$", done.stderr, re.MULTILINE)

@@ -13,16 +13,17 @@ import numpy.typing as npt
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, TeacherError
 from medtex_edge.evaluate.subject import Subject
-from medtex_edge.train.metrics.calibration import answer_table, share
+from medtex_edge.train.metrics.classification import answer_table
+from medtex_edge.train.metrics.intervals import proportion
 from medtex_edge.train.models.teacher import read_card
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-FEWEST = 5  # labelled photographs of a group, below which its figures would say nothing
+FEWEST = 5  # labelled photographs of a group, below which its figures would be meaningless
 
 
 @dataclass(frozen=True)
-class Answers:
+class ModelProbabilities:
     """Probabilities (N, C) of the same photographs: the student as deployed, on whole pictures, and the teacher."""
 
     student: Floats
@@ -31,7 +32,7 @@ class Answers:
     teacher_point: OperatingPoint | None = None
 
     def teacher_threshold(self) -> float:
-        """On the teacher's referable probability; 0.5 where nobody fixed one."""
+        """On the teacher's referable probability; 0.5 where none was fixed."""
         return self.teacher_point.threshold if self.teacher_point else 0.5
 
 
@@ -47,7 +48,7 @@ def point_of_teacher(spec: str) -> OperatingPoint | None:
 
 
 def answer_part(
-    subject: Subject, answers: Answers, labels: Ints, groups: Mapping[str, Sequence[str]]
+    subject: Subject, answers: ModelProbabilities, labels: Ints, groups: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """The table `answer` of evaluation.json. labels (N,), -1: none; groups: column -> N values."""
     known = labels >= 0
@@ -63,7 +64,7 @@ def answer_part(
         for value in sorted(set(values)):
             chosen = known & (np.array(values) == value)
             if chosen.sum() >= FEWEST:
-                found[column][value or "(not said)"] = table(answers.student, subject.point, chosen)
+                found[column][value or "(empty)"] = table(answers.student, subject.point, chosen)
     return {
         "models": {
             "student": table(answers.student, subject.point),
@@ -76,14 +77,14 @@ def answer_part(
     }
 
 
-def agreement(subject: Subject, answers: Answers) -> dict[str, Any]:
-    """How often the student, as deployed, says what the teacher says of the whole photograph: class and verdict."""
+def agreement(subject: Subject, answers: ModelProbabilities) -> dict[str, Any]:
+    """How often the student, as deployed, gives the teacher's answer to the whole photograph: class and verdict."""
     if answers.teacher is None:
         return {"label": None, "verdict": None}
     chosen = list(subject.referable)
     mine = answers.student[:, chosen].sum(1) >= subject.point.threshold
     theirs = answers.teacher[:, chosen].sum(1) >= answers.teacher_threshold()
     return {
-        "label": share(answers.student.argmax(1) == answers.teacher.argmax(1)),
-        "verdict": share(mine == theirs),
+        "label": proportion(answers.student.argmax(1) == answers.teacher.argmax(1)),
+        "verdict": proportion(mine == theirs),
     }

@@ -1,4 +1,4 @@
-"""Other trainings beside the one that is evaluated: its variants, its rivals, its other seeds, and a less-data curve.
+"""Other trainings to compare with the evaluated one: variants, baselines, other seeds, and a less-data curve.
 
 What they measured of themselves is taken, so they must have been measured on the same photographs. A run is named by
 what its settings change, and runs that differ by their seed alone are one row.
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from medtex_edge.errors import DataError
-from medtex_edge.evaluate.report.figures import is_number, read_facts
 from medtex_edge.train.config import METHOD_WEIGHTS, TrainConfig
 from medtex_edge.train.curve.plan import TITLES
+from medtex_edge.train.report.figures import is_number, read_json_object
 from medtex_edge.train.run_folder import Run, load_run
 
 WITHOUT = {
@@ -24,7 +24,7 @@ WITHOUT = {
 }  # fmt: skip
 # What a run is not named by: the seed, and what changes nothing but rounding and time.
 SAME = {"seed", "precision", "compiled", "method", "weights"}
-MEASURES = {
+MEASURE_KEYS = {
     "auc_referable": ("student", "auc_referable"), "pixel_auc": ("saliency", "pixel_auc"),
     "pointing": ("saliency", "pointing"), "mean_area": ("saliency", "mean_area"),
 }  # fmt: skip
@@ -41,26 +41,26 @@ def other_runs(mine: Path, others: Sequence[Path]) -> dict[str, Any]:
         if run.card.get("data_fingerprint") != first.card.get("data_fingerprint"):
             raise DataError(
                 f"{run.path} was measured on other photographs than {mine}",
-                hint="runs stand beside each other where --data, its columns and its split are the same",
+                hint="runs are comparable where --data, its columns and its split are the same",
             )
         grouped.setdefault(variant(run.config, first.config), []).append(run)
-    return {"rows": [{"name": name, **_measured(runs, first)} for name, runs in grouped.items()]}
+    return {"rows": [{"name": name, **_measurements(runs, first)} for name, runs in grouped.items()]}
 
 
 def variant(config: TrainConfig, whole: TrainConfig) -> str:
-    """What makes this training another than `whole`, in words; that one's own name where nothing does."""
+    """The name of this training by its differences from `whole`; the name of `whole` where there are none."""
     same = config.method == whole.method
-    said = [] if same else [TITLES[config.method]]
+    changes = [] if same else [TITLES[config.method]]
     expected = asdict(whole.weights if same else METHOD_WEIGHTS[config.method])
     for term, weight in asdict(config.weights).items():
         if weight != expected[term]:
-            said.append(f"{term} x {weight:g}" if weight else WITHOUT[term])
+            changes.append(f"{term} x {weight:g}" if weight else WITHOUT[term])
     usual = asdict(whole)
     for key, value in asdict(config).items():
         # The baseline is the method's own.
         if key not in SAME and value != usual[key] and (same or key != "baseline"):
-            said.append(f"{key.replace('_', ' ')} {value}")
-    return ", ".join(said) or TITLES[whole.method]
+            changes.append(f"{key.replace('_', ' ')} {value}")
+    return ", ".join(changes) or TITLES[whole.method]
 
 
 def all_finite(value: Any) -> bool:
@@ -70,13 +70,13 @@ def all_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _measured(runs: Sequence[Run], first: Run) -> dict[str, list[float]]:
+def _measurements(runs: Sequence[Run], first: Run) -> dict[str, list[float]]:
     masks = (first.metrics.get("saliency") or {}).get("masks")
     found: dict[str, list[float]] = {}
     for run in sorted(runs, key=lambda run: run.config.seed):
-        for measure, (part, key) in MEASURES.items():
+        for measure, (part, key) in MEASURE_KEYS.items():
             table = run.metrics.get(part) or {}
-            # Other lesion masks than ours tell nothing beside ours.
+            # Figures on other lesion masks than ours cannot be compared with ours.
             comparable = key not in ("pixel_auc", "pointing") or table.get("masks") == masks
             if comparable and is_number(value := table.get(key)):
                 found.setdefault(measure, []).append(float(value))
@@ -89,11 +89,11 @@ def read_curve(path: Path, fingerprint: str) -> dict[str, Any]:
     Raises `DataError` where it is no curve, or one of other photographs.
     """
     file = path / "curve.json" if path.is_dir() else path
-    found = read_facts(file)
+    found = read_json_object(file)
     if found is None or found.get("kind") != "curve":
         raise DataError(f"{file} is no less-data curve", hint="name a folder that `medtex-edge curve --out` wrote")
     if not all_finite(found):
         raise DataError(f"{file} holds a number that is none (NaN or infinite)", hint="make it again")
     if fingerprint and found.get("data_fingerprint") not in (None, fingerprint):
-        raise DataError(f"{file} was measured on other photographs than the run that it is to stand beside")
+        raise DataError(f"{file} was measured on other photographs than the evaluated run")
     return found

@@ -11,7 +11,7 @@ from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.config import EXPLAINED
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.loop.predict import Floats, predict, student_report, teacher_answers
-from medtex_edge.train.metrics.classification import proportion_interval
+from medtex_edge.train.metrics.intervals import proportion_interval
 from medtex_edge.train.models.teacher import Teacher
 from medtex_edge.train.run_folder import Run
 
@@ -22,7 +22,7 @@ def held_out_report(run: Run, teacher: Teacher, compute: Compute, *, split: str 
     The student answers from what its explainer leaves visible, in fp32, with the run's own temperature and at its own
     operating point: nothing is fitted here. Raises `DataError` where the split has no labelled photographs.
     """
-    photos = run.photographs(split, asked=teacher.size)
+    photos = run.photographs(split, teacher_size=teacher.size)
     if not bool((photos.labels >= 0).any()):
         raise DataError(
             f"{run.data}: no labelled photographs in the {split} split", hint="name the split: val has some always"
@@ -40,12 +40,12 @@ def held_out_report(run: Run, teacher: Teacher, compute: Compute, *, split: str 
 
 def _at_threshold(run: Run, probabilities: Floats, photos: Photos) -> dict[str, Any]:
     known = photos.labels >= 0
-    said = probabilities[known][:, list(run.referable)].sum(1) >= run.operating_point.threshold
+    positive = probabilities[known][:, list(run.referable)].sum(1) >= run.operating_point.threshold
     truth = np.isin(photos.labels[known], run.referable)
     table: dict[str, Any] = {"threshold": run.operating_point.threshold}
     for name, right, total in (
-        ("sensitivity", int((said & truth).sum()), int(truth.sum())),
-        ("specificity", int((~said & ~truth).sum()), int((~truth).sum())),
+        ("sensitivity", int((positive & truth).sum()), int(truth.sum())),
+        ("specificity", int((~positive & ~truth).sum()), int((~truth).sum())),
     ):
         table[name] = right / total if total else None
         table[f"{name}_interval"] = proportion_interval(right, total)

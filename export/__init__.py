@@ -1,4 +1,4 @@
-"""From a run folder to one verified bundle file, or a refusal that says why."""
+"""From a run folder to one verified bundle file, or a refusal with its reason."""
 
 from medtex_edge.stage import make_callable
 

@@ -1,4 +1,4 @@
-"""From a run folder to a bundle: graph, precisions, proof, golden vectors, one file; or a refusal and no file."""
+"""The export of a run folder into a bundle: graph, precisions, gate, golden vectors, one file; or no file at all."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ import numpy.typing as npt
 from medtex_edge.bundle import CARD, EXTRAS, Bundle, Golden, write_bundle
 from medtex_edge.contract import Contract
 from medtex_edge.errors import BundleError, DataError, ParityError
-from medtex_edge.export.gate import parity
-from medtex_edge.export.gate.engine import prove_engine
-from medtex_edge.export.gate.proof import ProofCase, prove_full, prove_half, prove_int8
+from medtex_edge.export import parity
+from medtex_edge.export.gate import ProofCase, prove_engine, prove_fp16, prove_fp32, prove_int8
 from medtex_edge.export.golden_frames import golden_frames
 from medtex_edge.export.graph import Deployed, cost
 from medtex_edge.export.onnx import to_onnx
@@ -39,8 +38,8 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Built:
-    """What an export ends with."""
+class ExportResult:
+    """The result of an export."""
 
     path: Path
     contract: Contract
@@ -50,12 +49,12 @@ class Built:
 
 def build(
     run: Run, out: Path, *, fp16: bool, data: Path | None, command: str, steps: ProgressDisplay, int8: bool = False
-) -> Built:
+) -> ExportResult:
     """Export `run` into the bundle `out`, replacing a file of that name.
 
     Raises `DataError` (run or photographs), `ParityError` (a precision beyond its bounds), `BackendError` (a model
-    that cannot be exported), `StorageError`; `out` is then as it was before. A refusal for its answers leaves a
-    picture of the worst photographs, `out` with the suffix `.refused.png`.
+    that cannot be exported), `StorageError`; `out` is then as it was before. A `ParityError`
+    leaves a picture of the worst photographs, `out` with the suffix `.refused.png`.
     """
     with steps.step("trained model") as step:
         model = run.load_model()
@@ -68,9 +67,9 @@ def build(
     with steps.step("fp32 graph") as step:
         full = to_onnx(Deployed(model), model.size)
         step.note = f"{len(full) / 1e6:.1f} MB"
-    proofs = {"fp32": prove_full(full, case, steps)}
+    proofs = {"fp32": prove_fp32(full, case, steps)}
     if fp16 or int8:
-        half = prove_half(full, case, steps)
+        half = prove_fp16(full, case, steps)
         proofs |= {"fp16": half} if fp16 else {}
     if int8:
         proofs["int8"] = prove_int8(full, half, _wider(case, run, model, data, steps), steps)
@@ -84,12 +83,12 @@ def build(
         path = write_bundle(out, contract, models, golden, report, _extras(run.path))
         sizes = {name: member.size for name, member in Bundle.open(path).members.items()}
         picture.unlink(missing_ok=True)  # of an earlier refusal
-        step.note = f"{path.stat().st_size / 1e6:.1f} MB, every sum read back"
-    return Built(path, contract, report, sizes)
+        step.note = f"{path.stat().st_size / 1e6:.1f} MB, every checksum read back"
+    return ExportResult(path, contract, report, sizes)
 
 
 def contract_of(run: Run) -> Contract:
-    """The contract that the run's card promises. Raises `DataError` where that is none."""
+    """The contract of the run, from its card. Raises `DataError` where the card does not make one."""
     try:
         return Contract(
             name=run.name, classes=run.classes, height=run.size, width=run.size, saliency_height=run.size // 4,
@@ -103,7 +102,7 @@ def contract_of(run: Run) -> Contract:
 def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) -> Golden:
     """The golden frames with the fp32 PyTorch model's answers.
 
-    A frame on which a precision is not well within the bounds that devices are held to is left out: on white
+    A frame on which a precision is not well within the bounds that devices are checked by is left out: on white
     noise a good model can be chaotic, and would be refused for it. Raises `ParityError` when few are left.
     """
     images = golden_frames(model.size)
@@ -111,10 +110,10 @@ def golden_of(model: MedTex, contract: Contract, models: Mapping[str, bytes]) ->
     good = np.ones(len(images), bool)
     for name, content in models.items():
         with onnxruntime.open_graph(content, contract, label=name) as backend:
-            came = parity.of_backend(backend, images)
+            actual = parity.of_backend(backend, images)
         probability, saliency = bounds(name)
-        good &= np.abs(came[0] - expected[0]).max(axis=1) <= probability / 2
-        good &= np.abs(came[1] - expected[1]).mean(axis=(1, 2)) <= saliency / 2
+        good &= np.abs(actual[0] - expected[0]).max(axis=1) <= probability / 2
+        good &= np.abs(actual[1] - expected[1]).mean(axis=(1, 2)) <= saliency / 2
     if good.sum() < _MIN_FRAMES:
         raise ParityError(
             f"golden vectors: {', '.join(models)} agree with the trained model on {good.sum()} of {len(good)} drawn "
@@ -137,7 +136,7 @@ def _photographs(
         if count == 0:
             raise DataError(
                 f"{run.path}: there are no validation photographs to prove the export on",
-                hint="say where some are: --data DIR",
+                hint="name their folder: --data DIR",
             )
         chosen = _evenly(count, MAX_PHOTOGRAPHS)
         images, keys = np.asarray(photos.images[chosen]), [photos.keys[i] for i in chosen]
@@ -153,7 +152,7 @@ def _photographs(
         if int8 and len(training) == 0:
             raise DataError(
                 f"{run.path}: there are no training photographs to calibrate int8 on",
-                hint="say where some are: --data DIR, or export without --int8",
+                hint="name their folder: --data DIR, or export without --int8",
             )
     with steps.step("answers of the trained model", len(images)) as step:
         expected = parity.reference(model, images, step.tick)
@@ -163,7 +162,7 @@ def _photographs(
 def _wider(case: ProofCase, run: Run, model: MedTex, data: Path | None, steps: ProgressDisplay) -> ProofCase:
     """The case with training photographs that nothing was calibrated on added to the validation ones.
 
-    Layers are chosen by what the proof says of them, several times over: on few photographs, that would be luck.
+    Layers are chosen by their parity, several times over: on few photographs, that would be luck.
     """
     photos = run.photographs("train", data=data)
     left = np.setdiff1d(np.arange(len(photos.images)), _calibration(len(photos.images)))
@@ -173,7 +172,7 @@ def _wider(case: ProofCase, run: Run, model: MedTex, data: Path | None, steps: P
     more = np.asarray(photos.images[chosen])
     with steps.step("int8: answers of the trained model", len(more)) as step:
         found = parity.reference(model, more, step.tick)
-        step.note = f"{len(more)} training photographs that nothing is calibrated on, beside the {case.validation}"
+        step.note = f"{len(more)} training photographs that nothing is calibrated on, with the {case.validation}"
     first = slice(case.validation)
     return replace(
         case, images=np.concatenate([case.images[first], more]),

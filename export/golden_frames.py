@@ -14,7 +14,7 @@ _SEED = 20080259  # apart from the seeds of any dataset, which count from 0
 def golden_frames(size: int) -> npt.NDArray[np.uint8]:
     """(8, size, size, 3) uint8 RGB: a drawn fundus of each grade, cut as a device cuts; black, white and noise."""
     scenes = [prepare(render((_SEED, grade), grade=grade).image, size, size)[0] for grade in range(GRADES)]
-    # What a device meets when a cable is loose or a lamp too bright, and what no training photograph looks like.
+    # What a device meets when a cable is loose or a lamp too bright, and unlike any training photograph.
     black, white = np.zeros((size, size, 3), np.uint8), np.full((size, size, 3), 255, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     return np.stack([*scenes, black, white, noise])

@@ -1,4 +1,4 @@
-"""From a PyTorch module to a small, plain ONNX file that says nothing about the machine it was made on."""
+"""From a PyTorch module to a small, plain ONNX file without a trace of the machine that it was made on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torch import nn
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 from medtex_edge.errors import BackendError
-from medtex_edge.export.precision.arithmetic import shapes
+from medtex_edge.export.arithmetic import shapes
 
 OPSET = 18  # read by every TensorRT from 10.3 on, and by ONNX Runtime from 1.14 on
-# What came with each opset, 19 being that of int8; the exporter writes a later one that old runtimes refuse.
+# The IR version of each opset, 19 being that of int8; the exporter writes a later one that old runtimes refuse.
 IR_VERSIONS = {18: 8, 19: 9}
 BATCH = "N"
 _EXAMPLES = 2  # a batch of one would be taken for a constant
@@ -113,7 +113,7 @@ def _strip(graph: onnx.GraphProto) -> None:
 
 
 def _replace(field: Any, items: list[Any]) -> None:
-    # Copies first: clearing a repeated field frees what it held.
+    # Copies first: clearing a repeated field frees its items.
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del field[:]
     field.extend(copies)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from medtex_edge.errors import BundleError
 from medtex_edge.export.estimate.latency import estimate
-from medtex_edge.export.gate.parity import TIE, flips_allowed
 from medtex_edge.export.graph import Cost
-from medtex_edge.export.precision.half import BOUNDS, half_share
+from medtex_edge.export.parity import BOUNDS, TIE, flips_allowed
+from medtex_edge.export.precision.half import half_share
 from medtex_edge.files import without_folders
 from medtex_edge.train.run_folder import Run
 
 if TYPE_CHECKING:
-    from medtex_edge.export.gate.proof import Proof, ProofCase
+    from medtex_edge.export.gate import Proof, ProofCase
 
 _PACKAGES = ("medtex-edge", "torch", "timm", "onnx", "onnxscript", "onnxruntime", "numpy", "opencv-python")
 
@@ -52,14 +52,14 @@ def _of_proof(name: str, proof: Proof) -> dict[str, Any]:
         "bounds": _bounds(name, proof),
         "estimate": _estimate(proof.model),
     }
-    if proof.eight is not None:
-        result |= {"int8_share": proof.eight.share, **proof.eight.to_json(), "largest_value": proof.peak}
+    if proof.int8 is not None:
+        result |= {"int8_share": proof.int8.share, **proof.int8.to_json(), "largest_value": proof.peak}
     elif proof.peak is not None:
         result |= {
             "half_share": half_share(proof.model),
             "largest_value": proof.peak,
             "kept_in_fp32": list(proof.fp32_fallback),
-            "tries": [asdict(one) for one in proof.tries],
+            "tries": [asdict(one) for one in proof.attempts],
         }
     return result
 

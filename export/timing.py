@@ -1,4 +1,4 @@
-"""Latency of graphs on this CPU, measured in turns so that whatever else the machine does falls on each.
+"""Latency of graphs on this CPU, measured in turns so that other load falls on all of them.
 
 Milliseconds belong to one machine on one day; the ratios, from one interleaved run, are what can be compared.
 """

@@ -57,11 +57,11 @@ def scan(file: IO[bytes], length: int, limits: Mapping[str, int]) -> dict[str, M
     """The members of a file of `length` bytes, from its headers alone; no content is read.
 
     `limits` names every member that may be there and the bytes it may have. Raises `BundleError` for a file
-    of any other form than `write`'s, in the words of what is wrong with it.
+    of any other form than `write`'s; its message names what is wrong.
     """
     head = file.read(4)
-    came = f"{length} bytes that start with {head!r}"
-    _check(length >= _END.size and head == b"PK\3\4", "a zip archive", came)
+    actual = f"{length} bytes that start with {head!r}"
+    _check(length >= _END.size and head == b"PK\3\4", "a zip archive", actual)
     file.seek(length - _END.size)
     signature, *_, count, directory_size, directory_at, comment = _END.unpack(file.read(_END.size))
     _check(
@@ -164,6 +164,6 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:80] + "...")
 
 
-def _check(condition: bool, expected: str, came: str) -> None:
+def _check(condition: bool, expected: str, actual: str) -> None:
     if not condition:
-        raise BundleError(f"expected {expected}, got {came}")
+        raise BundleError(f"expected {expected}, got {actual}")

@@ -1,8 +1,8 @@
-"""Read, write and verify a `.medtex` file: docs/bundle.md is its format in words.
+"""Read, write and verify a `.medtex` file: docs/reference/bundle.md describes its format.
 
-A device reads this file from a stick or a network, so nothing in it is believed: sizes are limited before
-they are read, every sum is checked, no member is pickled or compressed, and no name can leave the file.
-The sums protect from damage, not from forgery: whoever can write a bundle can write its sums.
+A device reads this file from a stick or a network, so nothing in it is trusted: sizes are limited before
+they are read, every checksum is verified, no member is pickled or compressed, and no name can lead out of the file.
+The checksums protect from damage, not from forgery: whoever can write a bundle can write its checksums.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LIMITS: dict[str, int] = {
     "golden.npz": MAX_VECTORS_BYTES,
     **{f"model.{precision}.onnx": _MODEL_BYTES for precision in PRECISIONS},
     **dict.fromkeys(EXTRAS, 32 * _MIB),
-    CARD: _MIB,  # text for people: more than that is no card
+    CARD: _MIB,  # a text for people: a larger one is no card
 }
 _REQUIRED = ("manifest.json", "contract.json", "report.json", "golden.npz", "model.fp32.onnx")
 _AGAIN = "copy the bundle again, or export it again"
@@ -47,7 +47,7 @@ _AGAIN = "copy the bundle again, or export it again"
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A verified `.medtex` file. Get one from `Bundle.open`; the models are read when asked for."""
+    """A verified `.medtex` file. Get one from `Bundle.open`; `model` reads a graph when it is called."""
 
     path: Path
     contract: Contract
@@ -61,8 +61,8 @@ class Bundle:
     def open(cls, path: Path | str) -> Bundle:
         """Read `path` and check everything that can be checked without running the model.
 
-        Raises `BundleError`, one line that says what was expected and what came: not a bundle, truncated,
-        damaged, members too many, too large or unknown, sums that do not hold, a contract or golden vectors
+        Raises `BundleError`, one line with what was expected and what was found: not a bundle, truncated,
+        damaged, members too many, too large or unknown, wrong checksums, a contract or golden vectors
         out of range or at odds with each other. That the graph fits the contract is checked when a backend
         opens it.
         """
@@ -88,7 +88,7 @@ class Bundle:
         return cls(path, contract, precisions, golden, report, manifest, members)
 
     def model(self, precision: str = "fp32") -> bytes:
-        """The ONNX file of one of `precisions`; its sum is checked again, since the file may have changed."""
+        """The ONNX file of one of `precisions`; its checksum is verified again, since the file may have changed."""
         if precision not in self.precisions:
             expected = f"one of the precisions {', '.join(self.precisions)}"
             hint = f"export again with --{precision}" if precision in PRECISIONS else ""
@@ -100,7 +100,7 @@ class Bundle:
         return self._content(name) if name in EXTRAS and name in self.members else None
 
     def card(self) -> str | None:
-        """The model card, Markdown, or None where this bundle has none. Whoever prints it has to make it inert."""
+        """The model card, Markdown, or None where this bundle has none. Escape its control characters to print it."""
         content = self.extra(CARD)
         return None if content is None else _as_text(content)
 
@@ -161,8 +161,8 @@ def _read_manifest(content: bytes, members: Mapping[str, archive.Member]) -> dic
             hint="this bundle is of another version of medtex-edge: install that, or export again",
         )
     for name in sorted(set(listed) ^ (set(members) - {"manifest.json"})):
-        came = "one that is not in the file" if name in listed else "one that is not in the manifest"
-        raise BundleError(f"manifest.json: expected the members of the file, got {came}: {name[:80]!r}")
+        actual = "one that is not in the file" if name in listed else "one that is not in the manifest"
+        raise BundleError(f"manifest.json: expected the members of the file, got {actual}: {name[:80]!r}")
     sums: dict[str, str] = {}
     for name, entry in listed.items():
         size = members[name].size
@@ -170,8 +170,8 @@ def _read_manifest(content: bytes, members: Mapping[str, archive.Member]) -> dic
         if not isinstance(digest, str):
             raise BundleError(f"manifest.json: expected sha256 and size of {name}, got something else")
         if type(entry["size"]) is not int or entry["size"] != size:
-            came = str(entry["size"])[:40]
-            raise BundleError(f"manifest.json: expected {name} of {size} bytes, got {came!r}")
+            actual = str(entry["size"])[:40]
+            raise BundleError(f"manifest.json: expected {name} of {size} bytes, got {actual!r}")
         sums[name] = digest
     return sums
 
@@ -195,16 +195,16 @@ def _check_sum(file: IO[bytes], member: archive.Member, digest: str) -> None:
     _compare_sums(member.name, hashlib.sha256(archive.read(file, member)).hexdigest(), digest)
 
 
-def _compare_sums(name: str, came: str, expected: str) -> None:
-    if came != expected:
-        raise BundleError(f"{name}: expected sha256 {expected[:64]!r}, got '{came}': damaged or changed")
+def _compare_sums(name: str, actual: str, expected: str) -> None:
+    if actual != expected:
+        raise BundleError(f"{name}: expected sha256 {expected[:64]!r}, got '{actual}': damaged or changed")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """The file and its length; errors of the block get the file's name in front and a way out."""
+    """The file and its length; errors of the block get the file's name in front and a hint."""
     try:
-        # Asked before opening: to open a named pipe is to wait for ever.
+        # Checked before opening: opening a named pipe would block for ever.
         if not stat.S_ISREG(path.stat().st_mode):
             raise BundleError("expected a .medtex file, got a folder or device")
         with path.open("rb") as file:

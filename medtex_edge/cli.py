@@ -25,17 +25,17 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 
 class Lazy(NamedTuple):
-    """Where a command lives, and what can be said of it without importing it."""
+    """A command that is not imported yet: its module, and the texts that are needed without it."""
 
     module: str
     attribute: str
     help: str
-    work: str  # "... needs the extra"
+    work: str  # the subject of "... needs the extra"
     extra: str = ""  # of the package; empty: a plain installation is enough
 
 
 COMMANDS = {
-    "demo": Lazy("demo", "demo", "Do the whole way once, on synthetic photographs.", "the demo", "train"),
+    "demo": Lazy("demo", "demo", "Run the whole pipeline once, on synthetic photographs.", "the demo", "train"),
     "train-teacher": Lazy(
         "train", "train_teacher", "Fine-tune a teacher on labelled photographs.", "training", "train"
     ),
@@ -43,7 +43,7 @@ COMMANDS = {
     "curve": Lazy("curve", "curve", "Measure methods with fewer and fewer labels.", "training", "train"),
     "export": Lazy("export", "export", "Turn a run into one bundle file, or refuse.", "export", "export"),
     "evaluate": Lazy(
-        "evaluate", "evaluate", "Measure a run or a bundle: answers, maps, rivals.", "the evaluation", "evaluate"
+        "evaluate", "evaluate", "Measure a run or a bundle: answers, maps, baselines.", "the evaluation", "evaluate"
     ),
     "run": Lazy("run", "run", "Read a camera, a video or photographs with a bundle.", "running a bundle"),
     "bench": Lazy("bench", "bench", "Measure what a bundle costs on this machine.", "the benchmark"),
@@ -52,8 +52,10 @@ COMMANDS = {
         "estimate", "estimate", "Estimate a bundle's time on a Jetson's GPU, by arithmetic.", "an estimate", "export"
     ),
     "inspect": Lazy("bundle", "inspect", "Show what a bundle promises and what was measured.", "inspecting a bundle"),
-    "verify": Lazy("bundle", "verify", "Check every sum of a bundle and recompute its answers.", "verifying a bundle"),
-    "doctor": Lazy("doctor", "doctor", "Say what this machine can do and what is missing.", "the doctor"),
+    "verify": Lazy(
+        "bundle", "verify", "Check every checksum of a bundle and recompute its answers.", "verifying a bundle"
+    ),
+    "doctor": Lazy("doctor", "doctor", "Check what this machine can do and what is missing.", "the doctor"),
     "synthetic": Lazy(
         "synthetic", "synthetic", "Write a dataset of synthetic fundus photographs.", "drawing photographs"
     ),
@@ -89,7 +91,7 @@ REQUIRED_MODULES = {
 
 
 class LazyGroup(click.Group):
-    """Lists its commands from `COMMANDS`; imports one when asked for, with its defaults of medtex.toml."""
+    """Lists its commands from `COMMANDS`; imports one when it is called, with its defaults of medtex.toml."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -160,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail_once(message: str, hint: str, exit_code: int) -> int:
-    """What every process of a launched training finds alike is said by the first alone (torchrun numbers them)."""
+    """Print an error that every process of a launched training meets in the first alone (torchrun numbers them)."""
     return _fail(message, hint, exit_code) if os.environ.get("RANK", "0") == "0" else exit_code
 
 
@@ -207,9 +209,9 @@ def missing_package(error: ImportError, arguments: Sequence[str]) -> tuple[str, 
 
 
 def _storage(error: OSError) -> int:
-    """The last net under the disk's refusals; whatever else the system reports is a bug, and raised again."""
+    """The fallback for errors of the disk; whatever else the system reports is a bug, and raised again."""
     if isinstance(error, BrokenPipeError):
-        # The reader went away (`| head`); Python would complain once more while flushing at exit.
+        # The reader has ended (`| head`); Python would print an error once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if error.errno not in STORAGE_ERRORS:

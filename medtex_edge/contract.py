@@ -1,6 +1,6 @@
-"""The contract: what the graph eats and gives, its classes, and the operating point. JSON in and out.
+"""The contract: the inputs and outputs of the graph, its classes, and the operating point. JSON in and out.
 
-The contract is read on a device from a file that nobody vouches for, so every field is checked for type and
+The contract is read on a device from an untrusted file, so every field is checked for type and
 range, unknown fields are errors, and a contract that was built in Python passes the same checks.
 """
 
@@ -120,7 +120,7 @@ class Contract:
 
     @classmethod
     def from_json(cls, value: Any) -> Contract:
-        """Check and build. Raises `BundleError` that names the field, what was expected and what came."""
+        """Check and build. Raises `BundleError` that names the field, what was expected and what was found."""
         fields = _fields(cls, value, "contract")
         point = _fields(OperatingPoint, fields["operating_point"], "operating_point")
         for name in ("sensitivity_interval", "specificity_interval"):
@@ -158,7 +158,7 @@ def _fraction(name: str, value: Any) -> float:
     return float(value)
 
 
-def _expect(condition: bool, name: str, expected: str, came: Any) -> None:
+def _expect(condition: bool, name: str, expected: str, actual: Any) -> None:
     if not condition:
-        shown = repr(came)
+        shown = repr(actual)
         raise BundleError(f"{name}: expected {expected}, got {shown if len(shown) < 200 else shown[:200] + '...'}")

@@ -1,6 +1,6 @@
 """One exception tree; each class carries the exit code of the command that it ends.
 
-A message says what was expected, what came, and what to do next. The command line prints it as one line
+A message names what was expected, what was found, and what to do next. The command line prints it as one line
 (`hint` on a second) without a traceback: see `medtex_edge.cli.main`.
 """
 
@@ -19,13 +19,13 @@ class MedtexError(Exception):
 
 
 class SettingsError(MedtexError):
-    """A flag, a key of `medtex.toml` or a value of a configuration that cannot be meant."""
+    """A flag, a key of `medtex.toml` or a value of a configuration that is not valid."""
 
     exit_code = 2
 
 
 class BundleError(MedtexError):
-    """A bundle that is not one, is damaged, lies about itself, or whose golden vectors do not come out."""
+    """A bundle that is not one, is damaged, lies about itself, or whose golden vectors are not reproduced."""
 
     exit_code = 3
 

@@ -33,13 +33,13 @@ def storage(path: Path, doing: str = "write") -> Iterator[None]:
             errno.ENOTDIR: "a part of the path is a file: choose another place",
             errno.EISDIR: "a folder of that name is in the way: choose another name",
         }
-        hint = hints.get(error.errno or 0, "choose another place or look at the disk")
+        hint = hints.get(error.errno or 0, "choose another place or check the disk")
         raise StorageError(f"cannot {doing} {path}: {error.strerror or error}", hint=hint) from error
 
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it into place, else remove it.
+    """Yield a temporary path in the folder of `path`; on success fsync it and rename it into place, else remove it.
 
     The temporary name keeps the suffix, since writers such as OpenCV's choose their format by it.
     Raises `StorageError` where the disk refuses.

@@ -1,7 +1,7 @@
 """Golden vectors: a few input frames and the answers of the model that the bundle was made of.
 
 A device recomputes them at every start (`medtex_edge.runtime.backend.golden_check`) and refuses to run when they have
-drifted. `golden.npz` opens with `numpy.load`, but is not read with it: numpy believes the shapes it states.
+drifted. `golden.npz` opens with `numpy.load`, but is not read with it: numpy trusts the shapes in it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _HEADER = re.compile(rb"\{'descr': '([<|][uf][14])', 'fortran_order': False, 'sh
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """K frames and what the fp32 model answered: at most `MAX_VECTORS` of them."""
+    """K frames and the answers of the fp32 model: at most `MAX_VECTORS` of them."""
 
-    images: npt.NDArray[np.uint8]  # (K, H, W, 3) RGB, as the graph eats them
+    images: npt.NDArray[np.uint8]  # (K, H, W, 3) RGB, as the graph takes them
     probabilities: npt.NDArray[np.float32]  # (K, C), each row sums to 1
     saliency: npt.NDArray[np.float32]  # (K, h, w) in 0..1
 
@@ -50,7 +50,7 @@ def pack(golden: Golden, contract: Contract) -> bytes:
 
 
 def unpack(content: bytes, contract: Contract) -> Golden:
-    """Read and check `golden.npz`. Raises `BundleError`: the array, what was expected, what came."""
+    """Read and check `golden.npz`. Raises `BundleError`: the array, what was expected, what was found."""
     file = io.BytesIO(content)
     try:
         members = archive.scan(file, len(content), dict.fromkeys(_NAMES, MAX_VECTORS_BYTES))
@@ -58,7 +58,7 @@ def unpack(content: bytes, contract: Contract) -> Golden:
             if name not in members:
                 raise BundleError(f"expected an array {name}, got none")
         parts = [_parse(name, archive.read(file, members[name])) for name in _NAMES]
-        shapes = _shapes(contract, parts[0][1][0])  # K is what the images say; all else follows
+        shapes = _shapes(contract, parts[0][1][0])  # K is the number of images; all else follows
         images, probabilities, saliency = (
             _array(name, part, descr, shape)
             for name, part, descr, shape in zip(_NAMES, parts, _DESCRS, shapes, strict=True)
@@ -84,8 +84,8 @@ def check(golden: Golden, contract: Contract) -> None:
     for name, array in (("probabilities", golden.probabilities), ("saliency", golden.saliency)):
         # Written so that NaN fails it.
         if not (array.min() >= 0 and array.max() <= 1 + 1e-6):
-            came = f"{array.min():g} to {array.max():g}"
-            raise BundleError(f"golden {name}: expected values in 0..1, got {came}")
+            actual = f"{array.min():g} to {array.max():g}"
+            raise BundleError(f"golden {name}: expected values in 0..1, got {actual}")
     off = np.abs(golden.probabilities.sum(axis=1, dtype=np.float64) - 1).max()
     if not off <= 1e-3:
         raise BundleError(f"golden probabilities: expected rows that sum to 1, got one off by {off:g}")
@@ -108,7 +108,7 @@ def _to_npy(array: npt.NDArray[Any]) -> bytes:
 
 
 def _parse(name: str, content: bytes) -> tuple[str, tuple[int, ...], memoryview]:
-    """Stated type, stated shape and the bytes behind the header; none of them believed yet."""
+    """Stated type, stated shape and the bytes behind the header; none of them trusted yet."""
     start = len(_MAGIC) + 2
     length = int.from_bytes(content[len(_MAGIC) : start], "little")
     match = _HEADER.fullmatch(content[start : start + length])
@@ -121,9 +121,9 @@ def _parse(name: str, content: bytes) -> tuple[str, tuple[int, ...], memoryview]
 def _array(
     name: str, part: tuple[str, tuple[int, ...], memoryview], descr: str, shape: tuple[int, ...]
 ) -> npt.NDArray[Any]:
-    *came, data = part
-    if came != [descr, shape]:
-        raise BundleError(f"{name}: expected {descr} {shape} as in the contract, got {came[0]} {came[1]}")
+    *actual, data = part
+    if actual != [descr, shape]:
+        raise BundleError(f"{name}: expected {descr} {shape} as in the contract, got {actual[0]} {actual[1]}")
     size = math.prod(shape) * int(descr[-1])
     if len(data) != size:
         raise BundleError(f"{name}: expected {size} bytes of numbers, got {len(data)}")

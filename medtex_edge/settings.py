@@ -1,4 +1,4 @@
-"""`medtex.toml` in the working folder sets defaults for every command; and what "the newest" means.
+"""`medtex.toml` in the working folder sets defaults for every command; and which run or bundle is the newest.
 
 One table per command, one key per option, with `-` or `_`:
 
@@ -11,7 +11,7 @@ One table per command, one key per option, with `-` or `_`:
     camera = "/dev/video2"
 
 The command line wins over the file. An unknown table or key is an error, since a typing mistake that is
-ignored would train something other than what was asked for.
+ignored would train something other than what was requested.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def read_settings(folder: Path, commands: Iterable[str]) -> dict[str, dict[str, 
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(
-            f"{path} is not TOML: {error}", hint='lines look like  epochs = 10  or  data = "photos"'
+            f"{path} is not TOML: {error}", hint='a line is written as  epochs = 10  or  data = "photos"'
         ) from error
     known = list(commands)
     for name, table in tables.items():

@@ -1,14 +1,16 @@
-"""JSON from a file that nobody vouches for, and JSON in one canonical form."""
+"""JSON from an untrusted file, and JSON in one canonical form."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeAlias
 
 from .errors import BundleError
 
+JsonObject: TypeAlias = Mapping[str, Any]  # a parsed JSON object of any content; what reads it checks each value
 MAX_DEPTH = 32
 _TOKEN = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 

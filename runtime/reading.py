@@ -1,4 +1,4 @@
-"""A reading: the result of one frame. docs/readings.md describes its JSON."""
+"""A reading: the result of one frame. docs/reference/readings.md describes its JSON."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from medtex_edge.files import sha256
 from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import Backend, handover
 from medtex_edge.runtime.backend.golden_check import check_golden
-from medtex_edge.runtime.backend.handover import Switching
+from medtex_edge.runtime.backend.handover import Handover
 from medtex_edge.runtime.pipeline import Pipeline
 from medtex_edge.runtime.reading import Reason
 from medtex_edge.runtime.scorer import Scorer
@@ -83,7 +83,7 @@ class Session:
             backend = stack.enter_context(
                 handover.open(
                     bundle, o.backend, precision=o.precision, threads=o.threads, require=o.require_tensorrt,
-                    told=self._print_line,
+                    on_message=self._print_line,
                 )
             )  # fmt: skip
             drift = check_golden(backend, bundle, o.precision or "fp32")
@@ -117,7 +117,7 @@ class Session:
         self, pipeline: Pipeline, source: FrameSource, summary: Summary, screens: Screens, backend: Backend
     ) -> int:  # fmt: skip
         failure: MedtexError | None = None
-        changing = backend if isinstance(backend, Switching) else None
+        changing = backend if isinstance(backend, Handover) else None
         if changing is not None:
             self._prepare(changing, source)
         with _signals(pipeline), console.Status(self._err, source, self._print_line) as status:
@@ -158,7 +158,7 @@ class Session:
         whole = source.live or sum(summary.verdicts.values()) == source.count
         return INTERRUPTED if summary.ended == "interrupted" and not whole else 0
 
-    def _prepare(self, backend: Switching, source: FrameSource) -> None:
+    def _prepare(self, backend: Handover, source: FrameSource) -> None:
         """A file is read by one backend from end to end, so that a second run gives the same readings."""
         if source.live:
             backend.begin()

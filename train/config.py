@@ -1,4 +1,4 @@
-"""Everything that a training depends on, each with its unit and its reason; written to the run as `config.toml`."""
+"""The settings of a training, each with its unit and its reason. A run records them in `config.toml`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 METHODS = ("medtex", "masked", "hinton", "vid", "paper", "supervised")
-EXPLAINED = ("medtex", "paper")  # the methods that train an explainer: these can be exported
+EXPLAINED = ("medtex", "paper")  # methods that train an explainer, so that the run can be exported
 BASELINES = ("blur", "mean")
 LABEL_LOSSES = ("ce", "focal", "ordinal")
 
@@ -27,15 +27,15 @@ LABEL_LOSSES = ("ce", "focal", "ordinal")
 class Weights:
     """One weight per term of the objective (`train/losses/objective.py`); 0 switches a term off."""
 
-    out: float = 1.0  # L_out: the teacher's answer from what is visible
+    out: float = 1.0  # L_out: the teacher's prediction, from the visible part of the photograph
     mid: float = 0.1  # L_mid: the teacher's features; needs a teacher that exposes them
-    label: float = 0.0  # L_label (`train/losses/labels.py`): agreement with the photograph's own label
-    local: float = 1.0  # L_local: the teacher's answer from the evidence alone, gathered cell by cell
-    budget: float = 2.0  # L_mask: pays for the area beyond `TrainConfig.budget`
-    tv: float = 0.05  # L_mask: total variation, so that regions rather than dust are shown
+    label: float = 0.0  # L_label (`train/losses/labels.py`): the ground truth
+    local: float = 1.0  # L_local: the teacher's prediction, from the evidence of the single cells
+    budget: float = 2.0  # L_mask: penalty on the area beyond `TrainConfig.budget`
+    tv: float = 0.05  # L_mask: total variation, so that the map shows regions rather than single cells
 
 
-# Every rival is the same loop with terms of the objective switched off and on.
+# Every baseline is the same loop with other terms of the objective.
 METHOD_WEIGHTS = {
     "medtex": Weights(),
     "masked": replace(Weights(), local=0.0, budget=0.0, tv=0.0),
@@ -48,40 +48,42 @@ METHOD_WEIGHTS = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The distillation: the student under random masks beside the explainer's evidence, then both together."""
+    """The distillation. Phase one trains student (under random masks) and explainer separately, phase two jointly."""
 
     student: str = "tf_efficientnet_lite0"
     student_weights: str = "auto"  # auto: packaged or hub ImageNet weights; none: random; or a .safetensors file
-    method: str = "medtex"  # the others are its rivals; see `train/loop/distillation.py`
+    method: str = "medtex"  # the others are baselines; see `train/loop/distillation.py`
     size: int = 224  # pixels: side of the square input of student and explainer
     stages: int = 4  # stages of the backbone that the explainer's encoder keeps
     width: int = 32  # channels of the explainer's decoder
-    epochs: int = 16  # phase one, passes over the photographs: student and explainer, each by itself
+    epochs: int = 16  # phase one, passes over the photographs: student and explainer separately
     joint_epochs: int = 8  # phase two: the student under the explainer's masks
     batch: int = 16  # photographs per step, over all processes together
-    lr: float = 4e-4  # student, AdamW, at the cosine's start of phase one
-    joint_lr: float = 2e-4  # student in phase two: it has learnt already
+    lr: float = 4e-4  # peak rate of the student in phase one; AdamW, cosine schedule
+    joint_lr: float = 2e-4  # peak rate of the student in phase two, when it is nearly trained
     encoder_lr: float = 4e-4  # the explainer's pretrained encoder, in phase one
-    head_lr: float = 3e-3  # its decoder: at the encoder's rate the mask stays where it was initialised
-    settled: float = 0.25  # of both these rates, in phase two
-    level_lr: float = 1e-2  # the level at which the evidence is cut: two numbers, which must follow at once
+    head_lr: float = 3e-3  # the explainer's decoder: at the encoder's rate the mask keeps its initial value
+    settled: float = 0.25  # factor on both these rates in phase two
+    level_lr: float = 1e-2  # the two numbers of the threshold on the evidence, which must follow quickly
     weight_decay: float = 0.02
-    warmup: float = 0.05  # fraction of a phase's steps with a rising rate
-    clip: float = 2.0  # largest gradient norm, of each group of parameters
-    ema: float = 0.98  # per step: about the last 50 steps
-    random_fraction: float = 0.4  # of each batch of phase two under random masks: a mask's shape never becomes a code
-    budget: float = 0.2  # fraction of the picture that may be open free of the budget term
-    label_loss: str = "ce"  # ce, focal, ordinal; counts where the weight `label` does
-    class_weights: str = "none"  # of that loss: none, balanced, or a number per class such as "1,1,2,2,2"
-    hinton_temperature: float = 4.0  # softens both answers, so that the small probabilities count (Hinton et al. 2015)
-    baseline: str = "auto"  # what stands for "nothing to see here": blur, or mean for the paper's own method
-    baseline_grid: int = 14  # side of the average-pooled picture that stands for "nothing to see here"
-    patience: int = 0  # epochs without a better validation before a phase ends early; 0: half of the phase
-    target_sensitivity: float = 0.90  # of the operating point, for referable photographs
+    warmup: float = 0.05  # fraction of a phase's steps during which the rate rises
+    clip: float = 2.0  # largest gradient norm of each parameter group
+    ema: float = 0.98  # decay per step: an average over about the last 50 steps
+    random_fraction: float = (
+        0.4  # of each batch of phase two, under random masks, so that the shape of a mask cannot encode the class
+    )
+    budget: float = 0.2  # visible fraction of the photograph up to which the budget term is zero
+    label_loss: str = "ce"  # ce, focal, ordinal; used where the weight `label` is above 0
+    class_weights: str = "none"  # of the label loss: none, balanced, or a number per class such as "1,1,2,2,2"
+    hinton_temperature: float = 4.0  # softens both predictions, so that small probabilities count (Hinton et al. 2015)
+    baseline: str = "auto"  # what replaces hidden pixels: blur, or mean in the method of the paper
+    baseline_grid: int = 14  # cells: side of the average-pooled photograph that the blur is made of
+    patience: int = 0  # epochs without a better validation loss before a phase ends early; 0: half of the phase
+    target_sensitivity: float = 0.90  # of the operating point, on referable photographs
     precision: str = "auto"  # autocast: auto, fp32, bf16, fp16
     compiled: bool = False  # torch.compile: pays on GPUs, in long runs
     seed: int = 0
-    weights: Weights = field(default_factory=Weights)  # the default ones become the method's own
+    weights: Weights = field(default_factory=Weights)  # the default stands for the weights of the method
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)
@@ -108,7 +110,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TeachConfig:
-    """Fine-tuning of a pretrained classifier to be the teacher."""
+    """The fine-tuning of a pretrained classifier into a teacher."""
 
     model: str = "tf_efficientnet_lite2"
     model_weights: str = "auto"
@@ -121,8 +123,8 @@ class TeachConfig:
     clip: float = 2.0
     ema: float = 0.98
     label_loss: str = "ce"  # ce, focal, ordinal
-    class_weights: str = "none"  # none, balanced, or a number per class; other than none moves all probabilities
-    label_smoothing: float = 0.05  # few photographs: an over-sure teacher has no dark knowledge to give
+    class_weights: str = "none"  # none, balanced, or a number per class; all but none shift the probabilities
+    label_smoothing: float = 0.05  # on few photographs an overconfident teacher has no dark knowledge to transfer
     drop_rate: float = 0.2
     patience: int = 0
     target_sensitivity: float = 0.90
@@ -159,7 +161,7 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    """Write flat tables of numbers, texts, booleans and lists of these as TOML, whole or not at all."""
+    """Write flat tables of numbers, strings, booleans and lists of these as TOML, atomically. Raises `StorageError`."""
     with atomic_write(path, "w") as file:
         for name, table in tables.items():
             file.write(f"[{name}]\n")
@@ -173,12 +175,12 @@ def write_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a run's `config.toml`. Raises `DataError` where it is missing or no TOML."""
+    """Read a run's `config.toml`. Raises `DataError` where it is missing or not TOML."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise DataError(
-            f"{path.parent} is no run folder: it has no {path.name}",
+            f"{path.parent} is not a run folder: it has no {path.name}",
             hint="give a folder that `medtex-edge train` wrote",
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -213,7 +215,7 @@ def _without_order(weights: dict[str, Any]) -> dict[str, Any]:
     if weights.get("order", 0) != 0:
         raise SettingsError(
             f"weights.order: the term L_order no longer exists, so its weight cannot be {weights['order']}",
-            hint="leave it out; it was off by default",
+            hint="remove it; it was off by default",
         )
     return {name: weight for name, weight in weights.items() if name != "order"}
 

@@ -1,4 +1,4 @@
-"""What every training does first: photographs, referable classes, a folder to write to, numbers to repeat it by."""
+"""The first steps of every training: photographs, splits, referable classes, run folder, seeds and provenance."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import storage
 from medtex_edge.progress import Progress
 from medtex_edge.train.compute.processes import main_first, on_main
+from medtex_edge.train.config import TeachConfig, TrainConfig
 from medtex_edge.train.data.cache import Photos, load_photos
-from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset
+from medtex_edge.train.data.dataset import DataOptions, Dataset, load_dataset, read_dataset
+from medtex_edge.train.data.split import Splits, read_splits, write_splits
+from medtex_edge.train.loop.fit import Recipe
 from medtex_edge.train.loop.reporter import Reporter
 
-MIN_VAL = 8  # photographs; below, neither a temperature nor a threshold can be fixed
+MIN_VAL = 8  # photographs: fewer fix neither a temperature nor a threshold
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,26 @@ class TrainingData:
     val: Photos
 
 
-def open_dataset(source: DataSource, seed: int, reporter: Reporter) -> Dataset:
-    """Find and check the photographs. Raises `DataError` with every problem named."""
+def open_dataset(source: DataSource, seed: int, reporter: Reporter, splits: Splits | None = None) -> Dataset:
+    """Find and check the photographs, divided by `splits`, or else by their own or a drawn split.
+
+    Raises `DataError` with every problem named.
+    """
     reporter.message(f"reading photographs from {source.path}")
     opened: list[Dataset] = []
 
+    def load(progress: Progress = None) -> Dataset:
+        if splits is None:
+            return load_dataset(source.path, options=source.options, seed=seed, progress=progress)
+        return read_dataset(source.path, options=source.options, progress=progress).with_splits(splits)
+
     def check() -> str:
-        opened.append(load_dataset(source.path, options=source.options, seed=seed, progress=reporter.display))
+        opened.append(load(reporter.display))
         return opened[0].fingerprint
 
-    # The main process finds what is wrong; the others, perhaps on other machines, must then find the same.
+    # The main process reports the problems; the others, perhaps on other machines, must then find the same dataset.
     fingerprint = on_main(check)
-    dataset = opened[0] if opened else load_dataset(source.path, options=source.options, seed=seed)
+    dataset = opened[0] if opened else load()
     if dataset.fingerprint != fingerprint:
         raise DataError(
             f"{source.path} holds other photographs on {platform.node()} than on the main machine",
@@ -66,15 +77,17 @@ def open_dataset(source: DataSource, seed: int, reporter: Reporter) -> Dataset:
 
 
 def prepare(
-    source: DataSource, dataset: Dataset, size: int, out: Path, reporter: Reporter, *, asked: int | None = None
+    source: DataSource, dataset: Dataset, size: int, out: Path, reporter: Reporter, *, teacher_size: int | None = None
 ) -> TrainingData:
-    """Crop the photographs to `size` pixels, once, and to `asked` pixels for a teacher of another size.
+    """Crop the photographs to `size` pixels, once, and to `teacher_size` pixels for a teacher of another size.
 
     Raises `DataError` where there are too few.
     """
     referable = referable_classes(dataset.classes, dataset.ordered, source.referable)
     with main_first():
-        train, val = (photographs(dataset, split, size, asked, out, reporter.display) for split in ("train", "val"))
+        train, val = (
+            photographs(dataset, split, size, teacher_size, out, reporter.display) for split in ("train", "val")
+        )
     labelled = int((val.labels >= 0).sum())
     if len(train.images) < 2 or labelled < MIN_VAL:
         raise DataError(
@@ -91,14 +104,14 @@ def prepare(
 
 
 def photographs(
-    dataset: Dataset, split: str, size: int, asked: int | None, run: Path, progress: Progress = None
+    dataset: Dataset, split: str, size: int, teacher_size: int | None, run: Path, progress: Progress = None
 ) -> Photos:
-    """A split at `size` pixels, and at `asked` where that is another size; cached beside `run`."""
+    """A split at `size` pixels, and at `teacher_size` where that is another size; the cache is next to `run`."""
     photos = load_photos(dataset, split, size, cache=cache_folder(run), progress=progress)
-    if asked is None or asked == size:
+    if teacher_size is None or teacher_size == size:
         return photos
-    others = load_photos(dataset, split, asked, cache=cache_folder(run), progress=progress)
-    return replace(photos, asked=others.images)
+    others = load_photos(dataset, split, teacher_size, cache=cache_folder(run), progress=progress)
+    return replace(photos, teacher_images=others.images)
 
 
 def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> tuple[int, ...]:
@@ -133,8 +146,21 @@ def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> t
 
 
 def open_folder(out: Path) -> None:
-    """Make the run folder; a finished run is never overwritten."""
+    """Make the run folder. Raises `SettingsError` where it holds a finished run, which is never overwritten."""
     on_main(lambda: _open_folder(out))
+
+
+def resumed_splits(out: Path) -> Splits | None:
+    """The splits of an unfinished run that resumes from its checkpoint; None where a training begins.
+
+    Raises `DataError` where they are missing or damaged.
+    """
+    return on_main(lambda: read_splits(out) if (out / "checkpoint.pt").exists() else None)
+
+
+def record_splits(out: Path, dataset: Dataset) -> None:
+    """Write `splits.json` before the first step: from then on that file alone decides what is train, val and test."""
+    on_main(lambda: write_splits(out, dataset.splits))
 
 
 def _open_folder(out: Path) -> None:
@@ -158,19 +184,26 @@ def _next_folder(kind: str, root: Path) -> Path:
 
 
 def cache_folder(out: Path) -> Path:
-    """Cropped photographs lie beside the runs, so that every run of the same photographs shares them."""
+    """The cache of cropped photographs: next to the runs, so that all runs of the same photographs share it."""
     return out.resolve().parent / ".photographs"
 
 
 def seed_everything(seed: int) -> None:
-    """Python, numpy and PyTorch: the models' random parts are the same for the same seed."""
+    """Seed the generators of Python, numpy and PyTorch, so that equal seeds give equal initial weights."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  kornia and timm draw from the global generator in places
     torch.manual_seed(seed)
 
 
+def recipe_of(config: TrainConfig | TeachConfig) -> Recipe:
+    """The settings of the training loop."""
+    return Recipe(
+        config.batch, config.weight_decay, config.warmup, config.clip, config.ema, config.patience, config.seed
+    )
+
+
 def provenance(device: str) -> dict[str, str]:
-    """Versions, machine and time, for the card of a model."""
+    """Versions, machine and time, as `model.json` records them."""
     packages = ("medtex-edge", "torch", "timm", "kornia", "numpy")
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""A run folder, written by a training and read by the export: weights, the card of the model, measures, settings."""
+"""A run folder as a training writes it: weights, `model.json`, `metrics.json`, `config.toml` and `splits.json`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from torch import nn
 
 from medtex_edge.contract import OperatingPoint
 from medtex_edge.errors import BundleError, DataError, TeacherError
+from medtex_edge.progress import Progress
 from medtex_edge.train.config import EXPLAINED, TrainConfig, config_from, read_config
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.data.dataset import DataOptions, load_dataset
+from medtex_edge.train.data.dataset import DataOptions, Dataset, read_dataset
+from medtex_edge.train.data.split import Splits, read_splits
 from medtex_edge.train.losses.objective import evidence_channels
 from medtex_edge.train.models.explainer import Explainer
 from medtex_edge.train.models.medtex import MedTex
@@ -40,6 +42,7 @@ class Run:
     card: dict[str, Any]
     data: Path | None
     data_options: DataOptions
+    fingerprint: str  # of the photographs that it was trained and validated on
     seed: int
 
     def load_model(self) -> MedTex:
@@ -74,31 +77,34 @@ class Run:
         except TeacherError as error:
             raise DataError(error.message) from error
 
+    def splits(self) -> Splits:
+        """Which photographs the run was trained and validated on. Raises `DataError` where that is not known."""
+        return read_splits(self.path)
+
     def photographs(
-        self, split: str = "val", *, limit: int | None = None, data: Path | None = None, asked: int | None = None
+        self, split: str = "val", *, limit: int | None = None, data: Path | None = None, teacher_size: int | None = None
     ) -> Photos:
-        """The cropped photographs of a split, from the training's own source or from `data`; for a teacher of another
-        size also at `asked` pixels. Raises `DataError`."""
+        """The cropped photographs of a split, from the training's own source or from `data`.
+
+        They come at the run's size, and where `teacher_size` is another one at that size as well. Raises `DataError`.
+        """
         source = data or self.data
         if source is None or not source.exists():
             raise DataError(
                 f"the photographs of {self.path} are no longer at {source}",
-                hint="say where such photographs are: --data DIR",
+                hint="name their folder: --data DIR",
             )
-        dataset = load_dataset(source, options=self.data_options, seed=self.seed)
+        dataset = open_photographs(source, self.data_options, self.splits(), self.fingerprint, own=data is None)
         if dataset.classes != self.classes:
             raise DataError(
                 f"{source} has the classes {', '.join(dataset.classes)}; the run has {', '.join(self.classes)}"
             )
-        photos = photographs(dataset, split, self.size, asked, self.path)
-        if limit is None or limit >= len(photos.images):
-            return photos
-        asked_about = photos.asked[:limit] if photos.asked is not None else None
-        return Photos(photos.images[:limit], photos.labels[:limit], photos.keys[:limit], asked_about)
+        photos = photographs(dataset, split, self.size, teacher_size, self.path)
+        return photos if limit is None else photos.first(limit)
 
 
 def load_run(path: Path) -> Run:
-    """Read a finished run of `medtex-edge train`. Raises `DataError` that says what is missing."""
+    """Read a finished run of `medtex-edge train`. Raises `DataError` that names what is missing."""
     try:
         card = read_card(path, "student")
     except TeacherError as error:
@@ -126,14 +132,39 @@ def load_run(path: Path) -> Run:
             card=card,
             data=Path(data["path"]) if data.get("path") else None,
             data_options=DataOptions(**options),
+            fingerprint=str(data["fingerprint"]),
             seed=int(data["seed"]),
         )
     except (KeyError, TypeError, ValueError, OSError, BundleError) as error:
-        raise DataError(f"{path} is no whole run folder: {type(error).__name__}: {error}") from error
+        raise DataError(f"{path} is not a complete run folder: {type(error).__name__}: {error}") from error
+
+
+def open_photographs(
+    source: Path, options: DataOptions, splits: Splits | None, fingerprint: str, *, own: bool, progress: Progress = None
+) -> Dataset:
+    """The photographs at `source` after a training, divided as that training divided them. Nothing is drawn.
+
+    own: they must be the ones that were trained on, of that `fingerprint`; else they may be others, which keep the
+    splits that their table or folders give, and are all "train" where these give none. Raises `DataError`.
+    """
+    dataset = read_dataset(source, options=options, progress=progress)
+    if splits is None:
+        return dataset
+    if not own and not {key for key, _ in splits} <= {sample.key for sample in dataset.samples}:
+        return dataset
+    divided = dataset.with_splits(splits)
+    if divided.fingerprint == fingerprint:
+        return divided
+    if own:
+        raise DataError(
+            f"{source} does not agree with the run's splits: photographs, labels or their order have changed since",
+            hint="bring them back as they were, or name them as photographs of their own: --data DIR",
+        )
+    return dataset
 
 
 def data_table(path: Path, options: DataOptions, seed: int, fingerprint: str) -> dict[str, Any]:
-    """The `[data]` table of `config.toml`: enough to find the same photographs again."""
+    """The `[data]` table of `config.toml`, which finds the same photographs again."""
     values = asdict(options)
     values["accept"] = sorted(values["accept"])
     return {"path": str(path.resolve()), "seed": seed, "fingerprint": fingerprint, "options": values}

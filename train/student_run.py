@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.evaluate.model_card import run_facts, write_model_card
 from medtex_edge.files import atomic_path, write_json
 from medtex_edge.train.compute import device
 from medtex_edge.train.compute.depthwise import speed_up_depthwise
@@ -22,14 +21,16 @@ from medtex_edge.train.data.augment import Augment
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.data.dataset import Dataset
 from medtex_edge.train.data.lesions import load_column, load_lesions
+from medtex_edge.train.data.split import Splits
 from medtex_edge.train.data.subset import Subset
 from medtex_edge.train.loop.distillation import Distillation, TrainingSteps
-from medtex_edge.train.loop.fit import Fit, Recipe
+from medtex_edge.train.loop.fit import Fit
 from medtex_edge.train.loop.predict import Floats, Predictions, area_report, predict, student_report, teacher_answers
 from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
 from medtex_edge.train.losses.objective import LLocal, evidence_channels
-from medtex_edge.train.metrics.classification import fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.metrics.saliency import saliency_report
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.explainer import Explainer
@@ -43,8 +44,12 @@ from medtex_edge.train.prepare import (
     open_folder,
     prepare,
     provenance,
+    recipe_of,
+    record_splits,
+    resumed_splits,
     seed_everything,
 )
+from medtex_edge.train.report.model_card import write_run_card
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc, plot_sheet
 from medtex_edge.train.report.report import write_report
 from medtex_edge.train.run_folder import data_table
@@ -54,7 +59,7 @@ SHEET = 12  # photographs on the sheet
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found on the validation photographs, ready to be written."""
+    """The results on the validation photographs, before they are written."""
 
     temperature: float
     point: OperatingPoint
@@ -72,74 +77,34 @@ def train(
     teacher_options: FileOptions | None = None,
     masks: Path | None = None,
     command: str = "",
+    splits: Splits | None = None,
     subset: Subset | None = None,
     whole: bool = True,
 ) -> dict[str, Any]:
     """Distil, or resume, and write the run folder; returns its metrics.
 
-    masks: lesion masks to score against; subset: the part of the labels to learn from; whole: False writes neither
-    weights nor pictures, as a point of the less-data curve needs none.
+    masks: lesion masks to score against. splits: those of another run, to be used again. subset: the part of the labels
+    to learn from. whole: False writes neither weights nor pictures, since a point of the less-data curve needs none.
     """
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
-    dataset = open_dataset(source, config.seed, reporter)
+    dataset = open_dataset(source, config.seed, reporter, resumed_splits(out) or splits)
     teacher = load_teacher(teacher_spec, dataset.classes, compute, teacher_options)
-    # Each at its own size, cropped from the photograph itself: pictures shrunk a second time are softer than those
-    # that a device will see, and a teacher asked about enlarged ones answers worse.
-    data = prepare(source, dataset, config.size, out, reporter, asked=teacher.size)
+    # Each network gets its own crop of the photograph itself. An image that is shrunk twice is softer than those that a
+    # device crops, and a teacher predicts worse on an enlarged one.
+    data = prepare(source, dataset, config.size, out, reporter, teacher_size=teacher.size)
+    record_splits(out, dataset)
     seed_everything(config.seed)
-    model = MedTex(
-        Classifier(config.student, len(dataset.classes), weights=config.student_weights),
-        Explainer(
-            config.student,
-            stages=config.stages,
-            width=config.width,
-            channels=evidence_channels(len(dataset.classes), dataset.ordered),
-            weights=config.student_weights,
-        ),
-        size=config.size,
-        baseline_grid=config.baseline_grid,
-        baseline=config.baseline,
-    )
-    speed_up_depthwise(model, compute.autocast_dtype)
-    distillation = Distillation(
-        model,
-        teacher.feature_channels if config.weights.mid else (),
-        LLocal(len(dataset.classes), ordered=dataset.ordered) if config.weights.local else None,
-    )
-    distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if config.compiled:
-        compile_networks(distillation, teacher, compute.device, reporter.message)
-    reporter.message(
-        f"student {config.student} at {config.size} px, method {config.method}, "
-        f"taught by {teacher.name}, on {compute.description}"
-    )
-    for note in teacher.notes:
-        reporter.message(f"  {note}")
-    recipe = Recipe(
-        config.batch,
-        config.weight_decay,
-        config.warmup,
-        config.clip,
-        config.ema,
-        config.patience,
-        config.seed,
-    )
+    model = _build_model(config, dataset)
+    distillation = _build_distillation(config, model, teacher, dataset, compute, reporter)
     photos = subset.of(data.train) if subset else data.train
     key = repr((config, dataset.fingerprint, teacher_spec, *([subset] if subset else [])))
-    fit = Fit(distillation, photos, recipe, compute, reporter, out / "checkpoint.pt", key)
+    fit = Fit(distillation, photos, recipe_of(config), compute, reporter, out / "checkpoint.pt", key)
     label = label_loss(
         config.label_loss, config.class_weights, photos.labels, len(dataset.classes), ordered=dataset.ordered
     )
-    steps = TrainingSteps(
-        config,
-        teacher,
-        Augment().to(compute.device),
-        data.val,
-        compute,
-        label.to(compute.device),
-    )
+    steps = TrainingSteps(config, teacher, Augment().to(compute.device), data.val, compute, label.to(compute.device))
     fit.run(steps.phases())
 
     def finish() -> dict[str, Any]:
@@ -153,6 +118,50 @@ def train(
         return outcome.metrics
 
     return on_main(finish)
+
+
+def _build_model(config: TrainConfig, dataset: Dataset) -> MedTex:
+    """Student and explainer with their initial weights, from PyTorch's generator where they are not pretrained."""
+    return MedTex(
+        Classifier(config.student, len(dataset.classes), weights=config.student_weights),
+        Explainer(
+            config.student,
+            stages=config.stages,
+            width=config.width,
+            channels=evidence_channels(len(dataset.classes), dataset.ordered),
+            weights=config.student_weights,
+        ),
+        size=config.size,
+        baseline_grid=config.baseline_grid,
+        baseline=config.baseline,
+    )
+
+
+def _build_distillation(
+    config: TrainConfig,
+    model: MedTex,
+    teacher: Teacher,
+    dataset: Dataset,
+    compute: device.Compute,
+    reporter: Reporter,
+) -> Distillation:
+    """The trained module: the model and the parameters of the losses, on the device, compiled by request."""
+    speed_up_depthwise(model, compute.autocast_dtype)
+    distillation = Distillation(
+        model,
+        teacher.feature_channels if config.weights.mid else (),
+        LLocal(len(dataset.classes), ordered=dataset.ordered) if config.weights.local else None,
+    )
+    distillation.to(compute.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.compiled:
+        compile_networks(distillation, teacher, compute.device, reporter.message)
+    reporter.message(
+        f"student {config.student} at {config.size} px, method {config.method}, "
+        f"teacher {teacher.name}, on {compute.description}"
+    )
+    for note in teacher.notes:
+        reporter.message(f"  {note}")
+    return distillation
 
 
 def _evaluate(
@@ -170,7 +179,7 @@ def _evaluate(
     temperature = fit_temperature(predictions.logits[known], val.labels[known])
     probabilities = predictions.probabilities(temperature)
     scores, truth = _scores(probabilities, val, referable)
-    point = operating_point(scores, truth, config.target_sensitivity)
+    point = choose_operating_point(scores, truth, config.target_sensitivity)
     metrics = student_report(predictions, temperature, answers, val.labels, referable, data.dataset.ordered)
     metrics["student"]["temperature"] = temperature
     metrics["student"]["operating_point"] = asdict(point)
@@ -181,8 +190,8 @@ def _evaluate(
     if lesions is not None and config.method in EXPLAINED:
         photos = Photos(lesions.images, np.full(len(lesions.images), -1, np.int64), lesions.keys)
         maps = predict(model, photos, compute).maps
-        found = str(masks or f"column {data.source.options.mask_column}")
-        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": found}
+        origin = str(masks or f"column {data.source.options.mask_column}")
+        metrics["saliency"] |= saliency_report(maps, lesions.images, lesions.masks["ALL"]) | {"masks": origin}
     metrics["selected_on"] = "val"
     metrics["method"] = config.method
     return Outcome(temperature, point, predictions, metrics)
@@ -206,17 +215,16 @@ def _write(
     dataset = data.dataset
     _plots(config, data, fit, outcome, out / "plots")
     _write_measures(config, data, fit, outcome, out)
-    write_json(out / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")})
     parts = {"student": model.student.net}
     if config.method in EXPLAINED:
         parts["explainer"] = model.explainer
     for name, module in parts.items():
         with atomic_path(out / f"{name}.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, temporary)
-    # Last: its presence says that the run is finished.
+    # Written last: a run that has it is finished.
     write_json(out / "model.json", _card(config, dataset, data.referable, teacher, outcome, out.name, origin))
     write_report(out)
-    write_model_card(run_facts(out), out / "model_card.md")
+    write_run_card(out)
 
 
 def _write_measures(config: TrainConfig, data: TrainingData, fit: Fit, outcome: Outcome, out: Path) -> None:
@@ -269,13 +277,13 @@ def _plots(config: TrainConfig, data: TrainingData, fit: Fit, outcome: Outcome, 
     plot_confusion(outcome.metrics["student"]["confusion"], classes, folder / "confusion.png")
     if config.method not in EXPLAINED:
         return
-    said = probabilities.argmax(1)
-    # Failures first, then the rest in order: a sheet of successes would hide what a reader must see.
-    order = sorted(range(len(said)), key=lambda i: (bool(val.labels[i] < 0 or said[i] == val.labels[i]), i))
-    half = [i for i in order if said[i] != val.labels[i]][: SHEET // 2]
-    chosen = half + [i for i in order if said[i] == val.labels[i]][: SHEET - len(half)]
+    predicted = probabilities.argmax(1)
+    # Errors come first: a sheet of correct predictions alone would hide them from the reader.
+    order = sorted(range(len(predicted)), key=lambda i: (bool(val.labels[i] < 0 or predicted[i] == val.labels[i]), i))
+    half = [i for i in order if predicted[i] != val.labels[i]][: SHEET // 2]
+    chosen = half + [i for i in order if predicted[i] == val.labels[i]][: SHEET - len(half)]
     titles = []
     for i in chosen:
         label = f"labelled {classes[val.labels[i]]}" if val.labels[i] >= 0 else "no label"
-        titles.append(f"{label}, read {classes[said[i]]} ({probabilities[i, said[i]]:.2f})")
+        titles.append(f"{label}, read {classes[predicted[i]]} ({probabilities[i, predicted[i]]:.2f})")
     plot_sheet(np.asarray(val.images[chosen]), outcome.predictions.maps[chosen], titles, folder / "sheet.png", None)

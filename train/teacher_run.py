@@ -17,11 +17,13 @@ from medtex_edge.train.compute.depthwise import speed_up_depthwise
 from medtex_edge.train.compute.processes import on_main
 from medtex_edge.train.config import TeachConfig, write_config
 from medtex_edge.train.data.augment import Augment
-from medtex_edge.train.loop.fit import Batch, Fit, Phase, Recipe, batches
+from medtex_edge.train.loop.fit import Batch, Fit, Phase, batches
 from medtex_edge.train.loop.predict import BATCH, classifier_logits, softmax
 from medtex_edge.train.loop.reporter import Reporter, write_history
 from medtex_edge.train.losses.labels import label_loss
-from medtex_edge.train.metrics.classification import answer_metrics, fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.classification import answer_metrics
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.models.compiling import compile_networks
 from medtex_edge.train.models.student import Classifier
 from medtex_edge.train.models.weights import normalisation
@@ -32,6 +34,9 @@ from medtex_edge.train.prepare import (
     open_folder,
     prepare,
     provenance,
+    recipe_of,
+    record_splits,
+    resumed_splits,
     seed_everything,
 )
 from medtex_edge.train.report.plots import plot_confusion, plot_history, plot_roc
@@ -39,12 +44,16 @@ from medtex_edge.train.run_folder import data_table
 
 
 def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Train, or resume, and write the run folder; returns its metrics."""
+    """Train, or resume, a teacher and write its run folder; returns its metrics.
+
+    Raises `DataError`, `SettingsError`, `TeacherError` and `StorageError`.
+    """
     started = time.monotonic()
     open_folder(out)
     compute = device.choose(config.precision)
-    dataset = open_dataset(source, config.seed, reporter)
+    dataset = open_dataset(source, config.seed, reporter, resumed_splits(out))
     data = prepare(source, dataset, config.size, out, reporter)
+    record_splits(out, dataset)
     seed_everything(config.seed)
     reporter.message(f"teacher {config.model} at {config.size} px on {compute.description}")
     net = Classifier(config.model, len(data.dataset.classes), weights=config.model_weights, drop_rate=config.drop_rate)
@@ -57,17 +66,8 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
     def normalise(x: Tensor) -> Tensor:
         return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    recipe = Recipe(
-        config.batch,
-        config.weight_decay,
-        config.warmup,
-        config.clip,
-        config.ema,
-        config.patience,
-        config.seed,
-    )
     key = repr((config, data.dataset.fingerprint))
-    fit = Fit(net, data.train, recipe, compute, reporter, out / "checkpoint.pt", key)
+    fit = Fit(net, data.train, recipe_of(config), compute, reporter, out / "checkpoint.pt", key)
     fit.run([_phase(config, data, compute, normalise)])
 
     def finish() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def train_teacher(config: TeachConfig, source: DataSource, out: Path, reporter: 
 def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, normalise: Any) -> Phase:
     augment = Augment().to(compute.device)
     labels, classes, ordered = data.train.labels, len(data.dataset.classes), data.dataset.ordered
-    learn, judge = (
+    train_loss, val_loss = (
         label_loss(config.label_loss, config.class_weights, labels, classes, ordered=ordered, smoothing=smoothing).to(
             compute.device
         )
@@ -91,7 +91,7 @@ def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, nor
     def step(module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         with torch.autocast(batch.images.device.type, enabled=False):
             x = normalise(augment(batch.images))
-        return {"label": learn(batch.labels, module(x))}
+        return {"label": train_loss(batch.labels, module(x))}
 
     @torch.no_grad()
     def validate(module: nn.Module) -> dict[str, float]:
@@ -100,7 +100,7 @@ def _phase(config: TeachConfig, data: TrainingData, compute: device.Compute, nor
             with compute.autocast():
                 logits = module(normalise(batch.images)).float()
             known = batch.labels >= 0
-            total += float(judge(batch.labels, logits)) * int(known.sum())
+            total += float(val_loss(batch.labels, logits)) * int(known.sum())
             right += int((logits.argmax(1) == batch.labels)[known].sum())
             count += int(known.sum())
         return {"val_loss": total / count, "val_accuracy": right / count}
@@ -117,7 +117,7 @@ def _write(
     p = softmax(logits / temperature)[known]
     scores = p[:, list(referable)].sum(1)
     truth = (labels[known][:, None] == list(referable)).any(1)
-    point = operating_point(scores, truth, config.target_sensitivity)
+    point = choose_operating_point(scores, truth, config.target_sensitivity)
     metrics: dict[str, Any] = {
         "teacher": answer_metrics(p, labels[known], referable, ordered=dataset.ordered),
         "selected_on": "val",
@@ -136,11 +136,10 @@ def _write(
         },
     )
     write_json(out / "metrics.json", metrics)
-    write_json(out / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")})
     assert isinstance(fit.module, Classifier)
     with atomic_path(out / "teacher.safetensors") as temporary:
         save_file({k: v.contiguous() for k, v in fit.module.net.state_dict().items()}, temporary)
-    # Last: its presence says that the run is finished.
+    # Written last: a run that has it is finished.
     write_json(
         out / "model.json",
         {

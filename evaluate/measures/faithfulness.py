@@ -1,12 +1,11 @@
 """Is the place that a map points at the place that decides the answer: deletion, insertion, ROAD, fidelity.
 
-All are asked of a model that may see masked pictures, `Answers`; an ordinary classifier never saw any and answers
+All use a model that was trained on masked pictures, `PredictMasked`; an ordinary classifier was not, and answers
 nonsense there. What has to be explained is always the teacher's answer to the whole photograph, `TeacherLabels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
+from medtex_edge.evaluate.masked_predictor import PredictMasked
+
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-# images (N, S, S, 3) and masks (N, h, w) in 0..1 -> probabilities (N, C) of x' = u(m) x + (1 - u(m)) b.
-Answers = Callable[[Images, Floats], npt.NDArray[np.floating[Any]]]
 
 STRIDE = 4  # pixels of the photograph per pixel of a mask, as in the exported graph
 STEPS = 16
@@ -30,7 +29,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class TeacherLabels:
-    """What the teacher said of N whole photographs: its class (N,), whether it calls them referable (N,), and which
+    """The teacher's answers to N whole photographs: its class (N,), whether it calls them referable (N,), and which
     classes are referable."""
 
     labels: Ints
@@ -94,22 +93,26 @@ def cut(maps: Floats, areas: npt.NDArray[np.floating[Any]] | float, *, seed: int
     return masks
 
 
-def deletion(answers: Answers, images: Images, maps: Floats, labels: TeacherLabels, *, steps: int = STEPS) -> Curves:
+def deletion(
+    predict: PredictMasked, images: Images, maps: Floats, labels: TeacherLabels, *, steps: int = STEPS
+) -> Curves:
     """Detail goes, the most salient first (RISE, Petsiuk et al., BMVC 2018): the lower the area, the better.
 
     images (N, S, S, 3), maps (N, h, w) in any range. What goes is replaced by the photograph's own blur, through
-    `answers`, where RISE had grey: grey is itself a sign to a network.
+    `predict`, where RISE had grey: grey is itself a sign to a network.
     """
-    return _curves(answers, images, maps, labels, steps, opening=False)
+    return _curves(predict, images, maps, labels, steps, opening=False)
 
 
-def insertion(answers: Answers, images: Images, maps: Floats, labels: TeacherLabels, *, steps: int = STEPS) -> Curves:
+def insertion(
+    predict: PredictMasked, images: Images, maps: Floats, labels: TeacherLabels, *, steps: int = STEPS
+) -> Curves:
     """Detail comes back into the blurred photograph, the most salient first: the higher, the better."""
-    return _curves(answers, images, maps, labels, steps, opening=True)
+    return _curves(predict, images, maps, labels, steps, opening=True)
 
 
 def _curves(
-    answers: Answers, images: Images, maps: Floats, labels: TeacherLabels, steps: int, *, opening: bool
+    predict: PredictMasked, images: Images, maps: Floats, labels: TeacherLabels, steps: int, *, opening: bool
 ) -> Curves:
     maps = to_stride(maps, images.shape[1])
     ranks = order(maps)
@@ -117,17 +120,17 @@ def _curves(
     label, verdict = np.empty((len(maps), steps + 1)), np.empty((len(maps), steps + 1))
     for step, fraction in enumerate(fractions):
         chosen = ranks < round(fraction * maps[0].size)
-        p = ask(answers, images, (chosen if opening else ~chosen).astype(np.float32))
+        p = predict_in_batches(predict, images, (chosen if opening else ~chosen).astype(np.float32))
         label[:, step] = p[np.arange(len(p)), labels.labels]
         verdict[:, step] = p[:, list(labels.classes)].sum(axis=1)
     return Curves(fractions, label, verdict, labels.referable)
 
 
-def ask(answers: Answers, images: Images, masks: Floats) -> Scores:
-    """`answers` in batches: (N, C)."""
+def predict_in_batches(predict: PredictMasked, images: Images, masks: Floats) -> Scores:
+    """`predict` in batches: (N, C)."""
     starts = range(0, len(images), BATCH)
     return np.concatenate(
-        [np.asarray(answers(images[i : i + BATCH], masks[i : i + BATCH]), np.float64) for i in starts]
+        [np.asarray(predict(images[i : i + BATCH], masks[i : i + BATCH]), np.float64) for i in starts]
     )
 
 

@@ -1,18 +1,18 @@
-"""Does a mask tell the answer by itself: what a model that draws its own mask may do instead of explaining.
+"""Does a mask contain the answer by itself: what a model that draws its own mask may do instead of explaining.
 
 An explainer trained with its classifier can write the answer into the shape of the mask (Jethani et al., "Have we
-learned to explain?", AISTATS 2021), and the classifier then need not look at what the mask shows. Two questions, two
+learned to explain?", AISTATS 2021), and the classifier then does not need what the mask shows. Two questions, two
 measures:
 
 `leakage` asks what CAN be read. A small classifier guesses the label from the mask alone. Some of that is honest: a
-sick eye has more to show, so the area tells the label, even of a lesion mask drawn by hand. The control therefore
+sick eye has more to show, so the area predicts the label, even of a lesion mask drawn by hand. The control therefore
 has the same area and values to the last pixel, arranged as in the mask of another photograph drawn at random: area
 without own shape or place. What is readable beyond it is place and shape. That again need not be a code, since
-lesions have their places; a map never trained with the student (`places`: Grad-CAM of the teacher, say), given the
-same values, shows how much place tells honestly.
+lesions have their places; a map never trained with the student (`places`, for example Grad-CAM of the teacher), given
+the same values, shows how much place predicts honestly.
 
 `obeys_mask` asks what IS read: the classifier gets the detail of one photograph through the mask of another. If its
-answer follows the mask, the mask carries a code that is in use, whatever it looks like.
+answer follows the mask, the mask carries a code that is in use, whatever its form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -29,24 +28,25 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from medtex_edge.evaluate.masked_predictor import PredictMasked
 from medtex_edge.evaluate.measures.faithfulness import (
     STRIDE,
-    Answers,
     Bools,
     Floats,
     Images,
     Ints,
     Scores,
-    ask,
     order,
+    predict_in_batches,
     to_stride,
 )
+from medtex_edge.train.metrics.intervals import stratified_interval
+from medtex_edge.train.metrics.ranks import rank_auc
 
 GRID = 7  # cells a side that a mask is pooled to
 FOLDS = 5
 REPEATS = 5
-RESAMPLES = 1000
-LEAST = 2 * FOLDS  # photographs of either class, below which nothing can be said
+LEAST = 2 * FOLDS  # photographs of either class, below which nothing can be concluded
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,11 @@ def leakage(
 
 
 def obeys_mask(
-    answers: Answers, images: Images, masks: Floats, truth: Bools, classes: tuple[int, ...], *, repeats: int = 4
+    predict: PredictMasked, images: Images, masks: Floats, truth: Bools, classes: tuple[int, ...], *, repeats: int = 4
 ) -> dict[str, Any] | None:
     """The AUC, in 0..1, of the mask's owner's `truth` (N,) by the answer to ANOTHER photograph's detail under it.
 
-    Each photograph (N, S, S, 3) gets the mask of a random one, `repeats` times; `answers` is the student. 0.5: the
+    Each photograph (N, S, S, 3) gets the mask of a random one, `repeats` times; `predict` is the student. 0.5: the
     answer does not follow the mask. {"value", "interval", "n"}, the interval a 95 % bootstrap over the masks' owners;
     None with too few of either class. `auc_picture` is the same for the truth of the photograph that was shown: what
     the answer should follow.
@@ -118,15 +118,17 @@ def obeys_mask(
     scores, shown = [], []
     for _ in range(repeats):
         other = _derangement(len(images), rng)
-        scores.append(ask(answers, images[other], masks)[:, list(classes)].sum(axis=1))
+        scores.append(predict_in_batches(predict, images[other], masks)[:, list(classes)].sum(axis=1))
         shown.append(truth[other])
-    values = [_auc(score, truth) for score in scores]
-    interval = _resampled(lambda chosen: float(np.mean([_auc(s[chosen], truth[chosen]) for s in scores])), truth, rng)
+    values = [rank_auc(score, truth) for score in scores]
+    interval = stratified_interval(
+        lambda chosen: float(np.mean([rank_auc(s[chosen], truth[chosen]) for s in scores])), truth, rng
+    )
     return {
         "value": float(np.mean(values)),
         "interval": list(interval),
         "n": len(truth),
-        "auc_picture": float(np.mean([_auc(score, seen) for score, seen in zip(scores, shown, strict=True)])),
+        "auc_picture": float(np.mean([rank_auc(score, seen) for score, seen in zip(scores, shown, strict=True)])),
     }
 
 
@@ -144,7 +146,7 @@ def arranged(masks: Floats, like: Floats) -> Floats:
 
 
 def features(masks: Floats) -> Scores:
-    """What a small reader may look at in masks (N, h, w): (N, F).
+    """The features of masks that a small classifier reads (N, h, w): (N, F).
 
     Means of `GRID` x `GRID` cells; of the whole: mean, share above a half, deviation, five quantiles; position: centre
     of mass, spread and mean distance from the middle; edges: total variation across and down.
@@ -193,23 +195,9 @@ def _difference_interval(
     a: list[Scores], b: list[Scores], truth: Bools, rng: np.random.Generator
 ) -> tuple[float, float]:
     def difference(chosen: Ints) -> float:
-        pairs = [_auc(p[chosen], truth[chosen]) - _auc(q[chosen], truth[chosen]) for p, q in zip(a, b, strict=True)]
+        pairs = [
+            rank_auc(p[chosen], truth[chosen]) - rank_auc(q[chosen], truth[chosen]) for p, q in zip(a, b, strict=True)
+        ]
         return float(np.mean(pairs))
 
-    return _resampled(difference, truth, rng)
-
-
-def _resampled(measure: Any, truth: Bools, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of `measure(indices)`, positives and negatives resampled apart."""
-    yes, no = np.flatnonzero(truth), np.flatnonzero(~truth)
-    values = [measure(np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])) for _ in range(RESAMPLES)]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _auc(scores: Scores, truth: Bools) -> float:
-    """The rank form of Mann & Whitney (1947): a bootstrap asks for thousands, scikit-learn's takes 1 ms."""
-    positives = int(truth.sum())
-    ranks = rankdata(scores)
-    wins = ranks[truth].sum() - positives * (positives + 1) / 2
-    return float(wins / (positives * (len(truth) - positives)))
+    return stratified_interval(difference, truth, rng)

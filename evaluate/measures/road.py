@@ -1,4 +1,4 @@
-"""ROAD: what goes is imputed from its surroundings, so that the hole's own shape tells nothing.
+"""ROAD: what goes is imputed from its surroundings, so that the shape of the hole carries no information.
 
 Rong, Leemann, Borisov, Kasneci & Kasneci, "A Consistent and Efficient Evaluation Strategy for Attribution Methods",
 ICML 2022. The same linear system as its authors' code, which pytorch-grad-cam carries, solved a hundred times faster
@@ -48,7 +48,7 @@ def road(
     """(N,) in -0.5..0.5, higher is better: half the gap between the probabilities of the teacher's class when the
     least and when the most salient part is imputed, averaged over `fractions` (ROADCombined of pytorch-grad-cam).
 
-    images (N, S, S, 3), maps (N, h, w) in any range. `whole` is asked about imputed pictures.
+    images (N, S, S, 3), maps (N, h, w) in any range. `whole` predicts from imputed pictures.
     """
     ranks = order(to_stride(maps, images.shape[1]))
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
-"""Can a map be trusted at all: does it hold still, does it depend on the model, is it more than a veil.
+"""Can a map be trusted at all: is it stable, does it depend on the model, is it sparse.
 
-None of these says that a map is right; each can say that it is not. A flat map is perfectly stable, so they are
-read together and beside the controls.
+None of these proves that a map is right; each can show that it is not. A flat map is perfectly stable, so they are
+read together and with the controls.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import rankdata
 from torch import nn
 
 from medtex_edge.evaluate.measures.faithfulness import BATCH, STRIDE, Floats, Images, Scores, to_stride
+from medtex_edge.train.metrics.ranks import rank_correlation
 from medtex_edge.train.metrics.saliency import field_of_view
 
 MapsOf = Callable[[Images], Floats]  # images (N, S, S, 3) -> maps (N, h, w), not below 0
 Model = TypeVar("Model", bound=nn.Module)
 
-NOISE = 5.0  # grey levels of 255, either way: what a camera's sensor adds
+NOISE = 5.0  # grey levels of 255, up or down: what a camera's sensor adds
 DRAWS = 4  # of the noise
 SHIFTS = ((0, 1), (1, 0), (0, -1), (-1, 0))  # down and right, in pixels of the mask: 4 pixels of the photograph
 
@@ -35,8 +35,8 @@ def max_sensitivity(
     changes x' of the photograph (Yeh et al., NeurIPS 2019; divided by the map's norm, as captum does).
 
     x' is the photograph with uniform noise of up to `noise` grey levels, `draws` times, and moved by one pixel of the
-    mask each way; there the map should have moved along, and is compared where both show the same. images (N, S, S, 3)
-    uint8. A map that is zero everywhere has no relative change: 0 if it stays so, else infinite.
+    mask in each direction; there the map should have moved along, and is compared where both show the same. images
+    (N, S, S, 3) uint8. A map that is zero everywhere has no relative change: 0 if it stays so, else infinite.
     """
     size = images.shape[1]
     rng = np.random.default_rng(seed)
@@ -102,11 +102,11 @@ def randomisation(
     for seed in range(repeats):
         other = shuffled(model, seed=seed)
         random = to_stride(_in_batches(lambda pictures, other=other: explain(other, pictures), images), size)  # type: ignore[misc]
-        total += np.abs(rank_correlation(learned, random, visible))
+        total += np.abs(rank_correlations(learned, random, visible))
     return total / repeats
 
 
-def rank_correlation(a: Floats, b: Floats, visible: npt.NDArray[np.bool_] | None = None) -> Scores:
+def rank_correlations(a: Floats, b: Floats, visible: npt.NDArray[np.bool_] | None = None) -> Scores:
     """Spearman's of maps (N, h, w) with each other, over `visible` (N, h, w) or everything: (N,) in -1..1.
 
     0 where one of them is flat: it has no ranking that could be shared.
@@ -114,9 +114,7 @@ def rank_correlation(a: Floats, b: Floats, visible: npt.NDArray[np.bool_] | None
     chosen = np.ones(a.shape, np.bool_) if visible is None else visible
     found = np.zeros(len(a))
     for index, (x, y, seen) in enumerate(zip(a, b, chosen, strict=True)):
-        p, q = rankdata(x[seen]), rankdata(y[seen])
-        if len(p) > 1 and p.std() > 0 and q.std() > 0:
-            found[index] = np.corrcoef(p, q)[0, 1]
+        found[index] = rank_correlation(x[seen], y[seen]) or 0.0
     return found
 
 

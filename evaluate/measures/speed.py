@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
-from medtex_edge.evaluate.maps.attribution import layers
+from medtex_edge.evaluate.maps.cams import layers
 from medtex_edge.export.graph import Deployed
 from medtex_edge.export.onnx import to_onnx
 from medtex_edge.export.timing import REPEATS, interleaved
@@ -40,7 +40,7 @@ def explanation_times(model: MedTex, *, repeats: int = REPEATS, threads: int = 1
     """Median milliseconds of one photograph on the CPU, of the class alone and of class and map together.
 
     {"onnxruntime": {"student_ms", "both_ms", "ratio"}, "gradcam_torch": the same or None without pytorch-grad-cam}.
-    Grad-CAM is that of the student's last stage, in PyTorch, beside the student in PyTorch. All four take turns, so
+    Grad-CAM is that of the student's last stage, in PyTorch, and of the student in PyTorch. All four take turns, so
     that whatever else the machine does falls on each. Raises `BackendError` where the model cannot be exported.
     """
     image = np.random.default_rng(0).integers(0, 256, (1, model.size, model.size, 3)).astype(np.uint8)

@@ -1,65 +1,62 @@
-"""The tables of the evaluation's report: ours beside rivals and controls, every figure with its interval."""
+"""The tables of the evaluation's report: our maps, baselines and controls, every figure with its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from medtex_edge.evaluate.report.figures import (
-    ROW_NAMES,
+from markupsafe import Markup
+
+from medtex_edge.evaluate.report.contenders import (
     Contender,
-    Figure,
-    Measure,
     better_than,
     contenders,
-    figure,
-    is_number,
-    listed,
     measures_of,
     row_title,
     rows_of,
-    table,
-    with_interval,
 )
+from medtex_edge.strictjson import JsonObject
 from medtex_edge.train.report import page as html
-from medtex_edge.train.report.wording import MODEL_NAMES, number
+from medtex_edge.train.report.figures import Figure, figure, is_number, listed, number_text, table, with_interval
+from medtex_edge.train.report.measures import (
+    ANSWER_MEASURES,
+    BASELINE,
+    CONTROL,
+    CONTROL_NAMES,
+    HIGHER,
+    LOWER,
+    MEASURES,
+    MODEL_NAMES,
+    OURS,
+    Measure,
+)
 
-Facts = Mapping[str, Any]
 KIND_NAMES = {"MA": "microaneurysms", "HE": "haemorrhages", "EX": "hard exudates", "SE": "soft exudates"}
-ANSWER = {  # key -> title, which way is better, what it says
-    "n": ("n", "", "photographs with a label"),
-    "auc_referable": ("AUC", "higher", "the chance that a referable photograph scores higher than one that is not"),
-    "auc_macro": ("AUC, all classes", "higher", "the mean over the classes of each against the rest"),
-    "accuracy": ("accuracy", "higher", "the fraction of photographs given exactly their class"),
-    "qwk": ("kappa", "higher", "agreement beyond chance, a miss by two grades costing four times one by one"),
-    "sensitivity": ("sensitivity", "higher", "the fraction of the referable photographs found at the threshold"),
-    "specificity": ("specificity", "higher", "the fraction of the others left alone"),
-    "ece": ("calibration error", "lower", "by how much stated probabilities are off on average"),
-    "brier": ("Brier score", "lower", "squared error of the stated probabilities"),
-}
 
 
-def answer_table(models: Facts, *, compete: bool = True) -> str:
+def answer_table(models: JsonObject, *, compete: bool = True) -> Markup:
     """Models, or groups of photographs, down, measures across; of models that compete the best are marked."""
     known = {str(name): _answer_figures(table(values)) for name, values in models.items()}
-    keys = [key for key in ANSWER if any(key in figures for figures in known.values())]
-    measures = {key: Measure(*ANSWER[key]) for key in keys}
+    keys = [key for key in ANSWER_MEASURES if any(key in figures for figures in known.values())]
+    measures = {key: ANSWER_MEASURES[key] for key in keys}
     best = _best_of_columns(list(known.values()), measures) if compete else {}
     rows = [
         (
             MODEL_NAMES.get(name, name.replace("_", " ")),
-            "ours" if name == "student" else "rival",
+            OURS if name == "student" else BASELINE,
             [_cell(figures.get(key), best.get(key)) for key in keys],
         )
         for name, figures in known.items()
         if figures
     ]
-    legend = html.bullets([f"{ANSWER[key][0]}: {ANSWER[key][2]}." for key in keys])
-    return html.compare(["", *(ANSWER[key][0] for key in keys)], rows) + html.folded("what the columns say", legend)
+    legend = html.bullets([f"{measure.title}: {measure.meaning}." for measure in measures.values()])
+    return html.compare(["", *(measure.title for measure in measures.values())], rows) + html.folded(
+        "the columns", legend
+    )
 
 
-def contender_table(part: Facts, only: Collection[str] = (), but: Collection[str] = ()) -> str:
-    """Ours, each rival with the best layer of each column, and the controls; then what the columns say.
+def contender_table(part: JsonObject, only: Collection[str] = (), but: Collection[str] = ()) -> Markup:
+    """Ours, each baseline with the best layer of each column, and the controls; then the meaning of the columns.
 
     `only` and `but` choose measures by their keys; nothing is drawn where none of them was measured.
     """
@@ -70,7 +67,7 @@ def contender_table(part: Facts, only: Collection[str] = (), but: Collection[str
         if key not in but and (not only or key in only) and any(key in row.figures for row in rows)
     ]
     if not keys:
-        return ""
+        return html.EMPTY
     rows = [row for row in rows if any(key in row.figures for key in keys)]
     gathered = contenders(rows, measures)
     best = {
@@ -94,12 +91,12 @@ def contender_table(part: Facts, only: Collection[str] = (), but: Collection[str
     )
     return (
         html.compare(head, shown)
-        + html.folded("what the columns say", html.bullets(legend))
-        + html.folded(f"every layer of the rivals ({len(layers)} rows)", every)
+        + html.folded("the columns", html.bullets(legend))
+        + html.folded(f"every layer of the baselines ({len(layers)} rows)", every)
     )
 
 
-def kinds_tables(lesions: Facts) -> str:
+def kinds_tables(lesions: JsonObject) -> Markup:
     """One table per measure: explanations down, kinds of lesion across."""
     kinds = {str(kind): table(rows) for kind, rows in table(lesions.get("kinds")).items()}
     measures = measures_of(lesions)
@@ -118,10 +115,10 @@ def kinds_tables(lesions: Facts) -> str:
         ]
         head = [f"{measure.title} {_arrow(measure)}", *(KIND_NAMES.get(kind, kind) for kind in across)]
         parts.append(html.compare(head, rows))
-    return "".join(parts)
+    return html.join(parts)
 
 
-def cost_table(cost: Facts) -> str:
+def cost_table(cost: JsonObject) -> Markup:
     """Multiply-adds and parameters of each part, then what the explanation costs in time."""
     rows = []
     for part in ("teacher", "student", "explainer", "graph"):
@@ -130,7 +127,7 @@ def cost_table(cost: Facts) -> str:
             named = "the exported graph" if part == "graph" else part
             rows.append([named, _millions(found.get("macs")), _millions(found.get("parameters"))])
     timed = [
-        [name, *(number(table(cost.get(key)).get(value)) for value in ("student_ms", "both_ms", "ratio"))]
+        [name, *(number_text(table(cost.get(key)).get(value)) for value in ("student_ms", "both_ms", "ratio"))]
         for key, name in (("onnxruntime", "ours, ONNX Runtime"), ("gradcam_torch", "Grad-CAM, PyTorch"))
         if table(cost.get(key))
     ]
@@ -139,10 +136,9 @@ def cost_table(cost: Facts) -> str:
     )
 
 
-def ablation_table(rows: Sequence[Facts]) -> str:
+def ablation_table(rows: Sequence[JsonObject]) -> Markup:
     """Variants down, measures across, every seed written out."""
     keys = dict.fromkeys(key for row in rows for key in row if key != "name")
-    titles = {"auc_referable": "AUC", "pixel_auc": "pixel AUC"}
     shown = []
     for place, row in enumerate(rows):
         cells = []
@@ -150,14 +146,19 @@ def ablation_table(rows: Sequence[Facts]) -> str:
             values = [float(v) for v in listed(row.get(key)) if is_number(v)]
             mean = f"{sum(values) / len(values):.3f}" if values else "-"
             cells.append(html.Cell(mean, ", ".join(f"{v:.3f}" for v in values) if len(values) > 1 else ""))
-        shown.append((str(row.get("name", "")), "ours" if place == 0 else "rival", cells))
-    return html.compare(["mean (each seed)", *(titles.get(key, key.replace("_", " ")) for key in keys)], shown)
+        shown.append((str(row.get("name", "")), OURS if place == 0 else BASELINE, cells))
+    return html.compare(
+        ["mean (each seed)", *(MEASURES[key].title if key in MEASURES else key.replace("_", " ") for key in keys)],
+        shown,
+    )
 
 
-def _answer_figures(values: Facts) -> dict[str, Figure]:
+def _answer_figures(values: JsonObject) -> dict[str, Figure]:
     places = {"sensitivity": "operating_point", "specificity": "operating_point"}
     places |= {"ece": "calibration", "brier": "calibration"}
-    found = {key: with_interval(table(values.get(places[key])) if key in places else values, key) for key in ANSWER}
+    found = {
+        key: with_interval(table(values.get(places[key])) if key in places else values, key) for key in ANSWER_MEASURES
+    }
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -176,7 +177,7 @@ def _best(figures: Sequence[Figure], measure: Measure) -> float | None:
 
 
 def _competes(row: Contender, measure: Measure) -> bool:
-    return measure.judged or row.kind != "control"
+    return measure.compared or row.kind != CONTROL
 
 
 def _contender_cell(row: Contender, key: str, best: float | None) -> html.Cell:
@@ -191,15 +192,15 @@ def _cell(value: Figure | None, best: float | None = None) -> html.Cell:
     if value is None:
         return html.Cell("-")
     note = f"{value.low:.2f} to {value.high:.2f}" if value.low is not None and value.high is not None else ""
-    return html.Cell(number(value.value), note, "best" if best is not None and value.value == best else "")
+    return html.Cell(number_text(value.value), note, "best" if best is not None and value.value == best else "")
 
 
 def _arrow(measure: Measure) -> str:
-    return {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}.get(measure.better, "")
+    return {HIGHER: "\N{UPWARDS ARROW}", LOWER: "\N{DOWNWARDS ARROW}"}.get(measure.better, "")
 
 
 def _kind(name: str) -> str:
-    return "ours" if name == "ours" else "control" if ROW_NAMES.get(name, "").startswith("control") else "rival"
+    return OURS if name == "ours" else CONTROL if name in CONTROL_NAMES else BASELINE
 
 
 def _seconds(value: float | None) -> html.Cell:

@@ -1,9 +1,9 @@
 """The kernels that an engine would launch for an exported graph, and what each of them computes and moves.
 
-An engine can be asked only where it was built. These rules are those that NVIDIA documents for TensorRT ("Layer Fusion
-Catalog", "Working with Quantized Types"): a convolution or matrix takes along its bias, what follows it element by
-element and one residual sum; chains of pointwise operators become one kernel, casts and views none; a QuantizeLinear
-is part of a convolution that computes in int8, and a kernel of its own behind one that does not.
+The real kernels are known only where an engine was built. These rules are those that NVIDIA documents for TensorRT
+("Layer Fusion Catalog", "Working with Quantized Types"). A convolution or matrix includes its bias, the pointwise
+operators after it and one residual sum. A chain of pointwise operators becomes one kernel; casts and views become none.
+A QuantizeLinear is part of a convolution that computes in int8, and a kernel of its own behind one that does not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from medtex_edge.errors import BundleError
-from medtex_edge.export.precision.arithmetic import MATRICES, multiply_adds, reading_int8, shapes
+from medtex_edge.export.arithmetic import MATRICES, multiply_adds, reading_int8, shapes
 from medtex_edge.runtime.backend.graph_parts import EXPLAINER, REST, STUDENT, parts
 
 PARTS = (STUDENT, EXPLAINER, REST)
@@ -79,14 +79,14 @@ class _Group:
 
     def after(self, other: _Group) -> bool:
         """Whether it cannot begin before `other` is done."""
-        seen: set[int] = set()
+        visited: set[int] = set()
         todo = list(self.needs)
         while todo:
             one = todo.pop()
             if one is other:
                 return True
-            if id(one) not in seen:  # or the ways through residual sums double with each of them
-                seen.add(id(one))
+            if id(one) not in visited:  # or the paths through residual sums double with each of them
+                visited.add(id(one))
                 todo += one.needs
         return False
 
@@ -123,9 +123,9 @@ class _Fusing:
                     self.source[node.output[0]] = self._root(node.input[0])  # for its name
             elif self._is_view(node):
                 self.source[node.output[0]] = self._root(node.input[0])
-            elif (host := self._host(node)) is not None:
-                host.summed |= len(self._outside(node, host)) > 0
-                self._add(node, host)
+            elif (group := self._absorbing_kernel(node)) is not None:
+                group.summed |= len(self._outside(node, group)) > 0
+                self._add(node, group)
             elif node.op_type == "Cast" and node.output[0] not in self.outputs:
                 self.source[node.output[0]] = self._root(node.input[0])  # whoever reads it casts while reading
             else:
@@ -157,7 +157,7 @@ class _Fusing:
         group.nodes.append(node)
         self.writer |= dict.fromkeys(node.output, group)
 
-    def _host(self, node: onnx.NodeProto) -> _Group | None:
+    def _absorbing_kernel(self, node: onnx.NodeProto) -> _Group | None:
         """The kernel that takes `node` along, convolutions and matrices before others, the later before the earlier."""
         if node.op_type not in _POINTWISE:
             return None
@@ -183,16 +183,18 @@ class _Fusing:
         return group.kind == "pointwise"
 
     def _alone(self, tensor: str, node: onnx.NodeProto) -> bool:
-        """Whether nobody else needs `tensor` in memory; x * sigmoid(x) and its like read it twice."""
-        inside = {node.name} | {reader.name for reader in self._seen_by(node.output[0]) if reader.op_type in _POINTWISE}
-        seen = list(self._seen_by(tensor))
-        return tensor not in self.outputs and all(reader.name in inside for reader in seen)
+        """Whether no other node needs `tensor` in memory; x * sigmoid(x) and its like read it twice."""
+        inside = {node.name} | {
+            reader.name for reader in self._readers_of(node.output[0]) if reader.op_type in _POINTWISE
+        }
+        readers = list(self._readers_of(tensor))
+        return tensor not in self.outputs and all(reader.name in inside for reader in readers)
 
-    def _seen_by(self, tensor: str) -> Iterator[onnx.NodeProto]:
+    def _readers_of(self, tensor: str) -> Iterator[onnx.NodeProto]:
         """The nodes that read `tensor`, through views; a view that is an output of the graph counts as a reader."""
         for node in self.readers.get(tensor, []):
             if self._is_view(node) and node.output[0] not in self.outputs:
-                yield from self._seen_by(node.output[0])
+                yield from self._readers_of(node.output[0])
             else:
                 yield node
 
@@ -202,7 +204,7 @@ class _Fusing:
         return node.output[0] in self.source or node.op_type in _VIEWS
 
     def _reads(self, node: onnx.NodeProto) -> list[str]:
-        """What it reads beside constants, behind views."""
+        """The tensors that it reads, without constants and behind views."""
         return list(dict.fromkeys(self._root(name) for name in node.input if name and name not in self.constants))
 
     def _outside(self, node: onnx.NodeProto, group: _Group) -> list[str]:
@@ -224,7 +226,7 @@ class _Fusing:
         return "convolution" if node.op_type == "Conv" else "matrix"
 
     def _multiply_adds(self, node: onnx.NodeProto) -> int:
-        # Asked first, so that what is missing is our error.
+        # Before the sum, so that a missing shape is our error.
         self._sides(node.input[1])
         self._sides(node.output[0])
         return multiply_adds(node, self.sides)

@@ -1,8 +1,8 @@
 """How long a graph should take on a board's GPU: arithmetic for planning, not a measurement.
 
 Each kernel takes the longer of its arithmetic and its bytes (the roofline: Williams, Waterman and Patterson, 2009), and
-a fixed time to be launched, to fill the GPU and to drain it. Four numbers say how much of a board's peak is reached;
-`benchmarks/estimate_fit.py` fits them to published times and finds the error that is stated with every estimate.
+a fixed time to be launched, to fill the GPU and to drain it. Four numbers describe how much of a board's peak is
+reached. `benchmarks/estimate_fit.py` fits them to published times and finds the error that every estimate states.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def timed(kernel: Kernel, board: BoardModel, reached: Reached = REACHED, batch: 
 
 
 def estimate(content: bytes, board: str = DEFAULT) -> dict[str, Any]:
-    """What one photograph should take of an ONNX file, JSON-ready; docs/engines.md says what each field is.
+    """Estimate the time of one photograph through an ONNX file on `board`; a value for `json.dump`.
 
     Raises `BundleError` for what is no ONNX file, `SettingsError` for an unknown board.
     """

@@ -1,1 +1,1 @@
-"""Eight-bit integers written into the graph: quantisation, calibration, the choice of layers."""
+"""Int8 written into the graph: quantisation, calibration, the choice of layers."""

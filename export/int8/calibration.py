@@ -15,12 +15,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from medtex_edge.contract import INPUT_NAME
-from medtex_edge.export.gate.parity import Floats, Images, Tick
 from medtex_edge.export.int8.quantize import LEVELS
+from medtex_edge.export.parity import Floats, Images, Tick
 
 _BINS = 2048
 _CUTS = np.linspace(0.3, 1, 71)  # of the largest value
-_BATCH = 2  # every activation of the graph is held at once
+_BATCH = 2  # every activation of the graph is in memory at once
 
 
 def observe(content: bytes, tensors: Sequence[str], images: Images, tick: Tick) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Eight bits written into the graph: values are rounded where a layer reads them, weights are stored as int8.
+"""Int8 written into the graph: values are rounded where a layer reads them, weights are stored as int8.
 
 Symmetric, weights by output channel, activations by tensor, biases left alone: what TensorRT fuses into integer
-kernels. A pair of QuantizeLinear and DequantizeLinear (QDQ) marks each place, so that every engine rounds there and
+kernels. A pair of QuantizeLinear and DequantizeLinear (QDQ) stands at each place, so that every engine rounds there and
 nowhere else. Sums (residuals, the decoder's) stay in the precision of the rest of the graph.
 """
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from medtex_edge.export.arithmetic import MATRICES, explainer_nodes, multiply_adds, reading_int8, shapes
 from medtex_edge.export.onnx import plain, serialise
-from medtex_edge.export.precision.arithmetic import MATRICES, explainer_nodes, multiply_adds, reading_int8, shapes
 
 OPSET = 19  # the first whose QuantizeLinear takes half-precision values; read by TensorRT 10.3, ONNX Runtime 1.15
 LEVELS = 127  # -127..127: symmetric, so that 0 is exact and no kernel meets -128 * -128
@@ -24,7 +24,7 @@ _TINY = float(np.finfo(np.float16).tiny)
 
 
 @dataclass(frozen=True)
-class Layer:
+class Int8Layer:
     """A node that can compute in eight bits: a convolution, a matrix, or the product with the mask."""
 
     node: str
@@ -35,30 +35,30 @@ class Layer:
     multiply_adds: int  # of one photograph; 0 for the product with the mask, which has none to gain
 
 
-def layers(content: bytes) -> list[Layer]:
+def layers(content: bytes) -> list[Int8Layer]:
     """The layers of an exported fp32 graph, in the order of the graph."""
     graph = onnx.load_from_string(content).graph
     sides = shapes(graph)
     constants = {item.name for item in graph.initializer}
     explainer = explainer_nodes(graph)
     resized = {n.output[0] for n in graph.node if n.op_type == "Resize" and n.input[0] in explainer} - explainer
-    found: list[Layer] = []
+    found: list[Int8Layer] = []
     for node in graph.node:
         part = "explainer" if node.output[0] in explainer else "student"
         if node.op_type in MATRICES and node.input[1] in constants and node.input[0] not in constants:
             first = not any(layer.part == part and layer.kind != "mask" for layer in found)
             weight, adds = sides[node.input[1]], multiply_adds(node, sides)
             name = node.input[1].removeprefix("model.").removesuffix(".weight")
-            found.append(Layer(node.name, name, part, _kind(node, weight, first), (node.input[0],), adds))
+            found.append(Int8Layer(node.name, name, part, _kind(node, weight, first), (node.input[0],), adds))
         elif node.op_type == "Mul" and part == "student" and resized.intersection(node.input):
-            found.append(Layer(node.name, "mask", part, "mask", tuple(node.input), 0))
+            found.append(Int8Layer(node.name, "mask", part, "mask", tuple(node.input), 0))
     return found
 
 
 def quantise(content: bytes, scales: Mapping[str, float], chosen: Collection[str]) -> bytes:
     """An fp32 ONNX file -> the same with QDQ before the nodes named in `chosen`; the rest of it stays in fp32.
 
-    `scales`: activation -> the step of its grid, as `int8_calibration.observe` finds it.
+    `scales`: activation -> the step of its grid, as `calibration.observe` finds it.
     """
     model = onnx.load_from_string(content)
     graph = model.graph
@@ -153,7 +153,7 @@ def _kind(node: onnx.NodeProto, weight: tuple[int | None, ...], first: bool) -> 
     return "pointwise" if set(weight[2:]) == {1} else "convolution"
 
 
-def precisions(content: bytes, layers: Sequence[Layer]) -> dict[str, str]:
+def precisions(content: bytes, layers: Sequence[Int8Layer]) -> dict[str, str]:
     """Node of each of `layers` -> "int8", "fp16" or "fp32", as a finished graph computes it."""
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     types = {info.name: info.type.tensor_type.elem_type for info in (*graph.value_info, *graph.output)}

@@ -1,4 +1,4 @@
-"""Precisions written into the graph, so that every engine computes what was proved and none decides for itself.
+"""Half precision written into the graph, so that every engine computes what was proved and none decides for itself.
 
 Half precision is a rewrite of the checked fp32 graph rather than a second export: the batch normalisations are
 already folded, in fp32, and what stays in fp32 is chosen node by node. TensorRT builds it strongly typed.
@@ -7,34 +7,16 @@ already folded, in fp32, and what stays in fp32 is chosen node by node. TensorRT
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from medtex_edge.contract import INPUT_NAME
+from medtex_edge.export.arithmetic import MATRICES, explainer_nodes
 from medtex_edge.export.onnx import plain, serialise
-from medtex_edge.export.precision.arithmetic import MATRICES, explainer_nodes
 
-
-@dataclass(frozen=True)
-class Bounds:
-    """How far a precision may be from the fp32 PyTorch model on any photograph."""
-
-    probability: float  # largest difference of any class probability
-    saliency: float  # mean absolute difference of any one map
-    rank_correlation: float  # Spearman's, of the pixels of a map, on average
-    flips: float = 0.0  # fraction of the photographs whose label may flip, and whose verdict may
-
-
-BOUNDS = {
-    "fp32": Bounds(probability=1e-3, saliency=1e-3, rank_correlation=0.99),
-    "fp16": Bounds(probability=0.02, saliency=0.01, rank_correlation=0.99),
-    "int8": Bounds(probability=0.05, saliency=0.03, rank_correlation=0.97, flips=0.01),
-}
-
-# Sums of exponentials and of squares leave the range of half precision long before their results do.
+# Sums of exponentials and of squares overflow half precision long before their results do.
 _KEEP = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
                    "Exp", "Log", "Pow", "ReduceL2", "ReduceSumSquare", "ReduceSum", "ReduceProd", "Range",
                    "ConstantOfShape", "RandomNormal", "RandomUniform"})  # fmt: skip

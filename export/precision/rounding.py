@@ -21,7 +21,7 @@ from medtex_edge.contract import INPUT_NAME, OUTPUT_NAMES
 Floats = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
 HALF_MAX = 65504.0
-# A photograph of another camera may reach further than those at hand.
+# The values of a photograph by another camera may be larger than those of the photographs at hand.
 HEADROOM = 4.0
 _SPLIT = np.float32(2**13 + 1)  # Veltkamp's constant for 24 - 13 = 11 bits
 _PEAKS = "peaks"
@@ -32,7 +32,7 @@ class Emulated:
     """An fp32 ONNX file that rounds like fp16, with one output more: `peaks`, the largest |value| by node."""
 
     content: bytes
-    lifts: tuple[tuple[str, ...], ...]  # in the order of the peaks: the nodes to keep in fp32 where one is too large
+    fallbacks: tuple[tuple[str, ...], ...]  # in the order of the peaks: the nodes for fp32 where one is too large
 
 
 def emulate(content: bytes) -> Emulated:
@@ -43,7 +43,7 @@ def emulate(content: bytes) -> Emulated:
     constants = [_full(item) for item in graph.initializer]
     constants += [numpy_helper.from_array(np.array(v), k) for k, v in (("split", _SPLIT), ("flat", np.array([-1])))]
     nodes: list[onnx.NodeProto] = []
-    lifts: list[tuple[str, ...]] = []
+    fallbacks: list[tuple[str, ...]] = []
     for node in graph.node:
         copy = onnx.NodeProto.FromString(node.SerializeToString())
         nodes.append(copy)
@@ -56,12 +56,12 @@ def emulate(content: bytes) -> Emulated:
             nodes += _rounded(f"{name}_raw", name)
             # A value that is too large for the cast into fp16 belongs to nodes that should not be in fp16.
             readers = tuple(reader.name for reader in graph.node if name in reader.input)
-            lifts.append(readers if node.op_type == "Cast" else (node.name,))
+            fallbacks.append(readers if node.op_type == "Cast" else (node.name,))
     nodes.append(helper.make_node("Concat", [f"{n}_peak" for n in _outputs(graph, half)], [_PEAKS], axis=0))
     peaks = helper.make_tensor_value_info(_PEAKS, TensorProto.FLOAT, [None])
     emulated = helper.make_graph(nodes, "emulated", graph.input, [*graph.output, peaks], constants)
     rewritten = helper.make_model(emulated, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return Emulated(bytes(rewritten.SerializeToString()), tuple(lifts))
+    return Emulated(bytes(rewritten.SerializeToString()), tuple(fallbacks))
 
 
 class EmulatedSession:
@@ -69,8 +69,8 @@ class EmulatedSession:
 
     def __init__(self, emulated: Emulated) -> None:
         self._session = _session(emulated.content)
-        self._lifts = emulated.lifts
-        self._peaks = np.zeros(len(emulated.lifts), np.float32)
+        self._fallbacks = emulated.fallbacks
+        self._peaks = np.zeros(len(emulated.fallbacks), np.float32)
 
     def infer(self, images: Images) -> tuple[Floats, Floats]:
         """(N, H, W, 3) uint8 -> probabilities (N, C), saliency (N, h, w), both float32."""
@@ -85,7 +85,7 @@ class EmulatedSession:
 
     def overflowing(self) -> frozenset[str]:
         """The nodes to keep in fp32 because values came within `HEADROOM` of the end of half's range."""
-        pairs = zip(self._lifts, self._peaks, strict=True)
+        pairs = zip(self._fallbacks, self._peaks, strict=True)
         return frozenset(name for names, peak in pairs if peak > HALF_MAX / HEADROOM for name in names)
 
 

@@ -24,7 +24,7 @@ from medtex_edge.export.tensorrt.config import (
     configure,
     full_name,
 )
-from medtex_edge.export.tensorrt.progress import Progress, Watch, listening, monitor, plain_words
+from medtex_edge.export.tensorrt.progress import Progress, Watch, listening, monitor, plain_message
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A built engine. `layers` are those that run where `source` is "engine"; where it is "network" no GPU could be
-    asked, and they are those of the graph before the build: what they ask for, and nothing of what was fused."""
+class BuiltEngine:
+    """A built engine. `layers` are those that run where `source` is "engine"; where it is "network" there was no
+    GPU to load it, and they are those of the graph before the build, with the precisions that they request, unfused."""
 
     plan: bytes
     layers: list[report.Layer]
@@ -78,15 +78,16 @@ def build(
     timing_cache: Path | None = None,
     progress: Progress | None = None,
     label: str = "graph",
-) -> Engine:
+) -> BuiltEngine:
     """Build the ONNX file `model` with `trt`, for a batch of one or for those of `profile`.
 
-    `contract` is what the graph's inputs and outputs are held against. `capability` ("8.6") names the GPU to build for,
-    which TensorRT for RTX can without one; without it the engine is for the GPU at hand. `memory_mib` bounds what a
-    layer may borrow. `timing_cache` is read where it exists and written where TensorRT keeps one; it makes a second
-    build shorter. `progress` is described at `Watch`. `label` stands before each error.
-    Raises `BundleError` for a graph that is refused (with the node's name) or is not what the contract says,
-    `BackendError` for a TensorRT that is too old, does not start or finds no way to build, `SettingsError` for a
+    The graph's inputs and outputs are checked against `contract`. `capability` ("8.6") names the GPU to build for,
+    which only TensorRT for RTX can; without it the engine is for the GPU of this machine. `memory_mib` bounds the
+    workspace of a layer. `timing_cache` is read where it exists and written where TensorRT keeps one; it makes a
+    second build shorter. `progress` is a callback, see `Watch`. `label` is the first part of each error message.
+
+    Raises `BundleError` for a graph that is refused (with the node's name) or is not as the contract promises,
+    `BackendError` for a TensorRT that is too old, does not start or finds no kernels, `SettingsError` for a
     capability that it does not know, and what `progress` raises.
     """
     version = check_version(trt)
@@ -103,12 +104,12 @@ def build(
         add_profile(builder, config, inputs[0].name, inputs[0].shape[1:], profile)
         timings = Timings(trt, config, timing_cache)
         plan = _build(trt, builder, network, config, watch, label)
-        notes = (*map(plain_words, watch.warnings), *timings.keep())
+        notes = (*map(plain_message, watch.warnings), *timings.keep())
         del config, network, parser, builder, timings  # their memory, before the engine is loaded
         layers = report.inspect(trt, plan, log)
     if progress is not None:
         progress("done", 1.0)
-    return Engine(
+    return BuiltEngine(
         plan, layers or graph, time.monotonic() - start, version, trt.__name__, "engine" if layers else "network",
         len(graph), inputs, outputs, notes,
     )  # fmt: skip
@@ -117,7 +118,7 @@ def build(
 def _builder(trt: ModuleType, log: Any, watch: Watch) -> Any:
     try:
         return trt.Builder(log)
-    except (TypeError, RuntimeError) as error:  # pybind11's way to say that it came back with nothing
+    except (TypeError, RuntimeError) as error:  # what pybind11 raises for a null pointer
         raise BackendError(
             f"{full_name(trt)} does not start: {watch.reason() or error}",
             hint="it needs a GPU and its driver: see `medtex-edge doctor`",
@@ -137,7 +138,7 @@ def _parse(trt: ModuleType, network: Any, log: Any, model: bytes, watch: Watch, 
     name, operator = error.node_name(), error.node_operator()
     where = f"node {name or error.node()} ({operator})" if operator or name else "the graph"
     raise BundleError(
-        f"{refuses} {where}: {plain_words(error.desc()) or error.code().name.lower()}",
+        f"{refuses} {where}: {plain_message(error.desc()) or error.code().name.lower()}",
         hint="export the bundle again; where that does not help, --backend onnxruntime runs it",
     )
 
@@ -156,14 +157,14 @@ def _close(
         if profile is None:
             tensor.shape = (1, *sides)
     try:
-        inputs = tuple(_told(network.get_input(index)) for index in range(network.num_inputs))
-        return inputs, tuple(_told(network.get_output(index)) for index in range(network.num_outputs))
-    except RuntimeError as error:  # shapes are computed when they are asked for
+        inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
+        return inputs, tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
+    except RuntimeError as error:  # shapes are computed when they are read
         raise BundleError(f"{label}: {full_name(trt)} refuses the graph for this batch: {watch.reason() or error}",
                           hint="export the bundle again") from error  # fmt: skip
 
 
-def _told(tensor: Any) -> Tensor:
+def _tensor(tensor: Any) -> Tensor:
     return Tensor(tensor.name, report.precision_name(tensor.dtype), tuple(tensor.shape))
 
 
@@ -176,10 +177,10 @@ def _check_contract(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], c: 
             Tensor("saliency", "fp32", (batch, c.saliency_height, c.saliency_width)),
         ]),
     )  # fmt: skip
-    for kind, came, wanted in expected:
-        if sorted(came, key=lambda t: t.name) != wanted:
+    for kind, actual, wanted in expected:
+        if sorted(actual, key=lambda t: t.name) != wanted:
             raise BundleError(f"{label}: expected the {kind} {_shown(wanted)} by the contract, the graph has "
-                              f"{_shown(came)}")  # fmt: skip
+                              f"{_shown(actual)}")  # fmt: skip
 
 
 def _shown(tensors: Any) -> str:

@@ -68,7 +68,7 @@ def configure(trt: ModuleType, builder: Any, memory_mib: int, capability: str | 
         return config
     if not is_rtx(trt):
         raise SettingsError(f"capability: {full_name(trt)} builds for the GPU at hand alone, not for {capability!r}",
-                            hint="leave it out")  # fmt: skip
+                            hint="omit it")  # fmt: skip
     members = trt.ComputeCapability.__members__
     known = {f"{name[2:-1]}.{name[-1]}": item for name, item in members.items() if name.startswith("SM")}
     if capability not in known:
@@ -88,7 +88,7 @@ def add_profile(builder: Any, config: Any, image: str, sides: tuple[int, ...], p
 
 
 class Timings:
-    """What each kernel took on this GPU, kept in a file for the next build. TensorRT for RTX measures nothing."""
+    """The time of each kernel on this GPU, kept in a file for the next build. TensorRT for RTX measures nothing."""
 
     def __init__(self, trt: ModuleType, config: Any, path: Path | None) -> None:
         self._path, self._before, self._cache = path, b"", None
@@ -103,7 +103,7 @@ class Timings:
             config.set_timing_cache(self._cache, False)
 
     def keep(self) -> tuple[str, ...]:
-        """Write the file; a disk that refuses costs the next build's time, not this engine, and is told."""
+        """Write the file; a disk that refuses costs the next build's time, not this engine. Returns warnings."""
         if self._path is None or self._cache is None:
             return ()
         after = bytes(self._cache.serialize())

@@ -1,4 +1,4 @@
-"""What the builder of TensorRT says while it works: its log and its progress, and the way to stop it.
+"""The log and the progress of TensorRT's builder, and how a build is stopped.
 
 TensorRT calls these objects from C++, out of several threads, where an exception that left them would be printed and
 lost. So one that is raised is kept, the build cancelled, and the exception raised again by `Watch.check`; Ctrl-C too,
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
 
-Progress = Callable[[str, float], None]  # the phase under way, in TensorRT's words, and the fraction done in 0..1
+Progress = Callable[[str, float], None]  # the phase under way, by TensorRT's name, and the fraction done in 0..1
 
 _ERROR, _WARNING = 1, 2  # ILogger.Severity; 0 is an internal error
 _KEPT = 20  # messages; a build can repeat one for each layer
 _STEP = 1 / 500  # a finer movement than this no bar shows
 # Where in TensorRT's own sources an error arose.
 _PLACES = (r"\s*\(?In \S+ at \S+:\d+\s*", r"^\[?\S+\.(cpp|h|hpp)(::\S+)?:{1,2}\d+\]?:?\s*", r"^I\w+::\w+: ")
-# What it says of each build on a machine without a GPU, whatever else is wrong.
+# The error of each build on a machine without a GPU, whatever else is wrong.
 _NO_DRIVER = re.compile(r"cudaError (35|100)\b|CUDA driver version is insufficient")
 
 
@@ -36,7 +36,7 @@ class _Phase:
 
 
 class Watch:
-    """Listens to one build. `progress` is called out of the builder's threads, by one of them at a time; its fraction
+    """Follows one build. `progress` is called out of the builder's threads, by one of them at a time; its fraction
     never falls. What it raises stops the build."""
 
     def __init__(self, progress: Progress | None = None) -> None:
@@ -47,7 +47,7 @@ class Watch:
         self._lock = threading.RLock()
         self._phases: dict[str, _Phase] = {}
         self._fraction = 0.0
-        self._told = -1.0
+        self._reported = -1.0
 
     def check(self) -> None:
         """Raise what a callback raised."""
@@ -57,9 +57,9 @@ class Watch:
     def reason(self) -> str:
         """The first error in one line, without its place in TensorRT's sources; '' where none was logged."""
         own = [text for text in self.errors if not _NO_DRIVER.search(text)]
-        return plain_words((own or [*self.errors, ""])[0])
+        return plain_message((own or [*self.errors, ""])[0])
 
-    def heard(self, severity: int, message: str) -> None:
+    def log_line(self, severity: int, message: str) -> None:
         """A line of the log."""
         with self._kept():
             if severity <= _WARNING:
@@ -69,14 +69,14 @@ class Watch:
         """A phase of so many steps began, within another or as the outermost."""
         with self._kept():
             self._phases[name] = _Phase(parent, max(steps, 1))
-            self._tell(name)
+            self._report(name)
 
     def stepped(self, name: str, step: int) -> bool:
         """Step `step` (from 0) of a phase is done; False asks the builder to stop."""
         with self._kept():
             if phase := self._phases.get(name):
                 phase.done = min(step + 1, phase.steps)
-                self._tell(name)
+                self._report(name)
         return self._raised is None
 
     def finished(self, name: str) -> None:
@@ -84,15 +84,15 @@ class Watch:
         with self._kept():
             self._phases.pop(name, None)
 
-    def _tell(self, name: str) -> None:
+    def _report(self, name: str) -> None:
         phase, fraction = self._phases[name], 0.0
         inner: _Phase | None = phase
         while inner is not None:
             fraction = min((inner.done + fraction) / inner.steps, 1.0)
             inner = self._phases.get(inner.parent) if inner.parent else None
         self._fraction = max(self._fraction, fraction)
-        if self._progress is not None and self._raised is None and self._fraction >= self._told + _STEP:
-            self._told = self._fraction
+        if self._progress is not None and self._raised is None and self._fraction >= self._reported + _STEP:
+            self._reported = self._fraction
             self._progress(name, self._fraction)
 
     @contextmanager
@@ -129,11 +129,12 @@ _listening: list[Watch] = []
 
 @contextmanager
 def listening(trt: ModuleType, watch: Watch) -> Iterator[Any]:
-    """Yields an ILogger that tells `watch` and prints nothing; one build at a time has it, others wait. What was kept
-    meanwhile is raised at the end.
+    """Yield an ILogger that passes its lines to `watch` and prints nothing. One build at a time has it, others wait.
+
+    At the end it raises what a callback raised meanwhile.
 
     TensorRT keeps one logger for the process, the first it is given, for as long as anything that was made with it
-    lives, and a traceback can keep a builder alive. So this one is never replaced, only who listens.
+    lives, and a traceback can keep a builder alive. So this one is never replaced, only its receiver.
     """
     kind: Any = trt.ILogger
     with _one_build:
@@ -155,13 +156,13 @@ def _logger(kind: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             for watch in _listening:
-                watch.heard(int(severity), message)
+                watch.log_line(int(severity), message)
 
     return Logger()
 
 
 def monitor(trt: ModuleType, watch: Watch) -> Any:
-    """An IProgressMonitor that tells `watch`; it has to live as long as the configuration that it is given to."""
+    """An IProgressMonitor that reports to `watch`; it has to live as long as the configuration that it is given to."""
     kind: Any = trt.IProgressMonitor
 
     class Monitor(kind):  # type: ignore[misc]
@@ -180,7 +181,7 @@ def monitor(trt: ModuleType, watch: Watch) -> Any:
     return Monitor()
 
 
-def plain_words(message: str) -> str:
+def plain_message(message: str) -> str:
     """One line of an error of TensorRT's, without places in its sources and the text of its assertions."""
     lines = [line.strip() for line in message.splitlines() if line.strip() and not _NO_DRIVER.search(line)]
     text = next((line for line in lines if not line.startswith("Invalid Node")), "".join(lines[:1]))

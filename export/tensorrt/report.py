@@ -1,7 +1,7 @@
-"""Which layers an engine runs, in which precision, and how much of the graph was fused into each.
+"""The layers that an engine runs, their precisions, and how much of the graph was fused into each.
 
 The engine's own inspector knows; it needs the engine on a GPU. Where there is none, the network before the build
-says which precision each layer asks for, and nothing of fusion.
+has the precision that each layer requests, and nothing of fusion.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def of_network(network: Any) -> list[Layer]:
         {
             "name": layer.name,
             "kind": layer.type.name.lower(),
-            "precision": _asked(layer, maker),
+            "precision": _requested_precision(layer, maker),
             "nodes": nodes_of(layer.metadata),
         }
         for layer in layers
@@ -59,7 +59,7 @@ def inspect(trt: ModuleType, plan: bytes, logger: Any) -> list[Layer]:
 
 
 def has_device() -> bool:
-    """Whether a driver is there and sees a GPU. Asked of the driver itself, which creates no context."""
+    """Whether a driver is there and sees a GPU. The driver itself answers, and creates no context."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -73,7 +73,7 @@ def precisions(layers: list[Layer]) -> dict[str, int]:
     return dict(Counter(layer["precision"] for layer in layers).most_common())
 
 
-def _asked(layer: Any, maker: dict[str, Any]) -> str:
+def _requested_precision(layer: Any, maker: dict[str, Any]) -> str:
     types = []
     for index in range(min(layer.num_inputs, 2) if layer.type.name in _WEIGHTED else layer.num_inputs):
         tensor = layer.get_input(index)

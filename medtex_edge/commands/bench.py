@@ -1,4 +1,4 @@
-"""`medtex-edge bench`: how long each part of a frame's way takes on this machine."""
+"""`medtex-edge bench`: how long each stage of a frame takes on this machine."""
 
 from __future__ import annotations
 
@@ -54,21 +54,20 @@ def bench(
     medtex-edge bench eye.medtex --size 1280x720 --format nv12 --png waterfall.png
     medtex-edge bench eye.medtex --backend all --profile layers.csv
 
-    Frames go the way of `medtex-edge run`, from the camera's pixels to the drawn overlay: one at a time, each stage
-    under its own clock, then in threads. They are made before the clock starts, and what is refused is not counted.
+    Frames pass the stages of `medtex-edge run`, from the camera's pixels to the drawn overlay: one at a time, each
+    stage timed on its own, then in threads. They are made before the clock starts. Refused frames are not counted.
 
     With --backend all or --precision all, every engine and every graph that are here see the same frames one at a
-    time, in turns. What cannot be opened, or does not give the bundle's own answers, is said and not timed.
+    time, in turns. What cannot be opened, or does not give the bundle's own answers, is reported and not timed.
 
     Exit codes: 0 measured, 3 the bundle is damaged or this device does not reproduce it, 5 no frame could be
     scored, 7 the engine is missing or fails, 9 something could not be written.
     """
     from medtex_edge.files import write_json
-    from medtex_edge.runtime.bench import compare, compare_report
+    from medtex_edge.runtime.bench import compare
     from medtex_edge.runtime.bench import profile as bench_profile
     from medtex_edge.runtime.bench import report as bench_report
-    from medtex_edge.runtime.bench.bench import Options, measure
-    from medtex_edge.runtime.bench.frames import parse_size
+    from medtex_edge.runtime.bench.bench import BenchOptions, measure, parse_size
     from medtex_edge.settings import newest_bundle
 
     if png is not None and png.suffix.lower() != ".png":
@@ -76,16 +75,16 @@ def bench(
     if profile is not None:
         bench_profile.check_ending(profile)
     many = compare.ALL in (backend, precision)
-    options = Options(
+    options = BenchOptions(
         bundle=bundle or newest_bundle(), size=parse_size(size) if size else None, backend=backend,
         precision=precision or (compare.ALL if many else "fp32"), **rest,
     )  # fmt: skip
     if many:
-        with _told() as told:
-            report = compare.compare(options, told)
+        with _status_line() as show_status:
+            report = compare.compare(options, show_status)
     else:
         report = measure(options)
-    reporter = compare_report if many else bench_report
+    reporter = compare if many else bench_report
     if json_file == "-":
         click.echo(json.dumps(report, indent=2, allow_nan=False))
     else:
@@ -96,9 +95,9 @@ def bench(
         reporter.draw(report, png)
     if profile:
         engines = [(row["backend"], row["precision"]) for row in report["rows"] if row["in_turn"]] if many else []
-        with _told() as told:
+        with _status_line() as show_status:
             layers = bench_profile.measure(
-                options.bundle, engines or [(backend, options.precision)], options.threads, told
+                options.bundle, engines or [(backend, options.precision)], options.threads, show_status
             )
         if json_file != "-":
             bench_profile.show(layers)
@@ -107,8 +106,8 @@ def bench(
 
 
 @contextmanager
-def _told() -> Iterator[Callable[[str], None]]:
-    """Say what is under way, in a line that goes again; nothing where nobody sits before a terminal."""
+def _status_line() -> Iterator[Callable[[str], None]]:
+    """Show the step under way in a line that disappears again; show nothing where stderr is no terminal."""
     from rich.console import Console
     from rich.live import Live
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from medtex_edge.bundle import Bundle
 
-_FILE = click.argument("file", required=False, type=click.Path(path_type=Path))
+_FILE = click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[BUNDLE]")
 _PARITY = {
     "n": "photographs",
     "labels": "label_flips",
@@ -33,10 +33,15 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @_FILE
 @_JSON
 def verify(file: Path | None, as_json: bool) -> None:
-    """Check every sum of a bundle (default: the newest here) and recompute its golden vectors.
+    """Check every checksum of BUNDLE (default: the newest *.medtex here) and recompute its golden vectors.
+
+    \b
+    medtex-edge verify eye.medtex
 
     Each graph in the bundle is run by ONNX Runtime on this machine, and has to give the answers that the trained
-    model gave when the bundle was made. Exit code 3 and one line where anything is wrong. Writes nothing.
+    model gave when the bundle was made. Writes nothing.
+
+    Exit codes: 0 everything holds, 3 the bundle is damaged or its answers differ, 7 ONNX Runtime is missing.
     """
     from medtex_edge.runtime.backend import onnxruntime
     from medtex_edge.runtime.backend.golden_check import bounds, check_golden
@@ -59,7 +64,7 @@ def verify(file: Path | None, as_json: bool) -> None:
         found = {"bundle": str(bundle.path), "members": len(bundle.members), "golden_frames": count, "drift": drifts}
         click.echo(json.dumps({"ok": True, **found}, allow_nan=False))
         return
-    click.echo(f"{bundle.path}: whole; {len(bundle.members)} members, every sum holds")
+    click.echo(f"{bundle.path}: whole; {len(bundle.members)} members, every checksum holds")
     for precision, drift_of in drifts.items():
         highest, widest = bounds(precision)
         click.echo(
@@ -74,9 +79,13 @@ def verify(file: Path | None, as_json: bool) -> None:
 @_JSON
 @click.option("--card", is_flag=True, help="Print its model card (Markdown) instead.")
 def inspect(file: Path | None, as_json: bool, card: bool) -> None:
-    """Show what a bundle (default: the newest here) promises: contract, members, what was measured.
+    """Show what BUNDLE (default: the newest *.medtex here) promises: contract, members, what was measured.
 
-    Every sum is checked; the model is not run (that is `medtex-edge verify`).
+    \b
+    medtex-edge inspect eye.medtex
+    medtex-edge inspect eye.medtex --card
+
+    Every checksum is verified; the model is not run (that is `medtex-edge verify`).
     """
     bundle = _open(file)
     text = bundle.card()
@@ -161,7 +170,7 @@ def _metrics(bundle: Bundle) -> Table:
 
 
 def parity_table(report: dict[str, Any]) -> Table:
-    """One row for each graph and way of computing it; a report of another form gives fewer rows or cells."""
+    """One row for each graph and engine that computes it; a report of another form gives fewer rows or cells."""
     from rich import box
 
     table = _table("against the trained model, on photographs")
@@ -204,7 +213,7 @@ def _provenance(bundle: Bundle) -> Table:
 def _members(bundle: Bundle) -> Table:
     table = _table("members", "", "bytes", "sha256")
     for name, member in bundle.members.items():
-        table.add_row(name, f"{member.size:,}", bundle.manifest.get(name, "(the sums themselves)"))
+        table.add_row(name, f"{member.size:,}", bundle.manifest.get(name, "(the checksums themselves)"))
     return table
 
 
@@ -221,7 +230,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 
 def _plain(value: object) -> str:
-    """Text of a file that nobody vouches for: no terminal commands, no markup."""
+    """Text from an untrusted file, without control characters and markup."""
     from rich.markup import escape
 
     return escape(_inert(value))

@@ -1,4 +1,4 @@
-"""`medtex-edge curve`: how much fewer labels a method needs."""
+"""`medtex-edge curve`: the quality of methods against the fraction of labels."""
 
 from __future__ import annotations
 
@@ -22,24 +22,31 @@ if TYPE_CHECKING:
 
 
 @click.command("curve")
-@click.option("--fractions", default="0.1,0.25,0.5,1", show_default=True, help="Of the labelled training photographs.")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="How many, from --seed on.")
 @click.option(
-    "--methods", default="supervised,hinton,medtex", show_default=True, help="Of `medtex-edge train --method`."
+    "--fractions", default="0.1,0.25,0.5,1", show_default=True, help="Fractions of the labelled training photographs."
 )
-@click.option("--light", is_flag=True, help="Of our method the masked student alone: quicker, and no explainer.")
-@click.option("--teacher", help="As for train; `{seed}` stands for the seed.  [default: one per seed is trained first]")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Number of seeds, from --seed on.")
+@click.option(
+    "--methods",
+    default="supervised,hinton,medtex",
+    show_default=True,
+    help="Methods, as `medtex-edge train --method` names them.",
+)
+@click.option("--light", is_flag=True, help="Train only the masked student of our method: faster, without explainer.")
+@click.option(
+    "--teacher", help="As for `train`; `{seed}` stands for the seed.  [default: one per seed is trained first]"
+)
 @teacher_options
 @student_options
 @label_options
-@click.option("--steps", type=click.IntRange(1), help="Of every point.  [default: what the epochs come to]")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings at a time.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of every training.  [default: those of the epochs]")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Number of trainings in parallel.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("runs") / "curve",
     show_default=True,
-    help="Folder; what is finished there is not trained again.",
+    help="Folder; finished trainings in it are not repeated.",
 )
 @shared_options
 def curve(
@@ -55,17 +62,17 @@ def curve(
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Measure methods with fewer and fewer labels: distilled against supervised, the same steps for all.
+    """Measure distilled and supervised methods with fewer and fewer labels, each in the same number of steps.
 
-    Distilled students appear twice: with the fraction's photographs alone, and with all the others as photographs
-    without labels. Writes curve.json and curve.png.
+    Distilled students appear twice: with the photographs of the fraction alone, and with all others as photographs
+    without labels. The command writes curve.json and curve.png.
 
     \b
     Example:
       medtex-edge curve --data photos/ --label-column grade --teacher runs/teacher --seeds 3 --jobs 2 --out curve/
     """
     from medtex_edge.files import write_json
-    from medtex_edge.train.curve.plan import CurvePlan, measure
+    from medtex_edge.train.curve.plan import CurvePlan, measure_curve
     from medtex_edge.train.curve.plot import plot_curve
     from medtex_edge.train.prepare import open_dataset
 
@@ -89,7 +96,14 @@ def curve(
             steps=steps or 0,
         )
         dataset = open_dataset(source, first, reporter)
-        found = measure(plan, dataset, out, jobs=jobs, threads=threads, told=_teller(reporter))
+        found = measure_curve(
+            plan,
+            dataset,
+            out,
+            jobs=jobs,
+            threads=threads,
+            on_progress=lambda done, count: reporter.message(f"{done} of {count} trainings done"),
+        )
         found["light"] = light
         found["command"] = "medtex-edge " + shlex.join(sys.argv[1:])
         found["seconds"] = round(time.monotonic() - started)
@@ -107,13 +121,6 @@ def _own_teachers(
     for seed in seeds:
         options.own_teacher(seed, precision, source, synthetic, out / f"{seed}", reporter)
     return str(out / "{seed}-teacher")
-
-
-def _teller(reporter: Reporter) -> Any:
-    def told(done: int, count: int) -> None:
-        reporter.message(f"{done} of {count} trainings done")
-
-    return told
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -147,15 +154,15 @@ def _show(found: dict[str, Any], out: Path) -> None:
         table.add_row(line["title"], *(_cell(list(values.get(f, {}).values())) for f in sorted(found["fractions"])))
     console.print(table)
     ours = [name for name in found["methods"] if name.startswith(("medtex", "masked"))]
-    rivals = [name for name in found["methods"] if name not in ours]
-    if ours and rivals:
-        paired = Table(title="ours minus the rival, paired by seed (seeds won)", title_justify="left")
+    baselines = [name for name in found["methods"] if name not in ours]
+    if ours and baselines:
+        paired = Table(title="ours minus the baseline, paired by seed (seeds won)", title_justify="left")
         for head in heads:
             paired.add_column(head)
         for mine in ours:
-            for rival in rivals:
-                by = differences(found, mine, rival)
-                name = f"{found['methods'][mine]['title']} - {found['methods'][rival]['title']}"
+            for baseline in baselines:
+                by = differences(found, mine, baseline)
+                name = f"{found['methods'][mine]['title']} - {found['methods'][baseline]['title']}"
                 paired.add_row(name, *(_difference(by.get(f, [])) for f in sorted(found["fractions"])))
         console.print(paired)
     console.print(f"[bold]curve[/]  {out / 'curve.json'}, {out / 'curve.png'}", highlight=False, soft_wrap=True)

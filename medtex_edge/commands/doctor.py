@@ -8,9 +8,13 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def doctor(as_json: bool) -> int:
-    """Say what this machine can do and what is missing, with the next command to type (after the arrow).
+    """Check what this machine can do and what is missing, with the next command to type (after the arrow).
 
-    Exit code 0 where a bundle can be run, 1 where not.
+    \b
+    medtex-edge doctor
+    medtex-edge doctor --json
+
+    Exit codes: 0 a bundle can be run here, 1 it cannot.
     """
     import json
 
@@ -20,19 +24,19 @@ def doctor(as_json: bool) -> int:
     from medtex_edge import __version__
     from medtex_edge.runtime.doctor.machine import can_run, run_checks
 
-    findings = run_checks()
-    able = can_run(findings)
+    checks = run_checks()
+    able = can_run(checks)
     if as_json:
         value = {
             "version": __version__,
             "can_run": able,
-            "findings": [check.to_json() for check in findings],
+            "findings": [check.to_json() for check in checks],
         }
         click.echo(json.dumps(value, indent=2))
         return 0 if able else 1
     console = Console(highlight=False, soft_wrap=True)
     section = ""
-    for check in findings:
+    for check in checks:
         if check.section != section:
             section = check.section
             console.print(Text(f"\n{section}", style="bold"))

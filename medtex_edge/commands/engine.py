@@ -14,7 +14,8 @@ from medtex_edge.errors import BackendError, BundleError
 
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
-    from medtex_edge.runtime.engines.cache import Cache, EngineKey, Entry
+    from medtex_edge.runtime.engines.cache import Cache, Entry
+    from medtex_edge.runtime.engines.key import EngineKey
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _STEP = 0.01  # of progress that is worth a line
@@ -23,6 +24,10 @@ _STEP = 0.01  # of progress that is worth a line
 @click.group()
 def engine() -> None:
     """Build, list and prune the TensorRT engines of this device.
+
+    \b
+    medtex-edge engine build eye.medtex --precision fp16
+    medtex-edge engine list
 
     `medtex-edge run` builds what it needs by itself. An engine belongs to one graph, one GPU, one TensorRT and one
     driver; it is kept in $XDG_CACHE_HOME/medtex-edge/engines, or ~/.cache/medtex-edge/engines.
@@ -41,7 +46,10 @@ def engine() -> None:
 def build(bundle: Path | None, precision: str | None, again: bool, parent: int | None, as_json: bool) -> None:
     """Build the engine of BUNDLE (default: the newest *.medtex here), prove it, and keep it.
 
-    Its answers have to be those of the bundle's golden vectors; one that gives others is put aside and not built
+    \b
+    medtex-edge engine build eye.medtex --precision fp16
+
+    Its answers have to be those of the bundle's golden vectors; one with other answers is put aside and not built
     again. A second build waits for the first, and finds its engine. With --json one object a line: steps, then the
     result.
 
@@ -50,16 +58,16 @@ def build(bundle: Path | None, precision: str | None, again: bool, parent: int |
     """
     from medtex_edge.bundle import Bundle
     from medtex_edge.runtime.engines import build
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
     from medtex_edge.runtime.engines.cache import Cache
     from medtex_edge.settings import newest_bundle
 
     if parent is not None:
         build.follow_parent(parent)
     opened = Bundle.open(bundle or newest_bundle())
-    key = target.key_of(opened, target.precision_of(opened, precision))
-    cache = Cache(told=lambda line: click.echo(line, err=True))
-    with _progress(as_json) as told, cache.building(lambda: told("waiting for another build", 0.0)):
+    key = engine_key.key_of(opened, engine_key.precision_of(opened, precision))
+    cache = Cache(on_message=lambda line: click.echo(line, err=True))
+    with _progress(as_json) as progress, cache.building(lambda: progress("waiting for another build", 0.0)):
         if again:
             cache.remove(key)
         why = cache.refused(key)
@@ -67,18 +75,22 @@ def build(bundle: Path | None, precision: str | None, again: bool, parent: int |
             raise BundleError(f"the engine of {key.precision} was refused: {why}", hint="--again builds it once more")
         there = cache.get(key) is not None
         if not there:
-            _build(opened, key, cache, told)
+            _build(opened, key, cache, progress)
     entry = next(entry for entry in cache.list() if entry.key == key)
     if as_json:
         click.echo(json.dumps({"ok": True, "built": not there, **entry.to_json()}, allow_nan=False))
     else:
-        click.echo(f"{entry.path}: {'is there already' if there else _told(entry)}")
+        click.echo(f"{entry.path}: {'is there already' if there else _build_summary(entry)}")
 
 
 @engine.command("list")
 @_JSON
 def list_(as_json: bool) -> None:
-    """Show the engines that are kept, newest first, and which of them this device can use."""
+    """Show the engines that are kept, newest first, and which of them this device can use.
+
+    \b
+    medtex-edge engine list --json
+    """
     from medtex_edge.runtime.engines.cache import Cache
 
     cache = Cache()
@@ -111,7 +123,11 @@ def list_(as_json: bool) -> None:
 def prune(bundles: tuple[Path, ...], everything: bool, as_json: bool) -> None:
     """Remove engines that this device cannot use any more: of another GPU, TensorRT or driver, and damaged ones.
 
-    With BUNDLEs, also those that are of none of their graphs. Exit code 7 where TensorRT cannot be asked.
+    \b
+    medtex-edge engine prune
+    medtex-edge engine prune --all
+
+    With BUNDLEs, also those that are of none of their graphs. Exit code 7 where TensorRT cannot be loaded.
     """
     from medtex_edge.bundle import Bundle
     from medtex_edge.runtime.engines.cache import Cache
@@ -119,7 +135,7 @@ def prune(bundles: tuple[Path, ...], everything: bool, as_json: bool) -> None:
     graphs = {digest for each in bundles for digest in Bundle.open(each).manifest.values()}
     mine, why = _mine()
     if mine is None and not everything:
-        raise BackendError(f"cannot tell which engines this device can use: {why}", hint="--all removes every one")
+        raise BackendError(f"it is unknown which engines this device can use: {why}", hint="--all removes every one")
 
     def keep(entry: Entry) -> bool:
         known = entry.key is not None and _state(entry, mine) in ("ready", "refused")
@@ -132,7 +148,7 @@ def prune(bundles: tuple[Path, ...], everything: bool, as_json: bool) -> None:
         click.echo(f"{len(gone)} engines removed, {sum(entry.size for entry in gone) / 1e6:.1f} MB")
 
 
-def _build(bundle: Bundle, key: EngineKey, cache: Cache, told: Callable[[str, float], None]) -> None:
+def _build(bundle: Bundle, key: EngineKey, cache: Cache, progress: Callable[[str, float], None]) -> None:
     """Build, prove and keep it. Nothing of it is on the disk before it is proved."""
     from medtex_edge.export.tensorrt import builder
     from medtex_edge.runtime.backend.handover import open_proved
@@ -140,10 +156,10 @@ def _build(bundle: Bundle, key: EngineKey, cache: Cache, told: Callable[[str, fl
 
     made = builder.build(
         runner.module(), bundle.model(key.precision), contract=bundle.contract, label=key.precision,
-        timing_cache=cache.timing_path(key), progress=told,
+        timing_cache=cache.timing_path(key), progress=progress,
     )  # fmt: skip
     report = made.report()
-    told("proving", 1.0)
+    progress("proving", 1.0)
     try:
         open_proved(bundle, key.precision, made.plan).close()
     except BundleError as error:
@@ -154,7 +170,7 @@ def _build(bundle: Bundle, key: EngineKey, cache: Cache, told: Callable[[str, fl
 
 @contextmanager
 def _progress(as_json: bool) -> Iterator[Callable[[str, float], None]]:
-    """Tell steps: as JSON lines, else as a bar."""
+    """Yield a callback that shows the step and its fraction: as JSON lines, else as a bar."""
     if not as_json:
         from rich.console import Console
 
@@ -165,22 +181,22 @@ def _progress(as_json: bool) -> Iterator[Callable[[str, float], None]]:
         return
     last: tuple[str, float] = ("", 0.0)
 
-    def tell(step: str, done: float) -> None:
+    def report_step(step: str, done: float) -> None:
         nonlocal last
         if step != last[0] or done - last[1] >= _STEP:
             last = (step, done)
-            # At once: whoever reads this line waits for it.
+            # Flushed: the reader of this line waits for it.
             print(json.dumps({"step": step, "done": round(done, 3)}), flush=True)
 
-    yield tell
+    yield report_step
 
 
 def _mine() -> tuple[EngineKey | None, str]:
     """A key of this device, whatever the graph; else why there is none."""
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
 
     try:
-        return target.key("", ""), ""
+        return engine_key.key_of_graph("", ""), ""
     except BackendError as error:
         return None, error.message
 
@@ -192,7 +208,7 @@ def _state(entry: Entry, mine: EngineKey | None) -> str:
     return entry.state
 
 
-def _told(entry: Entry) -> str:
+def _build_summary(entry: Entry) -> str:
     report: Any = entry.report or {}
     return f"built in {report['seconds']:.0f} s and proved, {entry.size / 1e6:.1f} MB"
 

@@ -26,7 +26,10 @@ _MEASURE = "an estimate from arithmetic; on the board, measure: medtex-edge benc
 )  # fmt: skip
 @click.option("--json", "json_file", metavar="FILE", help="All of it as JSON; - for standard output.")
 def estimate(bundle: Path | None, board: str, precision: str | None, json_file: str | None) -> None:
-    """Estimate what BUNDLE (default: the newest *.medtex here) takes on a Jetson's GPU, kernel by kernel.
+    """Estimate the time of BUNDLE (default: the newest *.medtex here) on a Jetson's GPU, kernel by kernel.
+
+    \b
+    medtex-edge estimate eye.medtex --board orin-nano
 
     Multiply-adds, bytes and launches are counted; the milliseconds are arithmetic with four numbers fitted to others'
     measurements on an Orin Nano. Nothing is run, and no estimate replaces `medtex-edge bench` on the board.
@@ -35,11 +38,11 @@ def estimate(bundle: Path | None, board: str, precision: str | None, json_file: 
     """
     from medtex_edge.bundle import Bundle
     from medtex_edge.files import write_json
-    from medtex_edge.runtime.engines import key as target
+    from medtex_edge.runtime.engines import key as engine_key
     from medtex_edge.settings import newest_bundle
 
     opened = Bundle.open(bundle or newest_bundle())
-    precision = target.precision_of(opened, precision)
+    precision = engine_key.precision_of(opened, precision)
     content = opened.model(precision)
     from medtex_edge.export.estimate.latency import estimate as estimated
 
@@ -53,15 +56,15 @@ def estimate(bundle: Path | None, board: str, precision: str | None, json_file: 
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each precision that a bundle's report has an estimate of, and one that says what they are."""
+    """One line for each precision that a bundle's report has an estimate of, and one that states what they are."""
     precisions = report.get("precisions")
-    said = [
+    texts = [
         line
         for name, entry in (precisions.items() if isinstance(precisions, dict) else ())
         if isinstance(entry, dict) and (line := _line(name, entry.get("estimate")))
     ]
-    yield from said
-    if said:
+    yield from texts
+    if texts:
         yield _MEASURE
 
 
@@ -100,7 +103,7 @@ def _kernels(rows: list[dict[str, Any]], width: int) -> Table:
         kind, limit = (_SHORT.get(row[key], row[key]) for key in ("kind", "limit"))
         short = row["name"].removeprefix(f"{row['part']}.")
         table.add_row(short, row["part"], kind, row["precision"], *numbers, limit)
-    for column in others:  # a number that is cut is another number: names give way
+    for column in others:  # a number that is cut is another number: names are cut instead
         column.min_width = max(len(str(cell)) for cell in (*column.cells, column.header))
     name.max_width = max(12, width - sum((column.min_width or 0) + 2 for column in others) - 3)
     return table

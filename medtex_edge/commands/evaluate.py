@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medtex_edge.train.models.teacher import Teacher
 
 SPLITS = ("train", "val", "test", "all")
-BATCH = 32  # photographs that a bundle is asked about at once
+BATCH = 32  # photographs that a bundle reads at once
 
 
 @click.command()
@@ -31,13 +31,13 @@ BATCH = 32  # photographs that a bundle is asked about at once
     "--against",
     default="gradcam,gradcam++,layercam,ig,rise",
     show_default=True,
-    help="Maps made after the fact to compare with; '' for none.",
+    help="Attribution methods to compare with; '' for none.",
 )
 @click.option("--teacher", help="As for `train`.  [default: the run's own, if it is still there]")
 @click.option(
     "--evaluator",
     type=click.Path(path_type=Path),
-    help="A run of `train --method masked` that judges the maps.  [default: one is trained into OUT/evaluator]",
+    help="A run of `train --method masked` that measures the maps.  [default: one is trained into OUT/evaluator]",
 )
 @click.option("--evaluator-epochs", type=click.IntRange(0), help="Of training one; 0: none.  [default: 20]")
 @click.option(
@@ -45,25 +45,25 @@ BATCH = 32  # photographs that a bundle is asked about at once
     "others",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Another run on the same photographs: a variant, a rival, another seed. Repeatable.",
+    help="Another run on the same photographs: a variant, a baseline, another seed. Repeatable.",
 )
 @click.option("--curve", type=click.Path(path_type=Path), help="What `medtex-edge curve --out` wrote.")
 @click.option("--group-column", "groups", multiple=True, help="CSV column with camera or site. Repeatable.")
 @click.option("--image-column", help="CSV column with the file names.  [default: the run's, or image]")
 @click.option("--label-column", help="CSV column with grades or class names.  [default: the run's, or label]")
 @click.option("--split-column", help="CSV column with train, val or test.  [default: the run's, or split]")
-@click.option("--image-folder", help="Folder of the CSV's images, if it cannot be found by looking.")
-@click.option("--accept", multiple=True, metavar="PROBLEM", help="Live with a named problem of the data. Repeatable.")
-@click.option("--quick", is_flag=True, help="Without RISE, integrated gradients, ROAD and the teacher as a judge.")
+@click.option("--image-folder", help="Folder of the CSV's images, if it is not found automatically.")
+@click.option("--accept", multiple=True, metavar="PROBLEM", help="Accept a named problem of the data. Repeatable.")
+@click.option("--quick", is_flag=True, help="Without RISE, integrated gradients, ROAD and the teacher as an evaluator.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report"), show_default=True, help="Folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation.json at the end; progress goes to stderr.")
 def evaluate(
     subject: Path | None, out: Path, as_json: bool, threads: int | None, **options: Any
 ) -> tuple[Path, dict[str, Any]]:
-    """Measure a run or a bundle (default: the newest run in ./runs): answers, maps, rivals, cost.
+    """Measure a run or a bundle (default: the newest run in ./runs): answers, maps, baselines, cost.
 
-    What is measured lies in OUT/evaluation.json, with the maps themselves and a gallery; OUT/report.html shows it. No
+    OUT/evaluation.json holds all figures, next to the maps themselves and a gallery; OUT/report.html shows them. No
     threshold and no temperature is fitted to the photographs that are measured on.
 
     \b
@@ -79,7 +79,7 @@ def evaluate(
     # Only now: these take seconds, and a typing mistake should not.
     import torch
 
-    from medtex_edge.evaluate.model_card import write_model_card
+    from medtex_edge.evaluate.model_card import write_evaluation_card
     from medtex_edge.evaluate.report.report import write_evaluation_report
     from medtex_edge.evaluate.request import EvaluateOptions, prepare
     from medtex_edge.evaluate.run import evaluate as measure
@@ -92,17 +92,16 @@ def evaluate(
         torch.set_num_threads(threads)
     compute = device.choose("auto")
     opened = open_subject(folder, compute)
-    asking = EvaluateOptions(out=out, **options)
     command = without_folders(command_line())
     made: dict[str, Any] = {"name": opened.name, "command": command, "provenance": provenance(compute.description)}
     with ProgressDisplay(console) as steps:
-        request = prepare(asking, opened, compute, steps)
+        request = prepare(EvaluateOptions(out=out, **options), opened, compute, steps)
         with steps.step("cost"):
             made["cost"] = _cost(opened, request.teacher, timed=not options["quick"])
         found = measure(request, out, steps, made)
         with steps.step("report"):
             write_evaluation_report(out)
-            write_model_card(found, out / "model_card.md")
+            write_evaluation_card(found, out / "model_card.md")
     if as_json:
         import json
 
@@ -126,7 +125,7 @@ def open_subject(path: Path, compute: Compute) -> Subject:
 
 
 def subject_of_bundle(bundle: Bundle) -> Subject:
-    """A bundle, asked through ONNX Runtime: it answers as it will on a device, and shows no weights."""
+    """A bundle, read through ONNX Runtime: it answers as it will on a device, and shows no weights."""
     import numpy as np
 
     from medtex_edge.evaluate.subject import Subject
@@ -135,8 +134,8 @@ def subject_of_bundle(bundle: Bundle) -> Subject:
 
     contract = bundle.contract
     backend = open_backend("onnxruntime", bundle)
-    told = bundle.report.get("provenance")
-    made = told.get("run") if isinstance(told, dict) else None
+    provenance = bundle.report.get("provenance")
+    made = provenance.get("run") if isinstance(provenance, dict) else None
     made = made if isinstance(made, dict) else {}
     seed = made.get("seed")
 
@@ -155,7 +154,7 @@ def subject_of_bundle(bundle: Bundle) -> Subject:
 
 
 def _cost(subject: Subject, teacher: Teacher | None, *, timed: bool) -> dict[str, Any] | None:
-    """The table `cost` of evaluation.json: counted, and timed on the CPU. A bundle tells what its export counted."""
+    """The table `cost` of evaluation.json: counted, and timed on the CPU. A bundle holds what its export counted."""
     import copy
 
     from medtex_edge.evaluate.measures.speed import explanation_times
@@ -171,7 +170,7 @@ def _cost(subject: Subject, teacher: Teacher | None, *, timed: bool) -> dict[str
 
 
 def _counted(report: Any) -> dict[str, Any] | None:
-    """The same from a bundle's report, which nobody vouches for; None where it is not what an export writes."""
+    """The same from a bundle's report, which is not trusted; None where it is not what an export writes."""
     parts = ("student", "explainer")
     counts = report.get("cost") if isinstance(report, dict) else None
     if not isinstance(counts, dict):
@@ -206,8 +205,10 @@ def _show(console: Console, found: dict[str, Any], out: Path) -> None:
 
 
 def _show_maps(console: Console, title: str, part: dict[str, Any]) -> None:
-    """Ours, the controls, and each rival once: at its best layer for each measure."""
+    """Ours, the controls, and each baseline once: at its best layer for each measure."""
     from rich.table import Table
+
+    from medtex_edge.train.report.measures import BASELINE, LOWER
 
     keys = [key for key in ("pixel_auc", "pointing", "deletion", "insertion", "road") if key in part["measures"]]
     if not keys:
@@ -217,12 +218,12 @@ def _show_maps(console: Console, title: str, part: dict[str, Any]) -> None:
         table.add_column(column)
     best: dict[str, dict[str, float]] = {}
     for row in part["rows"]:
-        name = f"{row['name']} of the {row['of']}" if row["kind"] == "rival" else row["name"].replace("_", " ")
+        name = f"{row['name']} of the {row['of']}" if row["kind"] == BASELINE else row["name"].replace("_", " ")
         mine = best.setdefault(name, {})
         for key in keys:
             if key in row["measures"]:
                 value = row["measures"][key]["value"]
-                choose = min if part["measures"][key]["better"] == "lower" else max
+                choose = min if part["measures"][key]["better"] == LOWER else max
                 mine[key] = choose(value, mine.get(key, value))
     for name, values in best.items():
         table.add_row(name, *(_short(values.get(key)) for key in keys))

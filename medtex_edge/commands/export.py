@@ -13,7 +13,7 @@ from medtex_edge.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from medtex_edge.export.build import Built
+    from medtex_edge.export.build import ExportResult
 
 
 @click.command()
@@ -25,24 +25,32 @@ if TYPE_CHECKING:
     "--data", type=click.Path(path_type=Path), help="Photographs to prove it on, if the run's own were moved."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; progress goes to stderr.")
-def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Path | None, as_json: bool) -> Built:
-    """Turn a run (default: the newest in ./runs) into one .medtex file, or refuse.
+def export(
+    run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Path | None, as_json: bool
+) -> ExportResult:
+    """Turn RUN (default: the newest in ./runs) into one .medtex file, or refuse.
+
+    \b
+    medtex-edge export
+    medtex-edge export runs/eye --fp16 --int8 --out eye.medtex
 
     The file holds the model as an ONNX graph, fp32 and on request fp16 and int8, its contract, and the proof: on the
     run's validation photographs each graph must answer as the trained model does. No label may flip (int8: at most
-    1 %). Where a number is beyond its bound the command ends with exit code 4, says which, and leaves no bundle but a
-    picture of the worst photographs.
+    1 %). Where a number is beyond its bound, no bundle is written but a picture of the worst photographs.
+
+    Exit codes: 0 exported, 4 a graph is beyond its bounds, 5 the run or its photographs cannot be used, 7 the model
+    cannot be exported, 9 something could not be written.
     """
     from rich.console import Console
 
     from medtex_edge.settings import newest_run
 
     folder = run or newest_run()
-    target = out or Path(f"{folder.resolve().name}.medtex")
-    if target.suffix != ".medtex":
-        raise SettingsError(f"--out: expected a name that ends in .medtex, got {target.name!r}")
-    if target.is_dir():
-        raise SettingsError(f"--out: {target} is a folder", hint="name a file, or delete that folder")
+    path = out or Path(f"{folder.resolve().name}.medtex")
+    if path.suffix != ".medtex":
+        raise SettingsError(f"--out: expected a name that ends in .medtex, got {path.name!r}")
+    if path.is_dir():
+        raise SettingsError(f"--out: {path} is a folder", hint="name a file, or delete that folder")
     # Only now: these take seconds, and a typing mistake should not.
     from medtex_edge.export.build import build
     from medtex_edge.progress import ProgressDisplay
@@ -52,7 +60,7 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
     command = command_line()
     with ProgressDisplay(console) as steps:
         steps.message(f"exporting {folder}")
-        built = build(load_run(folder), target, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
+        built = build(load_run(folder), path, fp16=fp16, int8=int8, data=data, command=command, steps=steps)
     if as_json:
         import json
 
@@ -62,7 +70,7 @@ def export(run: Path | None, fp16: bool, int8: bool, out: Path | None, data: Pat
     return built
 
 
-def _show(console: Console, built: Built) -> None:
+def _show(console: Console, built: ExportResult) -> None:
     from medtex_edge.commands.bundle import parity_table
     from medtex_edge.commands.estimate import lines
 

@@ -58,13 +58,13 @@ def _auto_or_number(ctx: click.Context, param: click.Parameter, value: str | Non
     help="Save the overlay to a video (name.mp4 or name.avi), or to a folder for photographs.",
 )  # fmt: skip
 @click.option(
-    "--readings", type=click.Path(path_type=Path), help="Write one JSON reading per frame (docs/readings.md)."
+    "--readings", type=click.Path(path_type=Path), help="Write one JSON reading per frame (docs/reference/readings.md)."
 )  # fmt: skip
 @click.option("--no-display", is_flag=True, help="Open no window.")
 @click.option("--display", is_flag=True, help="Open a window in addition to the page of --serve.")
 @click.option(
     "--serve", is_flag=False, flag_value="127.0.0.1:8710", metavar="[ADDRESS:PORT]",
-    help="Serve a live page for the browser instead of a window (docs/live.md). Alone it means 127.0.0.1:8710.",
+    help="Serve a live page for the browser instead of a window (docs/how-to/live.md). Alone it means 127.0.0.1:8710.",
 )  # fmt: skip
 @click.option(
     "--token-file", type=click.Path(path_type=Path),

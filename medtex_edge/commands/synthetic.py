@@ -16,14 +16,17 @@ import click
 @click.option("--size", type=int, default=320, show_default=True, help="Height of the photographs in pixels.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds, equal pixels.")
 @click.option(
-    "--video", type=click.Path(path_type=Path), metavar="FILE", help="Also film an eye, to FILE.mp4 or FILE.avi."
+    "--video",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write a video of an eye to FILE.mp4 or FILE.avi.",
 )
 @click.option("--frames", type=int, default=250, show_default=True, help="Length of the video, at 25 a second.")
 def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, frames: int) -> None:
     """Write synthetic fundus photographs with exact lesion masks, for tests, demonstration and teaching.
 
-    The grades 0 to 4 follow from the lesions by a written rule. Nothing measured on such photographs says
-    anything about patients.
+    The grades 0 to 4 follow from the lesions by a written rule. No result on such
+    photographs holds for patients.
     """
     from collections import Counter
 
@@ -31,7 +34,7 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
 
     from medtex_edge.errors import SettingsError
     from medtex_edge.progress import ProgressDisplay
-    from medtex_edge.train.synthetic.dataset import PURPOSE, plan, write_dataset, write_video
+    from medtex_edge.train.synthetic.dataset import PURPOSE, plan_eyes, write_dataset, write_video
     from medtex_edge.train.synthetic.video import CODECS
 
     if video is not None and video.suffix.lower() not in CODECS:
@@ -40,7 +43,7 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
     display = ProgressDisplay(Console(stderr=True))
     with display:
         write_dataset(out, count=count, size=size, seed=seed, progress=display)
-    eyes = plan(count, seed)
+    eyes = plan_eyes(count, seed)
     grades = Counter(eye.grade for eye in eyes)
     splits = Counter(eye.split for eye in eyes)
     click.echo(f"{out}: {count} photographs of {len({eye.patient for eye in eyes})} synthetic patients")
@@ -51,5 +54,5 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
         with display:
             write_video(video, seed, frames=frames, progress=display)
         click.echo(f"{video}: {frames} frames with drift, a blink and a loss of focus")
-    click.echo(f"Mind: {PURPOSE}.")
+    click.echo(f"Note: {PURPOSE}.")
     click.echo(f"Next: medtex-edge train --data {out} --label-column grade --masks {out}")

@@ -62,7 +62,7 @@ def train_teacher(
     _finish(
         metrics,
         as_json,
-        [("teacher", folder), ("next", f"medtex-edge train --teacher {folder}{options.data_words(shared)}")],
+        [("teacher", folder), ("next", f"medtex-edge train --teacher {folder}{options.data_arguments(shared)}")],
     )
 
 
@@ -76,10 +76,10 @@ def train_teacher(
 @click.option(
     "--method",
     type=click.Choice(["medtex", "masked", "hinton", "vid", "paper", "supervised"]),
-    help="The others are its rivals; masked: the student that judges masks.  [default: medtex]",
+    help="The others are baselines; masked: the student that evaluates maps.  [default: medtex]",
 )
 @label_options
-@click.option("--budget", type=float, help="Fraction of the picture that may be open.  [default: 0.2]")
+@click.option("--budget", type=float, help="Visible fraction of the photograph without a penalty.  [default: 0.2]")
 @click.option(
     "--weight",
     "weights",
@@ -87,11 +87,13 @@ def train_teacher(
     metavar="TERM=W",
     help="Weight of a term: out, mid, label, local, budget, tv. Repeatable.",
 )
-@click.option("--sensitivity", "target_sensitivity", type=float, help="Wanted of the operating point.  [default: 0.9]")
+@click.option(
+    "--sensitivity", "target_sensitivity", type=float, help="Sensitivity of the operating point.  [default: 0.9]"
+)
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder with lesion masks to score saliency against.",
+    help="Folder with lesion masks, the ground truth of saliency.",
 )
 @click.option(
     "--out",
@@ -129,7 +131,7 @@ def train(
         config = options.config(TrainConfig, options.preset(synthetic, slim) | given)
         if not config.weights.label and (config.label_loss, config.class_weights) != ("ce", "none"):
             raise SettingsError(
-                f"--label-loss and --class-weights change nothing: the method {config.method} looks at no labels",
+                f"--label-loss and --class-weights change nothing: the method {config.method} uses no labels",
                 hint="give their term a weight: --weight label=0.5",
             )
         masks = source.path if synthetic and masks is None else masks

@@ -1,4 +1,4 @@
-"""The options that several training commands share, and what becomes of them."""
+"""The options that several training commands share, and the settings that follow from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SYNTHETIC = Path("runs") / "synthetic"
-# For the synthetic dataset a small picture is enough, and someone who tries the command is waiting.
+# The synthetic dataset needs no more pixels, and whoever tests the command is waiting.
 QUICK_TEACHER = {"size": 128, "epochs": 8, "model": "tf_efficientnet_lite0"}
 QUICK = {"size": 128, "epochs": 10, "joint_epochs": 5}
 # 84 million multiply-adds: 11 % of the default teacher's 751, and 15 % of it at 224 pixels.
@@ -32,7 +32,7 @@ SHARED = (
 
 
 def shared_options(command: Command) -> Command:
-    """The options that say where photographs come from, and how to repeat a run."""
+    """The options of the data, the hardware and the seed."""
     options = [
         click.option(
             "--data",
@@ -48,22 +48,20 @@ def shared_options(command: Command) -> Command:
         ),
         click.option("--split-column", default="split", show_default=True, help="CSV column with train, val or test."),
         click.option("--patient-column", default="patient", show_default=True, help="CSV column with the patient."),
-        click.option("--mask-column", default="", help="CSV column with lesion masks: scores saliency."),
-        click.option(
-            "--image-folder", default="", help="Folder of the CSV's images, if it cannot be found by looking."
-        ),
+        click.option("--mask-column", default="", help="CSV column with lesion masks, the ground truth of saliency."),
+        click.option("--image-folder", default="", help="Folder of the CSV's images, where it is not found."),
         click.option(
             "--val-fraction",
             type=click.FloatRange(0.01, 0.9),
             default=0.2,
             show_default=True,
-            help="Where no split is given.",
+            help="Fraction of the photographs for validation, where no split is given.",
         ),
         click.option(
             "--accept",
             multiple=True,
             metavar="PROBLEM",
-            help="Live with a named problem of the data; errors say which. Repeatable.",
+            help="Accept a problem of the data, by the name that the error gives. Repeatable.",
         ),
         click.option(
             "--referable",
@@ -79,7 +77,7 @@ def shared_options(command: Command) -> Command:
             help="Autocast.  [default: auto]",
         ),
         click.option("--compile/--no-compile", "compiled", default=None, help="torch.compile.  [default: no]"),
-        click.option("--seed", type=int, default=0, show_default=True, help="One seed for everything."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all cores]"),
         click.option(
             "--json",
@@ -102,20 +100,22 @@ def log_option(command: Command) -> Command:
 
 
 def teacher_options(command: Command) -> Command:
-    """What a teacher's file does not say of itself."""
+    """The properties of a teacher that its file does not record."""
     options = [
-        click.option("--teacher-size", type=int, help="Input side of a .pt2 or .onnx teacher, where it does not say."),
+        click.option(
+            "--teacher-size", type=int, help="Input side of a .pt2 or .onnx teacher, where the file has none."
+        ),
         click.option(
             "--teacher-mean",
             type=float,
             nargs=3,
-            help="Its normalisation, for pictures in 0..1.  [default: ImageNet's]",
+            help="Its normalisation, for pixels in 0..1.  [default: ImageNet's]",
         ),
         click.option(
             "--teacher-std",
             type=float,
             nargs=3,
-            help="Its normalisation, for pictures in 0..1.  [default: ImageNet's]",
+            help="Its normalisation, for pixels in 0..1.  [default: ImageNet's]",
         ),
         click.option(
             "--teacher-output",
@@ -128,14 +128,14 @@ def teacher_options(command: Command) -> Command:
 
 
 def student_options(command: Command) -> Command:
-    """What is taught, and for how long."""
+    """The student, and the length of its training."""
     options = [
         click.option(
             "--student", help="timm name, or NAME:stages=K for its first stages.  [default: tf_efficientnet_lite0]"
         ),
         click.option("--student-weights", help="auto, none, or a .safetensors file.  [default: auto]"),
-        click.option("--epochs", type=int, help="Of student and explainer, each by itself.  [default: 16]"),
-        click.option("--joint-epochs", type=int, help="Of student and explainer together.  [default: 8]"),
+        click.option("--epochs", type=int, help="Epochs of student and explainer separately.  [default: 16]"),
+        click.option("--joint-epochs", type=int, help="Epochs of student and explainer jointly.  [default: 8]"),
         click.option(
             "--slim",
             is_flag=True,
@@ -146,12 +146,12 @@ def student_options(command: Command) -> Command:
 
 
 def label_options(command: Command) -> Command:
-    """How the photographs' own labels count."""
+    """The use of the ground-truth labels."""
     options = [
         click.option(
             "--label-loss",
             type=click.Choice(["ce", "focal", "ordinal"]),
-            help="How labels are learnt from; ordinal: grades, the further off the dearer.  [default: ce]",
+            help="Loss of the labels; ordinal: errors by several grades cost more.  [default: ce]",
         ),
         click.option(
             "--class-weights",
@@ -177,14 +177,14 @@ def file_options(values: dict[str, Any]) -> FileOptions:
 
 
 def preset(synthetic: bool, slim: bool) -> dict[str, Any]:
-    """What is set before the given options are: for the built-in dataset, and for a slim student."""
+    """The defaults for the built-in dataset, and for a slim student; given options override them."""
     return (QUICK if synthetic else {}) | (SLIM if slim else {})
 
 
 def own_teacher(
     seed: int, precision: str, source: DataSource, synthetic: bool, folder: Path, reporter: Reporter
 ) -> Path:
-    """Without --teacher one is trained first, beside the run; it is used again where it is finished."""
+    """Train a teacher next to the run where no --teacher is given; a finished one is used again."""
     from medtex_edge.train.config import TeachConfig
 
     out = folder.with_name(f"{folder.name}-teacher")
@@ -196,14 +196,14 @@ def own_teacher(
 
 
 def teach(settings: Any, source: DataSource, out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Train a teacher; heavy modules are imported no earlier."""
+    """Train a teacher. The heavy modules are imported here."""
     from medtex_edge.train.teacher_run import train_teacher
 
     return train_teacher(settings, source, out, reporter)
 
 
 def source(shared: dict[str, Any], reporter: Reporter) -> tuple[DataSource, bool]:
-    """Where the photographs are, and whether they are the built-in ones, drawn for want of --data."""
+    """The source of the photographs, and whether it is the built-in dataset, which stands in for --data."""
     from medtex_edge.train.data.dataset import DataOptions
     from medtex_edge.train.prepare import DataSource
 
@@ -215,7 +215,7 @@ def source(shared: dict[str, Any], reporter: Reporter) -> tuple[DataSource, bool
 
         reporter.message(
             "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC dataset.[/]\n"
-            "[yellow]It shows how the commands work. Nothing measured on it says anything about patients.[/]"
+            "[yellow]It shows how the commands work. No result on it holds for patients.[/]"
         )
         data = SYNTHETIC
         on_main(lambda: None if (SYNTHETIC / "labels.csv").exists() else write_dataset(SYNTHETIC))
@@ -235,7 +235,7 @@ def training(shared: dict[str, Any]) -> dict[str, Any]:
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """What was asked for; the rest keeps its default."""
+    """The values that are not None; all others keep their defaults."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -266,7 +266,7 @@ def weights(texts: tuple[str, ...]) -> dict[str, float] | None:
 def reporter(
     as_json: bool, folder: Path, shared: dict[str, Any], log: tuple[str, ...] = ()
 ) -> Iterator[tuple[Reporter, Path]]:
-    """Gives (reporter, folder); the message of an interruption names the command that goes on."""
+    """Yields (reporter, folder). An interruption reports the command that resumes the training."""
     import torch
     from rich.console import Console
 
@@ -285,8 +285,8 @@ def reporter(
     shutdown()
 
 
-def data_words(shared: dict[str, Any]) -> str:
-    """The words of a next command that name the same photographs."""
+def data_arguments(shared: dict[str, Any]) -> str:
+    """The arguments of a next command that name the same photographs."""
     if shared["data"] is None:
         return ""
     return f" --data {shared['data']}" + (

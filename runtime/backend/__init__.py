@@ -1,7 +1,7 @@
-"""Inference engines. Each module here has `open(bundle, ...) -> Backend`; importing it chooses the engine.
+"""Inference engines. `onnxruntime` and `tensorrt` each have `open(bundle, ...) -> Backend`; the import chooses one.
 
-A backend knows the graph and nothing of frames: it takes what `medtex_edge.image.geometry.prepare` made, and gives
-`Outputs`.
+A backend knows the graph and nothing of frames: it takes the image that `medtex_edge.image.geometry.prepare` made, and
+returns `Outputs`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ SUM_TOLERANCE = 1e-2
 
 
 class NonsenseError(BackendError):
-    """An engine that runs, and gives what can be no answer."""
+    """An engine runs, and its outputs cannot be answers: NaN, values out of range, rows that do not add up to 1."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the graph gives for N images.
+    """The outputs of the graph for N images.
 
-    `probabilities` (N, C) float32, each row adds up to 1; `saliency` (N, h, w) float32 in 0..1; `gpu_ms` what the GPU
-    was busy with them, copies included, by its own clock, or None where the engine does not know.
+    `probabilities` (N, C) float32, each row adds up to 1; `saliency` (N, h, w) float32 in 0..1; `gpu_ms` the
+    milliseconds of the GPU for all N, copies included, by its own clock, or None where the engine does not measure it.
     """
 
     probabilities: npt.NDArray[np.float32]
@@ -74,9 +74,9 @@ def open_backend(name: str, bundle: Bundle, *, precision: str = "fp32", threads:
     engine, _, provider = name.partition(":")
     # Imported below so that choosing the engine chooses the dependency.
     if name == "tensorrt":
-        from medtex_edge.runtime.backend.tensorrt import runner
+        from medtex_edge.runtime.backend import tensorrt
 
-        return runner.open(bundle, precision=precision, threads=threads)
+        return tensorrt.open(bundle, precision=precision, threads=threads)
     if engine != "onnxruntime":
         raise SettingsError(
             f"backend: expected onnxruntime, onnxruntime:PROVIDER or tensorrt, got {name!r}",

@@ -20,7 +20,7 @@ _BOUNDS = {"int8": (0.05, 0.03)}
 
 
 def bounds(precision: str) -> tuple[float, float]:
-    """How far a device may be off in that precision: a probability, and a map on average."""
+    """The largest allowed difference of a probability, and of a map on average, for a graph of that precision."""
     return _BOUNDS.get(precision, (PROBABILITY_BOUND, SALIENCY_BOUND))
 
 

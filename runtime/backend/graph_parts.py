@@ -1,7 +1,7 @@
 """Which nodes of an exported graph belong to the explainer and which to the student, by the names of their weights.
 
 Read from the ONNX file itself, without its library, which devices do not have. A file is a tree of fields, each with
-its number (Protocol Buffers, "Encoding"; the numbers are those of onnx.proto); what is not asked for is skipped.
+its number (Protocol Buffers, "Encoding"; the numbers are those of onnx.proto); fields that are not needed are skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
 class Node(NamedTuple):
-    """One node: its name, what it reads and what it makes."""
+    """One node: its name, the tensors that it reads and the tensors that it writes."""
 
     name: str
     inputs: list[str]
@@ -31,7 +31,8 @@ def parts(model: bytes) -> dict[str, str]:
     """Name of each node, and of each of its outputs -> "explainer", "student" or "rest".
 
     The explainer reaches from its first weight to the saliency, the student from its first weight to the end; the rest
-    is what happens to pixels and mask. {} where no weight bears such a name. Raises `BundleError` for what is no ONNX.
+    is the arithmetic on pixels and mask. {} where no weight bears such a name. Raises `BundleError` where `model`
+    is no ONNX file.
     """
     known = nodes(model)
     weights = {name: part for node in known for name in node.inputs for part in (_part_of_weight(name),) if part}

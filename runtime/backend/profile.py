@@ -1,6 +1,6 @@
-"""Which layers of a graph cost how much, told by an engine's own profiler.
+"""The time of each layer of a graph, measured by an engine's own profiler.
 
-An engine is opened for this alone: being watched makes it slower, and layer by layer what is done at once otherwise.
+An engine is opened for the profile alone: profiling makes it slower, and runs one after another what else overlaps.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from medtex_edge.runtime.backend.graph_parts import parts
 if TYPE_CHECKING:
     from medtex_edge.bundle import Bundle
 
-RUNS = 30  # images that are watched
-WARM_UP = 5  # images before them, that nobody counts
+RUNS = 30  # images that are measured
+WARM_UP = 5  # images before them, which are not counted
 ENGINE = "engine"  # the part of a layer that is in no graph: the engine added it
-# Whose time a layer's milliseconds are.
+# The clock that a layer's milliseconds are of.
 PROCESSOR, GPU = "processor", "gpu"
-LAUNCHING = "processor, launching only"  # the GPU works on, and nobody tells how long
+LAUNCHING = "processor, launching only"  # the GPU works on, and its time is not known
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A layer as an engine tells it. `nodes`: names of the graph's nodes, or of their outputs, that it computes."""
+class MeasuredLayer:
+    """A layer as an engine describes it. `nodes`: names of the graph's nodes, or of their outputs, that it computes."""
 
     name: str
-    kind: str  # the operator, or the engine's own word
-    precision: str  # "fp32", "fp16", "int8" ...; "unknown" where it does not tell
+    kind: str  # the operator, or the engine's own name
+    precision: str  # "fp32", "fp16", "int8" ...; "unknown" where the engine does not report it
     nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerTime:
     """One row of a profile. `ms` is the median over the runs, `share` its part of the sum of these (0..1).
 
     `part`: "explainer", "student", "rest" (pixels and mask), "engine" (added by it), or two of them where they were
-    fused; "" where the graph's names do not tell.
+    fused; "" where the graph has no names of ours.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Profile:
     """The layers of one graph on one engine, in the order in which they run."""
 
     clock: str  # PROCESSOR, GPU or LAUNCHING
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerTime, ...]
 
 
 def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int | None = None) -> Profile:
-    """Watch the engine `name`, as `open_backend` takes it, on the bundle's golden frames.
+    """Profile the engine `name`, as `open_backend` takes it, on the bundle's golden frames.
 
-    Raises what `open_backend` raises, and `BackendError` where the engine tells nothing of its layers.
+    Raises what `open_backend` raises, and `BackendError` where the engine reports no layers.
     """
     golden = bundle.golden.images
     images = [golden[index % len(golden)] for index in range(WARM_UP + RUNS)]
@@ -71,7 +71,7 @@ def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int 
 
         clock, watched, runs = profile.watch(bundle, images, precision=precision)
     elif engine == "onnxruntime":
-        from medtex_edge.runtime.backend import onnxruntime_profile
+        from medtex_edge.runtime.backend.onnxruntime import profile as onnxruntime_profile
 
         clock, watched, runs = onnxruntime_profile.watch(
             bundle, images, precision=precision, threads=threads, provider=provider
@@ -79,18 +79,18 @@ def profile(name: str, bundle: Bundle, *, precision: str = "fp32", threads: int 
     else:
         raise SettingsError(f"profile: expected onnxruntime, onnxruntime:PROVIDER or tensorrt, got {name!r}")
     if not watched:
-        raise BackendError(f"{name}: its profiler tells of no layers")
+        raise BackendError(f"{name}: its profiler reports no layers")
     return Profile(clock, _rows(watched, runs[-RUNS:], parts(bundle.model(precision))))
 
 
 def _rows(
-    watched: Sequence[Watched], runs: Sequence[Mapping[str, float]], part_of: Mapping[str, str]
-) -> tuple[Layer, ...]:
+    watched: Sequence[MeasuredLayer], runs: Sequence[Mapping[str, float]], part_of: Mapping[str, str]
+) -> tuple[LayerTime, ...]:
     """`runs`: name of a layer -> milliseconds."""
     times = [statistics.median(run.get(layer.name, 0.0) for run in runs) for layer in watched]
     whole = sum(times) or 1.0
     return tuple(
-        Layer(layer.name, layer.kind, _part(layer.nodes, part_of), layer.precision, ms, ms / whole)
+        LayerTime(layer.name, layer.kind, _part(layer.nodes, part_of), layer.precision, ms, ms / whole)
         for layer, ms in zip(watched, times, strict=True)
     )
 

@@ -1,4 +1,4 @@
-"""The machine that a benchmark ran on, in a few words; what may have slowed it down is among them."""
+"""The description of the machine that a benchmark ran on, with what may have slowed it down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUSY = 0.3  # cores in use by others, over the last minute
 
 
 def describe(backend: str, precision: str) -> dict[str, Any]:
-    """CPU, cores, versions, clocks and load, for a report; what this system does not tell is None."""
+    """CPU, cores, versions, clocks and load, for a report; what this system does not report is None."""
     return {
         "cpu": cpu_name(),
         "architecture": platform.machine(),
@@ -44,7 +44,7 @@ def cpu_name() -> str:
 
 
 def temperature() -> float | None:
-    """Of the hottest zone, in degrees Celsius."""
+    """The temperature of the hottest zone in degrees Celsius, None where there is no sensor."""
     found = [_text(path).strip() for path in sorted(_THERMAL.glob("thermal_zone*/temp"))]
     degrees = [int(text) / 1000 for text in found if re.fullmatch(r"-?\d+", text)]
     return max(degrees) if degrees else None
@@ -60,13 +60,13 @@ def throttled() -> int | None:
 
 
 def resident_bytes() -> int | None:
-    """The memory of this process that lies in RAM; None where the system does not tell."""
+    """The memory of this process that lies in RAM; None where the system does not report it."""
     fields = _text(Path("/proc/self/statm")).split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else None
 
 
 def warnings(machine: dict[str, Any], throttled_before: int | None) -> list[str]:
-    """What speaks against the figures, one line each."""
+    """The reasons to doubt the figures, one line each."""
     found = []
     if not machine["native"]:
         found.append("the native module is not in use: `medtex-edge doctor` says why")

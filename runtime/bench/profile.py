@@ -1,4 +1,4 @@
-"""The table of layers: what each costs on each engine, as a file and in the terminal."""
+"""The table of layers: the time of each on each engine, as a file and in the terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from rich.table import Table
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import MedtexError, SettingsError
 from medtex_edge.files import atomic_write, sha256, without_folders, write_json
-from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, Layer, Profile, profile
-from medtex_edge.runtime.console import print_line as say
-from medtex_edge.runtime.console import printable
+from medtex_edge.runtime.backend.profile import LAUNCHING, RUNS, WARM_UP, LayerTime, Profile, profile
+from medtex_edge.runtime.console import print_line, printable
 
 SCHEMA = "medtex-edge/profile/1"
 ENDINGS = (".json", ".csv")
@@ -24,22 +23,25 @@ _MOST = 10  # layers in the terminal
 
 
 def check_ending(path: Path) -> None:
-    """Raise `SettingsError` unless the name says what to write."""
+    """Raise `SettingsError` unless the name ends in one of `ENDINGS`."""
     if path.suffix.lower() not in ENDINGS:
         raise SettingsError(f"--profile: expected a name that ends in .json or .csv, got {path}")
 
 
 def measure(
-    path: Path, engines: Sequence[tuple[str, str]], threads: int | None, told: Callable[[str], None] = lambda line: None
+    path: Path,
+    engines: Sequence[tuple[str, str]],
+    threads: int | None,
+    on_message: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Watch each engine, (backend, precision), of a bundle; a value for `json.dumps`.
+    """Profile each engine, (backend, precision), of a bundle and return a value for `json.dumps`.
 
-    Raises `MedtexError` where it is one engine that cannot be watched; one of many says so in its place.
+    Raises `MedtexError` where it is one engine and cannot be profiled; one of several has its `error` in the result.
     """
     bundle = Bundle.open(path)
     found = []
     for backend, precision in engines:
-        told(f"layers of {backend} {precision}")
+        on_message(f"layers of {backend} {precision}")
         watched, error = None, None
         try:
             watched = profile(backend, bundle, precision=precision, threads=threads)
@@ -47,7 +49,7 @@ def measure(
             if len(engines) == 1:
                 raise
             error = without_folders(failed.message)
-        found.append({"backend": backend, "precision": precision, "error": error, **_told(watched)})
+        found.append({"backend": backend, "precision": precision, "error": error, **_to_json(watched)})
     return {
         "schema": SCHEMA,
         "bundle": path.name,
@@ -65,7 +67,7 @@ def write(report: dict[str, Any], path: Path) -> None:
     if path.suffix.lower() == ".json":
         write_json(path, report)
         return
-    names = [field.name for field in fields(Layer)]
+    names = [field.name for field in fields(LayerTime)]
     with atomic_write(path, "w") as file:
         rows = csv.writer(file, lineterminator="\n")
         # The graph's precision and the layer's own are two things: an engine converts where it has no kernel.
@@ -81,7 +83,7 @@ def show(report: dict[str, Any]) -> None:
     for each in report["profiles"]:
         title = f"{each['backend']} {each['precision']}"
         if each["error"]:
-            say(console, f"{title}: no layers: {each['error']}")
+            print_line(console, f"{title}: no layers: {each['error']}")
             continue
         table = Table(title=printable(_title(each, title)), title_justify="left")
         table.add_column("layer", overflow="fold")
@@ -90,21 +92,21 @@ def show(report: dict[str, Any]) -> None:
         for name in ("ms", "share"):
             table.add_column(name, justify="right", no_wrap=True)
         for layer in sorted(each["layers"], key=lambda layer: -layer["ms"])[:_MOST]:
-            words = (printable(layer[name]) for name in ("name", "kind", "part", "precision"))
-            table.add_row(*words, f"{layer['ms']:.3f}", f"{layer['share']:.1%}")
+            texts = (printable(layer[name]) for name in ("name", "kind", "part", "precision"))
+            table.add_row(*texts, f"{layer['ms']:.3f}", f"{layer['share']:.1%}")
         console.print(table, markup=False)
 
 
-def _title(told: dict[str, Any], name: str) -> str:
-    parts = ", ".join(f"{part} {share:.0%}" for part, share in told["parts"].items() if part)
-    launching = ": the time to launch them, not that of the GPU" if told["clock"] == LAUNCHING else ""
+def _title(layers: dict[str, Any], name: str) -> str:
+    parts = ", ".join(f"{part} {share:.0%}" for part, share in layers["parts"].items() if part)
+    launching = ": the time to launch them, not that of the GPU" if layers["clock"] == LAUNCHING else ""
     return (
-        f"{name}: the {min(_MOST, len(told['layers']))} most costly of {len(told['layers'])} layers, "
-        f"{told['ms']:.2f} ms in all{launching}" + (f" ({parts})" if parts else "")
+        f"{name}: the {min(_MOST, len(layers['layers']))} most costly of {len(layers['layers'])} layers, "
+        f"{layers['ms']:.2f} ms in all{launching}" + (f" ({parts})" if parts else "")
     )
 
 
-def _told(watched: Profile | None) -> dict[str, Any]:
+def _to_json(watched: Profile | None) -> dict[str, Any]:
     if watched is None:
         return {"clock": None, "ms": None, "parts": {}, "layers": []}
     shares: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""A benchmark's report as people read it: words and a bar picture in the terminal, the same bars as a PNG."""
+"""A benchmark's report for people: a table with bars in the terminal, the same bars as a PNG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from medtex_edge.files import atomic_write
 from medtex_edge.runtime.bench.timings import GPU, STAGES
-from medtex_edge.runtime.console import print_line as say
+from medtex_edge.runtime.console import print_line
 from medtex_edge.runtime.display import text
 
 FIGURES = ("median", "p95", "p99", "max")
@@ -43,7 +43,7 @@ def show(report: dict[str, Any]) -> None:
     """Print it on standard output."""
     console = Console(highlight=False, soft_wrap=True)
     for line in header(report):
-        say(console, line)
+        print_line(console, line)
     stages = report["in_turn"]["latency_ms"]
     whole = max(stages["whole"]["median"], 1e-6)
     bar = max(12, min(72, console.width - 56))
@@ -56,15 +56,20 @@ def show(report: dict[str, Any]) -> None:
         figures = (f"{stages[stage][name]:.3f}" for name in FIGURES)
         table.add_row(stage, *figures, Bar(whole, begin, end, width=bar, color=_rich_colour(stage)))
     console.print(table)
-    for title, way in (("one at a time", report["in_turn"]), ("in threads", report["in_threads"])):
-        say(console, f"{title:<14}{way['frames_per_second']:.1f} frames/s, {way['cores_used']:.2f} cores used")
+    for title, result in (("one at a time", report["in_turn"]), ("in threads", report["in_threads"])):
+        print_line(
+            console, f"{title:<14}{result['frames_per_second']:.1f} frames/s, {result['cores_used']:.2f} cores used"
+        )
     memory = report["memory"]
     if memory:
         growth, over = memory["growth_mb_per_1000_frames"], memory["frames"]
-        say(console, f"{'memory':<14}{memory['resident_mb']:.0f} MB resident, the frames of this benchmark included; "
-            f"{growth:+.2f} MB per 1,000 frames (over {over})")  # fmt: skip
+        print_line(
+            console,
+            f"{'memory':<14}{memory['resident_mb']:.0f} MB resident, the frames of this benchmark included; "
+            f"{growth:+.2f} MB per 1,000 frames (over {over})",
+        )
     for line in report["warnings"]:
-        say(console, f"note: {line}")
+        print_line(console, f"note: {line}")
 
 
 def spans(stages: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -103,14 +108,14 @@ def waterfall(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     scale = (right - 170 - left) / max(reach, 1e-6)
     ink, faint = (40, 40, 40), (130, 130, 130)
     machine = report["machine"]
-    ways = report["in_turn"], report["in_threads"]
+    results = report["in_turn"], report["in_threads"]
     text.put(picture, "Where a frame's time goes", 30, 52, 34, ink, bold=True)
     width, height = report["size"]
     lines = (
         f"{width} x {height} {report['format']}, {machine['backend']}, {machine['cpu']}, {machine['cores']} cores"
         + ("" if machine["native"] else ", without the native module"),
-        f"{ways[0]['scored']} frames scored, one at a time: {ways[0]['frames_per_second']:.0f} frames/s; "
-        f"in threads: {ways[1]['frames_per_second']:.0f} frames/s",
+        f"{results[0]['scored']} frames scored, one at a time: {results[0]['frames_per_second']:.0f} frames/s; "
+        f"in threads: {results[1]['frames_per_second']:.0f} frames/s",
     )
     for index, line in enumerate(lines):
         text.put(picture, text.fit(line, 22, right), 30, 94 + 34 * index, 22, faint)
@@ -127,9 +132,9 @@ def waterfall(report: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return picture
 
 
-def _count(way: dict[str, Any]) -> str:
-    refused = ", ".join(f"{count} {reason}" for reason, count in way["refused"].items())
-    return f"milliseconds of {way['scored']} scored frames" + (f" (not counted: {refused})" if refused else "")
+def _count(result: dict[str, Any]) -> str:
+    refused = ", ".join(f"{count} {reason}" for reason, count in result["refused"].items())
+    return f"milliseconds of {result['scored']} scored frames" + (f" (not counted: {refused})" if refused else "")
 
 
 def _rich_colour(stage: str) -> str:

@@ -1,4 +1,4 @@
-"""One way of a frame through the product, timed part by part: what the benchmarks have in common."""
+"""Timings stage by stage, and the sequential run that takes them: what the benchmarks have in common."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from medtex_edge.contract import Contract
 from medtex_edge.errors import DataError
 from medtex_edge.runtime.backend import Backend
-from medtex_edge.runtime.bench.frames import Ring
 from medtex_edge.runtime.display.overlay import Overlay
 from medtex_edge.runtime.display.pixels import to_bgr
 from medtex_edge.runtime.frame import Frame, Pixels
 from medtex_edge.runtime.reading import Reading, Verdict
 from medtex_edge.runtime.scorer import Scorer
 from medtex_edge.runtime.smoothing import LIVE_S
+from medtex_edge.runtime.sources.base import FrameSource
 from medtex_edge.runtime.summary import Histogram
 
 STAGES = ("quality", "prepare", "infer", "convert", "draw", "other")  # in the order in which a frame passes them
 GPU = "gpu"  # a part of "infer", by the GPU's own clock, where the engine knows it
-WARM_UP = 10  # frames that are measured by nobody
+WARM_UP = 10  # frames that are not measured
 
 
 @dataclass
 class StageTimings:
-    """One way through the frames, one at a time or in threads. Times are of scored frames alone."""
+    """The timings of one run over the frames, one at a time or in threads. Times are of scored frames alone."""
 
     scored: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -50,12 +50,12 @@ class StageTimings:
 
 
 class SequentialRun:
-    """One frame after the other on one backend; filling the slot, the camera's work, is outside of the clock."""
+    """A run of one frame after the other on one backend. Filling the slot, the camera's work, is not timed."""
 
-    def __init__(self, ring: Ring, backend: Backend, contract: Contract) -> None:
-        self.way = StageTimings()
-        self._ring = ring
-        self._scorer = Scorer(backend, contract, stream=True, rate=ring.rate, smooth_s=LIVE_S)
+    def __init__(self, source: FrameSource, backend: Backend, contract: Contract) -> None:
+        self.timings = StageTimings()
+        self._source = source
+        self._scorer = Scorer(backend, contract, stream=True, rate=source.rate, smooth_s=LIVE_S)
         self._overlay = Overlay(contract)
         self._overlay.warm()
         self._slot = Frame()
@@ -65,7 +65,7 @@ class SequentialRun:
     def frame(self, *, counted: bool = True) -> None:
         """Score and draw the next one. Raises `BackendError`."""
         slot = self._slot
-        self._ring.read(slot)
+        self._source.read(slot)
         assert slot.pixels is not None
         cpu, began = time.process_time(), time.perf_counter()
         reading = self._scorer.score(slot)
@@ -76,10 +76,10 @@ class SequentialRun:
         self._overlay.draw(self._picture, reading, self._rate)
         ended = time.perf_counter()
         self._rate = 1 / (ended - began)
-        if not counted or not counts(self.way, reading):
+        if not counted or not counts(self.timings, reading):
             return
-        self.way.seconds += ended - began
-        self.way.cpu_seconds += time.process_time() - cpu
+        self.timings.seconds += ended - began
+        self.timings.cpu_seconds += time.process_time() - cpu
         parts = {stage: reading.latency_ms[stage] for stage in ("quality", "prepare", "infer")}
         if not direct:
             parts["convert"] = (converted - read) * 1e3
@@ -87,22 +87,22 @@ class SequentialRun:
         whole = (ended - began) * 1e3
         within = {GPU: reading.latency_ms[GPU]} if GPU in reading.latency_ms else {}
         for stage, milliseconds in {**parts, **within, "other": whole - sum(parts.values()), "whole": whole}.items():
-            self.way.time(stage, milliseconds)
+            self.timings.time(stage, milliseconds)
 
 
-def counts(way: StageTimings, reading: Reading) -> bool:
-    """Whether the reading is a scored one; it is counted either way."""
+def counts(timings: StageTimings, reading: Reading) -> bool:
+    """Count the reading as scored or refused; return whether it is a scored one."""
     if reading.verdict is Verdict.UNGRADABLE:
-        way.refused[reading.reason.value if reading.reason else "unknown"] += 1
+        timings.refused[reading.reason.value if reading.reason else "unknown"] += 1
         return False
-    way.scored += 1
+    timings.scored += 1
     return True
 
 
-def check_scored(way: StageTimings, frames: int) -> None:
+def check_scored(timings: StageTimings, frames: int) -> None:
     """Raise `DataError` where there is nothing to measure."""
-    if not way.scored:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in way.refused.most_common())
+    if not timings.scored:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in timings.refused.most_common())
         raise DataError(
             f"none of {frames} frames was scored ({reasons}): there is nothing to measure",
             hint="show it fundus photographs: --source PATH, or another --size",

@@ -1,4 +1,4 @@
-"""One line of `medtex-edge doctor`."""
+"""The result of one check: a line of `medtex-edge doctor`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked for and what is there. `cure` is the next command where it is missing, `advice` where it is
-    there and could be better. Only what `required` says is needed to run a bundle.
+    """One check and its result.
+
+    `value` is the result as text, `cure` the next command where the thing is missing, `advice` the next command where
+    it is present and could be better. A bundle can be run where every `required` one is present.
     """
 
     section: str

@@ -1,4 +1,4 @@
-"""CUDA, TensorRT and pycuda: what is installed, whether it can be imported, and the next command where not."""
+"""The checks of CUDA, TensorRT and pycuda: what is installed, whether it can be imported, the next command if not."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ def _imported(probe: SystemProbe, name: str, module: str, version: str, cure: st
     if not probe.places(module.partition(".")[0]):
         return Check("gpu", name, "missing", False, cure=cure)
     done = probe.run(probe.python, "-c", _PROBE.format(module=module, version=version))
-    said = re.findall(r"^version (.{1,40})$", done.text, re.MULTILINE)
-    if done.code != 0 or not said:
+    versions = re.findall(r"^version (.{1,40})$", done.text, re.MULTILINE)
+    if done.code != 0 or not versions:
         cure = _DLA_CURE if _DLA_LIBRARY in done.text else cure
         return Check("gpu", name, f"cannot be imported: {done.last_line[:160]}", False, cure=cure)
-    return Check("gpu", name, said[-1])
+    return Check("gpu", name, versions[-1])
 
 
 def _not_old(found: Check, cure: str) -> Check:

@@ -1,4 +1,4 @@
-"""What a Jetson says of itself: board, JetPack, power mode, clocks, memory. Files first, tools where no file tells.
+"""The checks of a Jetson: board, JetPack, power mode, clocks, memory. Files are read first, then tools run.
 
 Files and their forms: tests/jetson/README.md names where each was found.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from medtex_edge.runtime.doctor.check import Check
 from medtex_edge.runtime.doctor.probe import SystemProbe
 
-FLASH = "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack (docs/jetson.md)"
+FLASH = "flash JetPack 6.2 or 7.2: https://developer.nvidia.com/embedded/jetpack (docs/how-to/jetson.md)"
 INSTALL = "sudo apt update && sudo apt install nvidia-jetpack"
 # JetPack by its Jetson Linux (L4T), for boards without the package nvidia-jetpack.
 _JETPACKS = {
@@ -36,12 +36,12 @@ class JetsonBoard:
 
     @property
     def major(self) -> int:
-        """Of L4T: 36 is JetPack 6, 38 and 39 JetPack 7; 0 where unknown."""
+        """The major version of L4T: 36 is JetPack 6, 38 and 39 JetPack 7; 0 where unknown."""
         return int(self.l4t.partition(".")[0] or 0)
 
 
 def board(probe: SystemProbe) -> JetsonBoard | None:
-    """The Jetson that this is, or None."""
+    """The Jetson that `probe` reads, or None where it is another machine."""
     compatible = [name for name in probe.text("proc/device-tree/compatible").split("\0") if name]
     socs = re.findall(r"nvidia,(tegra\d{3})\b", ",".join(compatible))
     release = _release(probe)
@@ -120,10 +120,10 @@ def _python(probe: SystemProbe, board: JetsonBoard) -> Check:
 
 
 def _power(probe: SystemProbe) -> Check:
-    said = re.search(r"NV Power Mode\s*:\s*(\w+)", probe.run("nvpmodel", "-q").text)
+    reported = re.search(r"NV Power Mode\s*:\s*(\w+)", probe.run("nvpmodel", "-q").text)
     modes = dict(re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", probe.text("etc/nvpmodel.conf"), re.M))
     stored = re.search(r"pmode:0*(\d+)", probe.line("var/lib/nvpmodel/status"))
-    name = said[1] if said else modes.get(stored[1], f"mode {stored[1]}") if stored else ""
+    name = reported[1] if reported else modes.get(stored[1], f"mode {stored[1]}") if stored else ""
     if not name:
         return Check("jetson", "power mode", "unknown", False, cure="sudo nvpmodel -q")
     # The fastest has neither the lowest nor the highest number: on an Orin Nano Super 0 is 15W and 3 is 7W.
@@ -149,7 +149,7 @@ def _gpu_clock(probe: SystemProbe) -> Check:
     if low is None or high is None:
         return Check("jetson", "GPU clock", "unknown", False, cure="sudo jetson_clocks --show")
     if low == high:
-        return Check("jetson", "GPU clock", f"{high // 1_000_000} MHz, held there")
+        return Check("jetson", "GPU clock", f"{high // 1_000_000} MHz, fixed")
     value = f"{low // 1_000_000} to {high // 1_000_000} MHz{'' if now is None else f', {now // 1_000_000} now'}"
     advice = "sudo jetson_clocks (until the next start: holds the clocks, so that no frame waits for them to rise)"
     return Check("jetson", "GPU clock", value + (f", governor {governor}" if governor else ""), advice=advice)
@@ -173,7 +173,7 @@ def _cpu_clock(probe: SystemProbe) -> Check:
 def _memory(probe: SystemProbe) -> Check:
     kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d{1,15}) kB", probe.text("proc/meminfo"), re.M)}
     if "MemTotal" not in kib:
-        return Check("jetson", "memory", "unknown: /proc/meminfo does not tell", False, cure="free -m")
+        return Check("jetson", "memory", "unknown: /proc/meminfo does not have it", False, cure="free -m")
     swaps = re.findall(r"^(\S+)\s+\w+\s+(\d{1,15})\s", probe.text("proc/swaps"), re.MULTILINE)
     swap, zram = (sum(int(size) for name, size in swaps if part in name) >> 10 for part in ("", "/zram"))
     total, free = kib["MemTotal"] >> 10, kib.get("MemAvailable", 0) >> 10

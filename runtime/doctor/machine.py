@@ -1,7 +1,4 @@
-"""What this machine has, found without importing anything heavy: `medtex-edge doctor` prints it.
-
-A finding that is missing says how to get it. Only what `required` says is needed to run a bundle.
-"""
+"""The checks of `medtex-edge doctor`: what this machine has, found without importing anything heavy."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _WEB = "pip install 'medtex-edge[web]'"
 
 
 def run_checks(probe: SystemProbe | None = None) -> list[Check]:
-    """Everything, in the order in which it is printed."""
+    """Run every check of this machine, or of the one that `probe` reads, in the order in which they are printed."""
     probe = probe or SystemProbe()
     board = jetson.board(probe)
     missing = display_missing()
@@ -60,15 +57,15 @@ def video_devices() -> list[tuple[str, str]]:
 
 
 def display_missing() -> str:
-    """Why no window can be thought of, or ''. Looks at what costs nothing first."""
+    """Why no window can be opened, or ''. Checks what costs nothing first."""
     if sys.platform != "linux":
         return ""
     display = os.environ.get("DISPLAY", "")
     if not display:
         return "" if os.environ.get("WAYLAND_DISPLAY") else "neither DISPLAY nor WAYLAND_DISPLAY is set"
-    probe, _, number = display.rpartition(":")
+    host, _, number = display.rpartition(":")
     number = number.partition(".")[0]
-    if probe in ("", "unix") and number.isdigit():
+    if host in ("", "unix") and number.isdigit():
         for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"):
             with socket.socket(socket.AF_UNIX) as connection:
                 if connection.connect_ex(address) == 0:
@@ -85,7 +82,7 @@ def _machine(probe: SystemProbe, board: jetson.JetsonBoard | None) -> list[Check
         Check("machine", "platform", f"{platform.system()} {platform.release()} {platform.machine()}"),
         Check("machine", "cores", f"{_cores()} of {os.cpu_count()} may be used"),
     ]
-    if board:  # says more of itself
+    if board:  # the section `jetson` has more
         return found
     name = probe.line("proc/device-tree/model")  # of other Arm boards
     memory = _memory_mib(probe)

@@ -1,7 +1,7 @@
-"""Which OpenCV is imported, what it was built with, and which other one it hides.
+"""The checks of OpenCV: which one is imported, what it was built with, and which other one it hides.
 
 The wheel of PyPI comes without GStreamer. In an environment that sees the system's packages its folder lies before
-theirs, so that installing it, or anything that asks for it, hides JetPack's own, which has GStreamer.
+theirs, so that installing it, or anything that depends on it, hides JetPack's own, which has GStreamer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from medtex_edge.runtime.doctor import jetson
 from medtex_edge.runtime.doctor.check import Check
-from medtex_edge.runtime.doctor.probe import Done, SystemProbe
+from medtex_edge.runtime.doctor.probe import SystemProbe, ToolResult
 
 _WHEELS = r"opencv(-contrib)?-python(-headless)?(-rolling)?"
 _UNBUILT = "sudo apt install libgl1 libglib2.0-0, or pip install opencv-python-headless (no window)"
@@ -68,7 +68,7 @@ def _uninstall(probe: SystemProbe, folder: str) -> str:
     sudo = "sudo " if folder.startswith("/usr/") else ""
     names = " ".join(probe.distributions(folder, _WHEELS))
     if not names:
-        return f"move {folder}/cv2 away: no wheel says that it installed it"
+        return f"move {folder}/cv2 away: it belongs to no installed wheel"
     cure = f"{sudo}{probe.python} -m pip uninstall -y {names}"
     return f"{cure} && {_numpy_cure(probe)}" if _numpy_major(probe) >= 2 else cure
 
@@ -84,7 +84,7 @@ def _gstreamer_cure(probe: SystemProbe, board: jetson.JetsonBoard | None) -> str
     return jetson.python_cure(probe, board) or "sudo apt install --reinstall libopencv-python"
 
 
-def _import_cure(probe: SystemProbe, done: Done) -> str:
+def _import_cure(probe: SystemProbe, done: ToolResult) -> str:
     if "numpy" in done.text.lower() and _numpy_major(probe) >= 2:  # the system's own are built for numpy 1
         return _numpy_cure(probe)
     return _UNBUILT

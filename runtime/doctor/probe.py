@@ -1,6 +1,6 @@
-"""Where the facts about a machine come from: files under a root folder, and tools. Tests put captures in their place.
+"""The source of every check: files under a root folder, and tools. Tests put captures in their place.
 
-Nothing here raises: a file that is missing, locked, endless or no text, and a tool that fails or hangs, are facts too.
+Nothing here raises: a file that is missing, locked, endless or no text, and a tool that fails or hangs, are results.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 
 _LIMIT = 32 << 20  # bytes of a file that are read; the largest, dpkg's list of packages, has about four million
 _PATIENCE_S = 20.0  # TensorRT takes a few seconds to be imported from an SD card
-# Escapes of terminals, and marks that turn the direction of what follows, have no place in a line of ours.
+# Escapes of terminals, and characters that turn the direction of what follows, must not get into a line of output.
 _UNPRINTABLE = re.compile("[^\\n\\t\\0 -~\\u00a0-\\u2027\\u202f-\\u2065\\u206a-\\U0010ffff]")
 
 
 @dataclass(frozen=True)
-class Done:
+class ToolResult:
     """A tool's exit code (-1: it is missing, or took too long) and what it printed, errors included."""
 
     code: int
@@ -32,15 +32,15 @@ class Done:
     @property
     def last_line(self) -> str:
         """The last line that is not empty: of a Python that failed, the error."""
-        return next((line.strip() for line in reversed(self.text.splitlines()) if line.strip()), "it said nothing")
+        return next((line.strip() for line in reversed(self.text.splitlines()) if line.strip()), "it printed nothing")
 
 
-def run_tool(*arguments: str) -> Done:
+def run_tool(*arguments: str) -> ToolResult:
     """Run a tool for at most 20 s, without input."""
     # nvpmodel lies in /usr/sbin, which is not on every user's path.
     found = shutil.which(arguments[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/bin")
     if found is None:
-        return Done(-1, "")
+        return ToolResult(-1, "")
     try:
         done = subprocess.run(
             [found, *arguments[1:]],
@@ -51,10 +51,10 @@ def run_tool(*arguments: str) -> Done:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Done(-1, f"no answer within {_PATIENCE_S:.0f} s")
+        return ToolResult(-1, f"no answer within {_PATIENCE_S:.0f} s")
     except OSError as error:
-        return Done(-1, str(error))
-    return Done(done.returncode, printable(done.stdout.decode(errors="replace")))
+        return ToolResult(-1, str(error))
+    return ToolResult(done.returncode, printable(done.stdout.decode(errors="replace")))
 
 
 def printable(text: str) -> str:
@@ -64,10 +64,10 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class SystemProbe:
-    """A machine and the Python that asks: by default this one. Paths are given without the slash in front."""
+    """A machine and a Python on it: by default the running ones. Paths are given without the slash in front."""
 
     root: Path = Path("/")
-    run: Callable[..., Done] = run_tool
+    run: Callable[..., ToolResult] = run_tool
     path: tuple[str, ...] = field(default_factory=lambda: tuple(entry for entry in sys.path if entry))  # sys.path
     python: str = sys.executable
     version: tuple[int, int] = sys.version_info[:2]
@@ -112,7 +112,7 @@ class SystemProbe:
         return found
 
     def places(self, module: str) -> list[str]:
-        """The folders of `path` that hold a module, in the order in which Python looks; the first is imported."""
+        """The folders of `path` that hold a module, in the order in which Python searches; the first is imported."""
         return [entry for entry in dict.fromkeys(self.path) if self._holds(entry.strip("/"), module)]
 
     def distributions(self, folder: str, pattern: str) -> dict[str, str]:

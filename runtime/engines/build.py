@@ -1,7 +1,7 @@
-"""An engine is built in a process of its own: it takes minutes and gigabytes, and may die without taking a run along.
+"""The build of an engine in a process of its own: it takes minutes and gigabytes, and its crash must not end a run.
 
-The process writes a JSON object a line: {"step": ..., "done": 0..1} while it works. What it says otherwise is kept
-for the case that it fails.
+The process prints its progress as one JSON object a line, {"step": ..., "done": 0..1}. Its other lines are kept: they
+are the error message where it fails.
 """
 
 from __future__ import annotations
@@ -27,47 +27,50 @@ _LAST_LINES = 30
 
 
 def command(bundle: Path, precision: str) -> list[str]:
-    """What builds, proves and keeps the engine of one graph."""
+    """The command line that builds, proves and keeps the engine of one graph of `bundle`."""
     build = [sys.executable, "-m", "medtex_edge", "engine", "build", str(bundle.resolve())]
     return [*build, "--precision", precision, "--json", "--parent", str(os.getpid())]
 
 
 def follow_parent(parent: int) -> None:
-    """Called by the process that builds: end when `parent` ends, and leave the cores to it."""
+    """End this process when the process `parent` ends, and lower its priority. The building process calls it."""
     os.nice(_NICE)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we asked
+    if os.getppid() != parent:  # the parent ended before the call above
         os._exit(1)
 
 
 class BuildProcess:
-    """Runs once: `run` in one thread, `stop` from any. `told` hears the step and how much of it is done."""
+    """A process that runs once: `run` is called in one thread, `stop` in any.
 
-    def __init__(self, command: Sequence[str], told: Callable[[str, float], None]) -> None:
+    `on_progress` is a callback for the step under way and the fraction done in 0..1.
+    """
+
+    def __init__(self, command: Sequence[str], on_progress: Callable[[str, float], None]) -> None:
         self._command = command
-        self._told = told
+        self._on_progress = on_progress
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._stopped = threading.Event()
 
     def run(self) -> bool:
-        """Until the process has ended: True, or False where it was stopped. Raises `BackendError` where it fails."""
+        """Wait for the process: True when it has succeeded, False where it was stopped. Raises `BackendError`."""
         with self._lock:
             if self._stopped.is_set():
                 return False
             self._process = process = self._start()
         assert process.stdout is not None
         with process:
-            said = self._listen(process.stdout)
+            lines = self._listen(process.stdout)
         if self._stopped.is_set():
             return False
         if process.returncode != 0:
-            raise _failure(process.returncode, said)
+            raise _failure(process.returncode, lines)
         return True
 
     def stop(self) -> None:
-        """End the process, if there is one."""
+        """End the process where it runs; a later `run` starts none."""
         with self._lock:
             self._stopped.set()
             if self._process is not None:
@@ -84,23 +87,23 @@ class BuildProcess:
             raise BackendError(f"the engine's build cannot be started: {error.strerror}") from error
 
     def _listen(self, output: IO[str]) -> deque[str]:
-        said: deque[str] = deque(maxlen=_LAST_LINES)
+        lines: deque[str] = deque(maxlen=_LAST_LINES)
         for line in iter(lambda: output.readline(_LONGEST), ""):
             try:
-                news = json.loads(line)
-                self._told(str(news["step"]), min(max(float(news["done"]), 0.0), 1.0))
+                event = json.loads(line)
+                self._on_progress(str(event["step"]), min(max(float(event["done"]), 0.0), 1.0))
             except (ValueError, KeyError, TypeError):
-                said.append(line.strip())
-        return said
+                lines.append(line.strip())
+        return lines
 
 
-def _failure(code: int, said: deque[str]) -> BackendError:
+def _failure(code: int, lines: deque[str]) -> BackendError:
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hint = "the system may have been short of memory: look at dmesg" if -code == signal.SIGKILL else ""
+        hint = "the system may have been short of memory: see dmesg" if -code == signal.SIGKILL else ""
         return BackendError(f"the engine's build was ended by {name}", hint=hint)
-    words = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-    hints = [line.removeprefix("hint: ") for line in said if line.startswith("hint: ")]
-    last = words[-1] if words else next((line for line in reversed(said) if line), f"exit code {code}")
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    last = errors[-1] if errors else next((line for line in reversed(lines) if line), f"exit code {code}")
     what = "kept" if code == StorageError.exit_code else "built"
     return BackendError(f"the engine could not be {what}: {last}", hint=hints[-1] if hints else "")

@@ -1,4 +1,17 @@
-"""Engines built on this device, kept from run to run: whole or not there, one build at a time, refused ones aside."""
+"""Engines that were built on this device, kept from run to run: whole or not there, one build at a time.
+
+One file for each engine; engines whose answers were wrong are kept apart and never given out. A file is used only
+where its checksums and its key are right:
+
+    16 bytes  magic, with the version of this layout
+     4 bytes  length of the header, little endian
+    32 bytes  SHA-256 of the header
+    header    JSON, UTF-8: the key, length and SHA-256 of the plan, what is known of the build
+    plan      what the engine's library reads
+
+An engine belongs to one graph, one GPU, one TensorRT and one driver. The checksums protect from damage, not from
+forgery: the folder is this user's alone, and files of other users are refused.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +19,24 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from medtex_edge.errors import StorageError
-from medtex_edge.files import storage
-from medtex_edge.runtime.engines.file import Damaged, EngineKey, read_engine, write_engine
+from medtex_edge.errors import BundleError, StorageError
+from medtex_edge.files import atomic_write, storage
+from medtex_edge.runtime.engines.key import EngineKey
+from medtex_edge.strictjson import loads
 
-__all__ = ["Cache", "EngineKey", "Entry", "default_folder"]
-
+_MAGIC = b"medtex-engine/1\n"
+_SIZES = struct.Struct("<I32s")
+_MAX_HEADER = 16 << 20
 _READY, _REFUSED = ".engine", ".refused"
 _PATIENCE_S = 0.2
 
@@ -41,26 +59,27 @@ class Entry:
 
 
 class Cache:
-    """A folder of engines; default: $XDG_CACHE_HOME/medtex-edge/engines. `told` hears of what had to be removed.
+    """A folder of engines; default: $XDG_CACHE_HOME/medtex-edge/engines.
 
-    Writing raises `StorageError` where the disk refuses, and leaves nothing then.
+    `on_message` is a callback for each file that had to be removed. Writing raises `StorageError` where the disk
+    refuses, and then leaves no file. Processes may share a folder.
     """
 
-    def __init__(self, folder: Path | None = None, told: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, folder: Path | None = None, on_message: Callable[[str], None] = lambda line: None) -> None:
         self.folder = folder or default_folder()
-        self._told = told
+        self._on_message = on_message
 
     def get(self, key: EngineKey) -> bytes | None:
-        """The plan, or None where there is none; a file that is damaged or foreign is removed, and said."""
+        """The plan, or None where there is none; a file that is damaged or foreign is removed and reported."""
         path = self._path(key, _READY)
         try:
             header, plan = read_engine(path, whole=True)
             if header["key"] != asdict(key):
-                raise Damaged("it was built for another graph, GPU, TensorRT or driver")
+                raise DamagedEngine("it was built for another graph, GPU, TensorRT or driver")
         except FileNotFoundError:
             return None
-        except (Damaged, OSError) as error:
-            self._told(f"the engine {path} cannot be used: {error}; removed")
+        except (DamagedEngine, OSError) as error:
+            self._on_message(f"the engine {path} cannot be used: {error}; removed")
             self._remove(path)
             return None
         return plan
@@ -72,13 +91,13 @@ class Cache:
         return path
 
     def refuse(self, key: EngineKey, plan: bytes, why: str, report: Mapping[str, Any] | None = None) -> Path:
-        """Put a plan that gives wrong answers aside: it is kept to be looked at, and never given out."""
+        """Put a plan that gives wrong answers aside: it is kept for inspection, and `get` never returns it."""
         self._remove(self._path(key, _READY))
         return self._write(key, plan, report or {}, _REFUSED, why)
 
     def refused(self, key: EngineKey) -> str:
         """Why an engine of that key was put aside, or ''."""
-        with suppress(Damaged, OSError):
+        with suppress(DamagedEngine, OSError):
             header, _ = read_engine(self._path(key, _REFUSED), whole=False)
             return f"{header['why']} ({header['created']})" if header["key"] == asdict(key) else ""
         return ""
@@ -89,12 +108,12 @@ class Cache:
         self._remove(self._path(key, _REFUSED))
 
     def list(self) -> Sequence[Entry]:
-        """What is in the folder, newest first. Plans are not read: their sums are checked when they are used."""
+        """What is in the folder, newest first. Plans are not read: `get` checks their checksums."""
         paths = [path for path in self.folder.glob("[!.]*") if path.suffix in (_READY, _REFUSED)]
         return sorted(map(_entry, paths), key=lambda entry: (entry.created, entry.path.name), reverse=True)
 
     def prune(self, keep: Callable[[Entry], bool] = lambda entry: False) -> Sequence[Entry]:
-        """Remove every engine but those that `keep` wants, with what killed builds left; returns the removed ones."""
+        """Remove every engine for which `keep` is false, and what killed builds left. Returns the removed ones."""
         self.sweep()
         entries = self.list()
         gone = [entry for entry in entries if not keep(entry)]
@@ -105,14 +124,14 @@ class Cache:
 
     def timing_path(self, key: EngineKey) -> Path:
         """Where TensorRT may keep what it measured on this GPU, which makes the next build faster."""
-        told = json.dumps([key.gpu, key.capability, key.trt_module, key.trt_version, key.driver])
-        return self.folder / f"{hashlib.sha256(told.encode()).hexdigest()[:24]}.timing"
+        text = json.dumps([key.gpu, key.capability, key.trt_module, key.trt_version, key.driver])
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.timing"
 
     @contextmanager
     def building(self, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """One build at a time in this folder, whatever the process; `waiting` is called while another one runs.
 
-        The lock is the kernel's: it is gone with the process that held it, however that ended.
+        The lock is the kernel's: it goes with its process, however that ended.
         """
         with self._lock_file() as file:
             while not _locked(file):
@@ -153,7 +172,7 @@ class Cache:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_engine(path, key, plan, report, why)
         except StorageError as error:
-            hint = f"{error.hint}; `medtex-edge engine prune` removes engines that fit no more"
+            hint = f"{error.hint}; `medtex-edge engine prune` removes engines that this device cannot use"
             raise StorageError(error.message, hint=hint) from error
         return path
 
@@ -171,8 +190,8 @@ def _entry(path: Path) -> Entry:
         header, _ = read_engine(path, whole=False)
         key = EngineKey(**header["key"])
         if path.stem != key.name:
-            raise Damaged("its name is another engine's")
-    except (Damaged, OSError) as error:
+            raise DamagedEngine("its name is another engine's")
+    except (DamagedEngine, OSError) as error:
         return Entry(path, "damaged", size, why=str(error))
     state = "refused" if path.suffix == _REFUSED else "ready"
     return Entry(path, state, size, key, header["created"], header["why"], header["report"])
@@ -185,3 +204,56 @@ def _locked(file: IO[bytes]) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+class DamagedEngine(Exception):
+    """The reason why a file cannot be used as an engine."""
+
+
+def write_engine(path: Path, key: EngineKey, plan: bytes, report: Mapping[str, Any], why: str = "") -> None:
+    """Write one file whole or not at all; `why` it is refused, or "". Raises `StorageError`."""
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    digest = hashlib.sha256(plan).hexdigest()
+    fields = {"key": asdict(key), "length": len(plan), "sha256": digest, "created": created, "why": why}
+    header = json.dumps({**fields, "report": report}, allow_nan=False).encode()
+    with atomic_write(path) as file:
+        file.write(_MAGIC + _SIZES.pack(len(header), hashlib.sha256(header).digest()) + header)
+        file.write(plan)
+
+
+def read_engine(path: Path, *, whole: bool) -> tuple[dict[str, Any], bytes]:
+    """Header and plan (b"" unless `whole`), checked. Raises `DamagedEngine` or `OSError`."""
+    # Without O_NONBLOCK, opening a named pipe would wait for ever.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise DamagedEngine("it is not a file of this user")
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise DamagedEngine("it does not begin as an engine of this version does")
+        sizes = file.read(_SIZES.size)
+        if len(sizes) != _SIZES.size:
+            raise DamagedEngine("it is cut off")
+        length, digest = _SIZES.unpack(sizes)
+        content = file.read(length) if length <= _MAX_HEADER else b""
+        if hashlib.sha256(content).digest() != digest:
+            raise DamagedEngine("its header is damaged")
+        header = _header(content)
+        if status.st_size != file.tell() + header["length"]:
+            raise DamagedEngine(f"expected a plan of {header['length']} bytes, got {status.st_size - file.tell()}")
+        plan = file.read() if whole else b""
+    if whole and hashlib.sha256(plan).hexdigest() != header["sha256"]:
+        raise DamagedEngine("its plan is damaged")
+    return header, plan
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    try:
+        header = loads(content, "header")
+        EngineKey(**header["key"])
+        kinds = {"length": int, "sha256": str, "created": str, "why": str, "report": dict}
+        known = all(isinstance(header[name], kind) for name, kind in kinds.items())
+    except (BundleError, KeyError, TypeError) as error:
+        raise DamagedEngine(f"its header is of another version: {error}") from error
+    if not known:
+        raise DamagedEngine("its header is of another version")
+    return dict(header)

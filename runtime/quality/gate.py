@@ -4,7 +4,7 @@
 as blurred when its sharpness is below `SHARPNESS`. (`motion` measures what moves between frames.)
 
 The thresholds lie between the 432 real photographs of IDRiD that the project was tried on (all but two pass)
-and spoiled copies of them; docs/readings.md has the table. All metrics are taken at 224 pixels over the box,
+and spoiled copies of them; docs/explanation/verdict.md has the table. All metrics are taken at 224 pixels over the box,
 whatever the camera's or the model's resolution, and inside the disc: at its edge the contrast with the border would
 dominate that of the retina.
 """

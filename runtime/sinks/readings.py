@@ -15,7 +15,7 @@ from medtex_edge.runtime.sinks.base import discard
 
 
 class ReadingsFile:
-    """One JSON object a line, see docs/readings.md. A pipe or a device is written to directly."""
+    """One JSON object a line, see docs/reference/readings.md. A pipe or a device is written to directly."""
 
     def __init__(self, path: Path, contract: Contract, bundle_sha256: str) -> None:
         self.name = f"readings {path}"

@@ -1,4 +1,4 @@
-"""What one machine says of a bundle and some frames, for `check.py` to lay two of them side by side.
+"""The answers of one machine for a bundle and some frames, for `check.py` to compare those of two machines.
 
 answers.py frames BUNDLE FRAMES.npz           draw the frames, once for all machines
 answers.py answer BUNDLE FRAMES.npz OUT.npz   what this machine makes of them
@@ -44,19 +44,22 @@ def frames(bundle: Bundle) -> Iterator[tuple[str, Pixels]]:
 
 
 def answer(bundle: Bundle, pictures: dict[str, Pixels]) -> dict[str, npt.NDArray[np.generic]]:
-    """Per frame: box, facts, what the model sees, probabilities, saliency and the picture with it."""
+    """Per frame: box, quality metrics, what the model sees, probabilities, saliency and the picture with it."""
     if not native_available():
         raise SystemExit("error: the native module was not loaded")
     c = bundle.contract
-    said: dict[str, npt.NDArray[np.generic]] = {}
+    results: dict[str, npt.NDArray[np.generic]] = {}
     with open_backend("onnxruntime", bundle, threads=1) as backend:
         drift = check_golden(backend, bundle)
-        said["golden drift"] = np.array([drift.probability, drift.saliency])
+        results["golden drift"] = np.array([drift.probability, drift.saliency])
         for name, pixels in pictures.items():
             layout = name.split()[0]
             if layout == "prepared":
                 outputs = backend.infer(pixels[None])
-                said[f"{name}|probabilities"], said[f"{name}|saliency"] = outputs.probabilities[0], outputs.saliency[0]
+                results[f"{name}|probabilities"], results[f"{name}|saliency"] = (
+                    outputs.probabilities[0],
+                    outputs.saliency[0],
+                )
                 continue
             box = find_field_of_view(pixels, layout=layout)
             prepared = crop_resize(pixels, box, c.height, c.width, layout=layout)
@@ -65,13 +68,13 @@ def answer(bundle: Bundle, pictures: dict[str, Pixels]) -> dict[str, npt.NDArray
             if layout == "bgr":
                 shown = pixels.copy()
                 draw_saliency(shown, np.linspace(0, 1, 56 * 56, dtype=np.float32).reshape(56, 56), box, blend_table())
-                said[f"{name}|exact drawn"] = shown
-            said[f"{name}|exact box"] = np.array(dataclasses.astuple(box))
-            said[f"{name}|exact prepared"] = prepared
-            said[f"{name}|exact facts"] = np.array(dataclasses.astuple(quality_metrics))
-            said[f"{name}|probabilities"] = outputs.probabilities[0]
-            said[f"{name}|saliency"] = outputs.saliency[0]
-    return said
+                results[f"{name}|exact drawn"] = shown
+            results[f"{name}|exact box"] = np.array(dataclasses.astuple(box))
+            results[f"{name}|exact prepared"] = prepared
+            results[f"{name}|exact quality"] = np.array(dataclasses.astuple(quality_metrics))
+            results[f"{name}|probabilities"] = outputs.probabilities[0]
+            results[f"{name}|saliency"] = outputs.saliency[0]
+    return results
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The native module and the runtime's tests on an emulated 64-bit Arm: `make aarch64-check`.
 
 Nothing of the machine is changed, and no foreign program is registered with its kernel: a Debian for Arm is unpacked
-into build/aarch64, wheels for Arm beside it, the native core and module are cross-compiled, and QEMU runs them
+into build/aarch64, wheels for Arm next to it, the native core and module are cross-compiled, and QEMU runs them
 all, each process by name. Then a bundle is answered by both processors.
 """
 
@@ -28,7 +28,7 @@ GLIBC = ("2014", "_2_17", "_2_26", "_2_27", "_2_28", "_2_31", "_2_34", "_2_35", 
 TOOLS = {"aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu", "qemu-aarch64-static": "qemu-user-static",
          "mmdebstrap": "mmdebstrap"}  # fmt: skip
 PROCESSOR = "cortex-a76"  # near to the boards' own: Armv8.2 with dot products and half precision
-# ONNX Runtime asks /proc/cpuinfo for the kind of processor, and crashes on what an x86 says there.
+# ONNX Runtime asks /proc/cpuinfo for the kind of processor, and crashes on the text of an x86 processor.
 CORE = """\
 Features\t: fp asimd aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
 CPU implementer\t: 0x41
@@ -58,7 +58,7 @@ def stop(line: str) -> NoReturn:
 
 
 def run(*command: str | Path, needs: str, folder: Path = ROOT, **environment: str) -> None:
-    """Run one step in the open; `needs` is what to look at where it fails."""
+    """Run one step with its output shown; `needs` is what to check where it fails."""
     print("+", *map(str, command), flush=True)
     done = subprocess.run(list(map(str, command)), env={**os.environ, **environment}, cwd=folder, check=False)
     if done.returncode != 0:
@@ -67,7 +67,7 @@ def run(*command: str | Path, needs: str, folder: Path = ROOT, **environment: st
 
 def check_tools() -> None:
     if platform.machine() in ("aarch64", "arm64"):
-        stop("this machine is a 64-bit Arm itself: `make test` says more, and sooner")
+        stop("this machine is a 64-bit Arm itself: `make test` checks more, and sooner")
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if missing:
         stop(f"{', '.join(missing)} missing; on Debian or Ubuntu: apt-get install {' '.join(missing)}")
@@ -117,7 +117,7 @@ def python(root: Path, site: Path, tree: Path) -> Path:
 
 
 def build(root: Path) -> tuple[Path, Path]:
-    """The native module and the native tests for Arm, compiled as the project's own CMake files say."""
+    """The native module and the native tests for Arm, compiled by the project's own CMake files."""
     tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     cross = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DCMAKE_BUILD_TYPE=Release",
              "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++"]  # fmt: skip
@@ -135,7 +135,7 @@ def build(root: Path) -> tuple[Path, Path]:
 
 
 def copy_tree(module: Path) -> Path:
-    """The project's Python beside the module for Arm; the tree itself holds the one for this machine."""
+    """The project's Python with the module for Arm; the tree itself holds the one for this machine."""
     tree = CACHE / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir()
@@ -160,7 +160,10 @@ def drawn_bundle() -> Path:
 
 
 def compare(bundle: Path, arm: Path) -> None:
-    """Both processors answer; boxes, pixels and facts are equal to the last bit, answers within `MOST_PROBABILITY`."""
+    """Both processors answer; boxes, pixels and quality metrics are equal to the last bit.
+
+    The answers differ by at most `MOST_PROBABILITY`.
+    """
     frames, ours, theirs = (CACHE / f"{name}.npz" for name in ("frames", "here", "arm"))
     script, path = Path(__file__).with_name("answers.py"), python_path()
     run(sys.executable, script, "frames", bundle, frames, needs="see above", PYTHONPATH=path)
@@ -179,7 +182,7 @@ def compare(bundle: Path, arm: Path) -> None:
                 flipped.append(key)
         count = sum(key.endswith("|probabilities") for key in here)
         drift = float(there["golden drift"].max())
-    print(f"{bundle.name}, {count} frames: {len(flipped)} labels differ, {len(unequal)} boxes, pixels or facts differ, "
+    print(f"{bundle.name}, {count} frames: {len(flipped)} labels differ, {len(unequal)} exact values differ, "
           f"probabilities by at most {off['probabilities']:.2g}, saliency {off['saliency']:.2g}; "
           f"golden vectors on Arm off by {drift:.2g}")  # fmt: skip
     if flipped or unequal or not off["probabilities"] <= MOST_PROBABILITY:
@@ -187,7 +190,7 @@ def compare(bundle: Path, arm: Path) -> None:
 
 
 def test(arm: Path, tree: Path) -> None:
-    """The runtime's tests, in the copy: Python looks for packages where it is started, and the tree holds others."""
+    """The runtime's tests, in the copy: Python searches for packages where it is started, and the tree holds others."""
     files = [tree / f"tests/{name}.py" for name in TESTS]
     if not all(file.exists() for file in files) or any(name not in files[-1].read_text() for name in TIMED):
         stop("this script names tests that are no longer there")
@@ -200,7 +203,7 @@ def test(arm: Path, tree: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, help="a bundle to be answered by both; a drawn one where left out")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     check_tools()
     CACHE.mkdir(parents=True, exist_ok=True)
     root, site = debian(), wheels()
@@ -208,7 +211,7 @@ def main() -> None:
     run(*emulator(root), native, needs="the native core is wrong on Arm")
     tree = copy_tree(module)
     arm = python(root, site, tree)
-    compare(asked.bundle.resolve() if asked.bundle else drawn_bundle(), arm)
+    compare(options.bundle.resolve() if options.bundle else drawn_bundle(), arm)
     test(arm, tree)
 
 

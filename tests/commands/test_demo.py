@@ -8,7 +8,7 @@ import pytest
 
 from medtex_edge.cli import COMMANDS, main
 from medtex_edge.commands import demo
-from medtex_edge.commands.demo import OWN_DATA, PRODUCTS, STEPS, Step
+from medtex_edge.commands.demo import OWN_DATA, PIPELINE, PRODUCTS, DemoCommand
 
 
 @pytest.fixture
@@ -19,26 +19,26 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (out / "photographs").mkdir(parents=True)
     for name in ("photographs/labels.csv", "video.mp4"):
         (out / name).write_bytes(b"")
-    monkeypatch.setattr(demo, "STEPS", (Step("version", "", ("--version",)),))
+    monkeypatch.setattr(demo, "PIPELINE", (DemoCommand("version", "", ("--version",)),))
     return out
 
 
-def test_every_step_and_every_line_of_advice_names_a_command_that_exists() -> None:
-    assert {step.arguments[0] for step in STEPS} <= set(COMMANDS)
+def test_every_demo_command_and_every_line_of_advice_names_a_command_that_exists() -> None:
+    assert {command.arguments[0] for command in PIPELINE} <= set(COMMANDS)
     assert {line.split()[1] for line in OWN_DATA} <= set(COMMANDS)
 
 
-def test_it_ends_by_saying_where_each_thing_is_and_how_to_use_own_photographs(
+def test_it_ends_with_the_place_of_each_result_and_the_commands_for_own_photographs(
     drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for _, name, _ in PRODUCTS] + [step.product for step in STEPS if step.product]:
+    for name in [name for _, name, _ in PRODUCTS] + [c.product for c in PIPELINE if c.product]:
         path = drawn / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(parents=True, exist_ok=True) if name.endswith("/") else path.write_bytes(b"")
     assert main(["demo"]) == 0
     shown = capsys.readouterr().out
-    for what, name, _ in PRODUCTS:
-        assert what in shown
+    for title, name, _ in PRODUCTS:
+        assert title in shown
         assert name.rstrip("/") in shown
     for line in OWN_DATA:
         assert line in shown
@@ -47,16 +47,16 @@ def test_it_ends_by_saying_where_each_thing_is_and_how_to_use_own_photographs(
 def test_a_part_that_is_finished_is_kept(
     drawn: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "STEPS", (Step("would fail", "video.mp4", ("no-such-command",)),))
+    monkeypatch.setattr(demo, "PIPELINE", (DemoCommand("would fail", "video.mp4", ("no-such-command",)),))
     monkeypatch.setattr(demo, "PRODUCTS", ())
     assert main(["demo"]) == 0
     assert "kept from an earlier demo: demo/video.mp4" in capsys.readouterr().out
 
 
-def test_a_step_that_fails_ends_the_demo_with_its_own_exit_code(
+def test_a_command_that_fails_ends_the_demo_with_its_own_exit_code(
     drawn: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "STEPS", (Step("fails", "x", ("verify", "not-there.medtex")),))
+    monkeypatch.setattr(demo, "PIPELINE", (DemoCommand("fails", "x", ("verify", "not-there.medtex")),))
     assert main(["demo"]) == 3
     shown = capfd.readouterr().err
     assert "medtex-edge verify not-there.medtex ended with exit code 3" in shown
@@ -71,6 +71,6 @@ def test_a_folder_that_cannot_be_made_is_an_error_with_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("file").write_text("in the way")
+    Path("file").write_text("a file of that name")
     assert main(["demo", "--out", "file/demo"]) == 9
     assert "hint" in capsys.readouterr().err

@@ -133,7 +133,7 @@ def test_golden_vectors_of_any_shape_survive(
         assert getattr(before, field.name).dtype == getattr(after, field.name).dtype
 
 
-def test_vectors_that_are_views_are_written_as_they_look(tmp_path: Path) -> None:
+def test_vectors_that_are_views_are_written_with_their_values(tmp_path: Path) -> None:
     whole = golden(contract(height=16), count=2)
     part = dataclasses.replace(whole, images=whole.images[:, ::2])
     bundle = Bundle.open(write_toy(tmp_path / "toy.medtex", golden=part))

@@ -87,7 +87,7 @@ def test_a_mistyped_command_names_the_nearest_one(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "error: there is no command 'trian'\n  hint: did you mean 'train'?\n"
 
 
-def test_a_mistyped_option_is_a_message_with_the_way_to_the_help(
+def test_a_mistyped_option_is_a_message_that_names_the_help(
     demo: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo(lambda epochs: None)
@@ -171,12 +171,12 @@ def test_a_full_disk_that_nobody_caught_is_still_a_message(
 
 
 def test_the_settings_file_sets_defaults_and_the_command_line_wins(demo: Callable[..., None]) -> None:
-    seen: list[int] = []
-    demo(seen.append)
+    epochs: list[int] = []
+    demo(epochs.append)
     Path("medtex.toml").write_text("[demo]\nepochs = 7\n[train]\nwhatever-is-unknown = 1\n")
     assert main(["demo"]) == 0
     assert main(["demo", "--epochs", "9"]) == 0
-    assert seen == [7, 9]
+    assert epochs == [7, 9]
 
 
 @pytest.mark.parametrize("value", ["2.7", '"many"', "true", "[1, 2]"])

@@ -67,13 +67,13 @@ def test_others_may_read_the_file_as_far_as_the_umask_lets_them(tmp_path: Path) 
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_where_a_folder_is_needed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot write"), atomic_write(tmp_path / "file" / "a"):
         pass
 
 
-def test_a_folder_in_the_way_of_a_file_is_told_and_stays(tmp_path: Path) -> None:
+def test_a_folder_where_a_file_is_written_is_an_error_and_stays(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(StorageError, match="cannot write"), atomic_write(tmp_path / "a") as file:
         file.write(b"x")

@@ -133,7 +133,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         Bundle.open(tmp_path / "pipe.medtex")
 
 
-def test_a_text_file_and_an_empty_file_say_what_they_are(tmp_path: Path) -> None:
+def test_a_text_file_and_an_empty_file_are_named_as_what_they_are(tmp_path: Path) -> None:
     message = refusal(tmp_path / "a.medtex", b"Dear doctor, the model is attached.\n")
     assert "a zip archive" in message
     assert "b'Dear'" in message
@@ -261,7 +261,7 @@ def test_a_manifest_at_odds_with_the_file_is_refused(toy: bytes, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "fragment"),
     [
         (b"not json", "expected JSON"),
         (b"", "1 to 1048576 bytes"),
@@ -281,8 +281,8 @@ def test_a_manifest_at_odds_with_the_file_is_refused(toy: bytes, tmp_path: Path)
         (b'"', "expected JSON"),
     ],
 )
-def test_json_that_is_out_of_hand_is_refused(toy: bytes, tmp_path: Path, content: bytes, words: str) -> None:
-    assert words in refusal(tmp_path / "x.medtex", sealed({**members_of(toy), "contract.json": content}))
+def test_json_that_is_out_of_hand_is_refused(toy: bytes, tmp_path: Path, content: bytes, fragment: str) -> None:
+    assert fragment in refusal(tmp_path / "x.medtex", sealed({**members_of(toy), "contract.json": content}))
 
 
 def test_a_report_that_is_no_object_is_refused(toy: bytes, tmp_path: Path) -> None:

@@ -73,12 +73,13 @@ def test_the_wheel_holds_each_stages_files_with_their_content(stage: str, wheel:
         assert wheel.read(prefix + name) == (tree / stage / name).read_bytes()
 
 
-def test_the_wheel_holds_the_package_and_says_that_it_is_typed(wheel: zipfile.ZipFile, tree: Path) -> None:
+def test_the_wheel_holds_the_package_and_states_that_it_is_typed(wheel: zipfile.ZipFile, tree: Path) -> None:
     names = set(wheel.namelist())
     for path in [*(tree / "medtex_edge").glob("*.py"), *(tree / "medtex_edge" / "commands").glob("*.py")]:
         assert str(path.relative_to(tree)) in names
     assert "medtex_edge/py.typed" in names
     assert "medtex_edge/runtime/web/page.html" in names
+    assert {f"medtex_edge/train/report/templates/{name}.html" for name in ("page", "parts")} <= names
 
 
 def test_the_wheel_holds_no_sources_of_the_native_module_no_tests_and_no_data(wheel: zipfile.ZipFile) -> None:

@@ -1,4 +1,4 @@
-"""medtex.toml, and what `the newest` means."""
+"""medtex.toml, and which run or bundle is the newest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_byte_order_mark_before_the_first_table_is_no_error(tmp_path: Path) ->
     [
         (b"[trian]\n", "no command [trian]", "'train'"),
         (b"epochs = 3\n", "epochs stands outside of a table", "[train]"),
-        (b"[train\n", "is not TOML", "lines look like"),
+        (b"[train\n", "is not TOML", "a line is written as"),
         (b"[train]\nx = '\xff'\n", "cannot read", "UTF-8"),
     ],
 )
@@ -128,7 +128,7 @@ def test_the_newest_bundle_is_the_file_written_last(tmp_path: Path) -> None:
     assert newest_bundle(tmp_path) == tmp_path / "new.medtex"
 
 
-def test_where_there_is_no_run_or_bundle_the_error_says_how_to_make_one(
+def test_where_there_is_no_run_or_bundle_the_error_states_how_to_make_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ def _weights(**changes: float) -> TrainConfig:
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("config", "name"),
     [
         (CONFIG, "ours"),
         (replace(CONFIG, seed=7, precision="fp32"), "ours"),
@@ -42,8 +42,8 @@ def _weights(**changes: float) -> TrainConfig:
         ),
     ],
 )
-def test_a_run_is_named_by_what_it_changes(config: TrainConfig, words: str) -> None:
-    assert variant(config, CONFIG) == words
+def test_a_run_is_named_by_what_it_changes(config: TrainConfig, name: str) -> None:
+    assert variant(config, CONFIG) == name
 
 
 @pytest.mark.parametrize("term", asdict(Weights()))
@@ -74,7 +74,7 @@ def test_seeds_are_one_row_in_order_and_the_evaluated_run_comes_first(place: Pat
     ]
 
 
-def test_maps_measured_on_other_lesions_do_not_stand_beside_ours(place: Path) -> None:
+def test_maps_measured_on_other_lesions_are_not_compared_with_ours(place: Path) -> None:
     rows = other_runs(place / "ours-0", [place / "elsewhere"])["rows"]
     assert rows[1] == {"name": "without total variation", "auc_referable": [0.93], "mean_area": [0.2]}
 
@@ -131,7 +131,7 @@ def test_the_command_puts_both_into_its_report(place: Path) -> None:
     assert (place / "report" / "plots" / "curve.png").is_file()
 
 
-def test_a_mistake_is_told_before_anything_is_measured(place: Path) -> None:
+def test_a_mistake_is_reported_before_anything_is_measured(place: Path) -> None:
     words = ["evaluate", str(place / "ours-0"), "--compare", str(place / "nowhere"), "--evaluator-epochs", "0"]
     assert main([*words, "--out", str(place / "report")]) == DataError.exit_code
     assert not (place / "report").exists()

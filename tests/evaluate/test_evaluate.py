@@ -1,4 +1,4 @@
-"""`medtex-edge evaluate` on small real runs: what it writes, what it refuses, and that it believes nobody."""
+"""`medtex-edge evaluate` on small real runs: what it writes, what it refuses, and that it trusts no input."""
 
 from __future__ import annotations
 
@@ -19,14 +19,8 @@ from run_kit import CONFIG, model, write_photographs, write_run, write_teacher
 
 from medtex_edge.cli import main
 from medtex_edge.errors import DataError
-from medtex_edge.evaluate.evaluator import (
-    MaskedPredictor,
-    ask_student,
-    ask_teacher,
-    evaluator_config,
-    load_evaluator,
-    remembering,
-)
+from medtex_edge.evaluate.evaluator import evaluator_config, load_evaluator
+from medtex_edge.evaluate.masked_predictor import MaskedPredictor
 from medtex_edge.evaluate.subject import subject_of_run
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.models.teacher import load_teacher
@@ -44,20 +38,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photographs = write_photographs(folder / "photos", 40)
     write_teacher(folder / "teacher")
     write_run(folder / "run", photographs, teacher=str(folder / "teacher"))
-    write_run(folder / "judge", photographs, model(seed=3), config=MASKED)
+    write_run(folder / "evaluator", photographs, model(seed=3), config=MASKED)
     write_dataset(folder / "lesions", count=6, size=96)
     return folder
 
 
-def ask(place: Path, *words: str | Path, out: str, subject: str | Path = "run", judged: bool = True) -> int:
-    judge = ["--evaluator", place / "judge"] if judged else ["--evaluator-epochs", "0"]
-    return main(["evaluate", str(place / subject), *map(str, judge), "--out", str(place / out), *map(str, words)])
+def evaluate(place: Path, *words: str | Path, out: str, subject: str | Path = "run", evaluator: bool = True) -> int:
+    chosen = ["--evaluator", place / "evaluator"] if evaluator else ["--evaluator-epochs", "0"]
+    return main(["evaluate", str(place / subject), *map(str, chosen), "--out", str(place / out), *map(str, words)])
 
 
 @pytest.fixture(scope="module")
 def found(place: Path) -> dict[str, Any]:
-    """One evaluation with everything but the slowest rivals."""
-    assert ask(place, "--masks", place / "lesions", "--against", "gradcam", "--quick", out="report") == 0
+    """One evaluation with everything but the slowest attribution methods."""
+    assert evaluate(place, "--masks", place / "lesions", "--against", "gradcam", "--quick", out="report") == 0
     evaluation: dict[str, Any] = json.loads((place / "report" / "evaluation.json").read_text("utf-8"))
     return evaluation
 
@@ -80,7 +74,7 @@ def test_the_answer_is_that_of_the_deployed_model_on_its_validation_photographs(
     assert found["data"]["synthetic"] is False
 
 
-def test_ours_stands_beside_rivals_of_both_models_and_beside_controls(found: dict[str, Any]) -> None:
+def test_ours_is_compared_with_baselines_of_both_models_and_with_controls(found: dict[str, Any]) -> None:
     rows = found["explanation"]["rows"]
     assert (rows[0]["name"], rows[0]["kind"]) == ("ours", "ours")
     assert {(row["name"], row["of"]) for row in rows if row["kind"] == "rival"} == {
@@ -99,10 +93,10 @@ def test_ours_stands_beside_rivals_of_both_models_and_beside_controls(found: dic
     assert set(ours) <= set(found["explanation"]["measures"])
 
 
-def test_lesions_are_scored_at_every_layer_of_the_rivals(found: dict[str, Any]) -> None:
+def test_lesions_are_scored_at_every_layer_of_the_baselines(found: dict[str, Any]) -> None:
     lesions = found["lesions"]
-    rivals = [row for row in lesions["rows"] if row["kind"] == "rival"]
-    assert len({(row["of"], row["layer"]) for row in rivals}) == len(rivals) > 8
+    baselines = [row for row in lesions["rows"] if row["kind"] == "rival"]
+    assert len({(row["of"], row["layer"]) for row in baselines}) == len(baselines) > 8
     assert lesions["n"] == 4  # two of the six drawn eyes are healthy
     uniform = next(row for row in lesions["rows"] if row["name"] == "uniform")["measures"]
     assert uniform["pixel_auc"]["value"] == pytest.approx(0.5)
@@ -110,10 +104,10 @@ def test_lesions_are_scored_at_every_layer_of_the_rivals(found: dict[str, Any]) 
         assert "ours" in kind
 
 
-def test_the_judge_is_named_and_its_warning_is_given(found: dict[str, Any]) -> None:
-    judge = found["explanation"]["evaluator"]
-    assert judge["backbone"] == CONFIG.student
-    assert "student's backbone" in judge["note"]
+def test_the_evaluator_is_named_and_its_warning_is_given(found: dict[str, Any]) -> None:
+    evaluator = found["explanation"]["evaluator"]
+    assert evaluator["backbone"] == CONFIG.student
+    assert "student's backbone" in evaluator["note"]
     assert any("lesion masks may be among" in line for line in found["warnings"])
     assert any("chosen on the validation" in line for line in found["warnings"])
 
@@ -151,13 +145,13 @@ def test_groups_are_measured_apart(place: Path, capsys: pytest.CaptureFixture[st
         writer.writeheader()
         writer.writerows({**row, "camera": "A" if i % 10 < 5 else "B"} for i, row in enumerate(rows))
     words = ("--data", other, "--split", "all", "--group-column", "camera", "--against", "", "--quick", "--json")
-    assert ask(place, *words, out="grouped-report", judged=False) == 0
+    assert evaluate(place, *words, out="grouped-report", evaluator=False) == 0
     captured = capsys.readouterr()
     evaluation = json.loads(captured.out)
     groups = evaluation["answer"]["groups"]["camera"]
     assert {name: group["n"] for name, group in groups.items()} == {"A": 14, "B": 10}
     assert any(line.startswith("19 of these") and "trained on" in line for line in evaluation["warnings"])
-    assert ask(place, "--data", other, "--group-column", "site", "--against", "", out="x") == 5
+    assert evaluate(place, "--data", other, "--group-column", "site", "--against", "", out="x") == 5
     assert "site" in capsys.readouterr().err
 
 
@@ -184,14 +178,14 @@ def test_a_bundle_answers_through_its_engine_on_another_clinics_photographs(plac
     assert found["subject"]["kind"] == "bundle"
     assert found["explanation"]["rows"][0]["name"] == "ours"
     assert not any(row["kind"] == "rival" for row in found["explanation"]["rows"])
-    teacher_labels = " ".join(found["warnings"] + found["explanation"]["warnings"])
-    assert "--teacher" in teacher_labels
-    assert "No independent evaluator" in teacher_labels
+    warnings = " ".join(found["warnings"] + found["explanation"]["warnings"])
+    assert "--teacher" in warnings
+    assert "No independent evaluator" in warnings
 
 
 def test_a_method_without_explainer_has_its_answers_measured(place: Path) -> None:
     words = ("--against", "", "--quick", "--teacher", place / "teacher")
-    assert ask(place, *words, out="plain", subject="judge", judged=False) == 0
+    assert evaluate(place, *words, out="plain", subject="evaluator", evaluator=False) == 0
     found = json.loads((place / "plain" / "evaluation.json").read_text("utf-8"))
     assert found["subject"]["method"] == "masked"
     rows = found["explanation"]["rows"]
@@ -200,7 +194,7 @@ def test_a_method_without_explainer_has_its_answers_measured(place: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (("--data", "nowhere"), 5, "nowhere"),
         (("--against", "smoothgrad"), 2, "'smoothgrad'"),
@@ -210,21 +204,21 @@ def test_a_method_without_explainer_has_its_answers_measured(place: Path) -> Non
         (("--split", "test"), 5, "--split all"),
     ],
 )
-def test_what_cannot_be_done_is_said_with_a_way_out(
-    place: Path, words: tuple[str, ...], code: int, teacher_labels: str, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_done_is_reported_with_a_hint(
+    place: Path, words: tuple[str, ...], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [str(place / "run") if word == "RUN" else word for word in words]
-    assert ask(place, *given, out="refused") == code
+    assert evaluate(place, *given, out="refused") == code
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
-    assert teacher_labels in shown
+    assert message in shown
     assert not (place / "refused" / "evaluation.json").exists()
 
 
 def test_photographs_of_other_classes_are_refused(
     place: Path, clinic: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask(place, "--data", clinic, "--split", "all", "--against", "", out="refused") == 5
+    assert evaluate(place, "--data", clinic, "--split", "all", "--against", "", out="refused") == 5
     assert "has the class 'healthy'" in capsys.readouterr().err
 
 
@@ -245,7 +239,7 @@ def test_a_missing_package_is_named_with_its_extra_before_anything_is_measured(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    assert ask(place, out="refused") == 2
+    assert evaluate(place, out="refused") == 2
     shown = capsys.readouterr().err
     assert "pip install 'medtex-edge[evaluate]'" in shown
     assert "pytorch_grad_cam" in shown
@@ -257,46 +251,46 @@ def test_the_student_under_its_own_mask_answers_as_deployed(place: Path) -> None
     images = np.array(run.photographs("val").images)
     probabilities, maps = subject.read(images)
     assert maps is not None
-    assert subject.asked is not None
+    assert subject.predictor is not None
     assert subject.whole is not None
-    assert np.allclose(subject.asked(images, maps), probabilities, atol=1e-5)
-    assert np.allclose(subject.asked(images, np.ones_like(maps)), subject.whole(images), atol=1e-5)
+    assert np.allclose(subject.predictor(images, maps), probabilities, atol=1e-5)
+    assert np.allclose(subject.predictor(images, np.ones_like(maps)), subject.whole(images), atol=1e-5)
 
 
 def test_a_teacher_sees_the_whole_photograph_through_an_open_mask_and_blur_through_a_shut_one(place: Path) -> None:
-    asked = ask_teacher(load_teacher(str(place / "teacher"), ("0", "1", "2"), CPU), CPU)
+    predictor = MaskedPredictor.of_teacher(load_teacher(str(place / "teacher"), ("0", "1", "2"), CPU), CPU)
     images = np.array(load_run(place / "run").photographs("val").images)
     shut = np.zeros((len(images), 16, 16), np.float32)
-    assert np.allclose(asked(images, 1 - shut), asked.whole(images), atol=1e-5)
+    assert np.allclose(predictor(images, 1 - shut), predictor.whole(images), atol=1e-5)
     # What is left of a photograph without its detail is the same as of that photograph blurred beforehand.
     blurred = np.stack([cv2.blur(image, (3, 3)) for image in images])
-    assert np.abs(asked(images, shut) - asked(blurred, shut)).max() < 0.05
+    assert np.abs(predictor(images, shut) - predictor(blurred, shut)).max() < 0.05
 
 
-def test_a_batch_wholly_hidden_or_shown_is_asked_about_once_and_any_other_every_time(place: Path) -> None:
+def test_a_batch_wholly_hidden_or_shown_is_predicted_once_and_any_other_every_time(place: Path) -> None:
     subject = subject_of_run(load_run(place / "run"), CPU)
-    assert subject.asked is not None
+    assert subject.predictor is not None
     counted: list[int] = []
-    asked = subject.asked
+    predictor = subject.predictor
 
-    def answer(x: torch.Tensor, m: torch.Tensor | None) -> torch.Tensor:
+    def predict(x: torch.Tensor, m: torch.Tensor | None) -> torch.Tensor:
         counted.append(len(x))
-        return asked.answer(x, m)
+        return predictor.predict(x, m)
 
-    memory = remembering(MaskedPredictor(answer, CPU))
+    cached = MaskedPredictor(predict, CPU).cached()
     images = np.array(load_run(place / "run").photographs("val").images)
     some = np.zeros((len(images), 16, 16), np.float32)
     some[:, :8] = 1
     for masks in (some * 0, some, some * 0 + 1, some * 0 + 0.5):
-        first, second = memory(images, masks), memory(images, masks)
+        first, second = cached(images, masks), cached(images, masks)
         assert np.array_equal(first, second)
-        assert np.allclose(first, asked(images, masks), atol=1e-6)
+        assert np.allclose(first, predictor(images, masks), atol=1e-6)
     assert len(counted) == 1 + 2 + 1 + 2
     other = np.ascontiguousarray(images[::-1])
-    assert np.allclose(memory(other, some * 0), asked(other, some * 0), atol=1e-6)
+    assert np.allclose(cached(other, some * 0), predictor(other, some * 0), atol=1e-6)
 
 
-def test_an_evaluator_has_another_backbone_and_seed_than_what_it_judges() -> None:
+def test_an_evaluator_has_another_backbone_and_seed_than_the_evaluated_student() -> None:
     for student in ("tf_efficientnet_lite0", "tf_efficientnet_lite2", "mobilenetv3_small_100"):
         config = evaluator_config(student, 224, 4)
         assert config.method == "masked"
@@ -307,7 +301,7 @@ def test_an_evaluator_has_another_backbone_and_seed_than_what_it_judges() -> Non
 
 def test_an_evaluator_of_other_classes_is_refused(place: Path) -> None:
     with pytest.raises(DataError, match="answers 0, 1, 2"):
-        load_evaluator(place / "judge", ("a", "b"))
-    run, judge = load_evaluator(place / "judge", ("0", "1", "2"))
+        load_evaluator(place / "evaluator", ("a", "b"))
+    run, evaluator = load_evaluator(place / "evaluator", ("0", "1", "2"))
     images = np.array(run.photographs("val").images)
-    assert ask_student(judge, CPU).whole(images).shape == (8, 3)
+    assert MaskedPredictor.of_student(evaluator, CPU).whole(images).shape == (8, 3)

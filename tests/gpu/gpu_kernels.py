@@ -67,7 +67,7 @@ class Kernels:
         )  # fmt: skip
 
     def astray(self, stream: cuda.Stream) -> None:
-        """Queue a write to memory that nobody owns: the context is lost by it."""
+        """Queue a write to memory that belongs to no allocation: the context is lost by it."""
         self._astray(grid=(1, 1), block=(1, 1, 1), stream=stream.native)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a frame costs on this machine's GPU, as a section for docs/measurements.md. `make gpu-check` runs it.
+"""What a frame costs on this machine's GPU, as a section for docs/evidence/history.md. `make gpu-check` runs it.
 
 Of a bundle's graphs, or of the default student and explainer with random weights, which take as long.
 """
@@ -29,13 +29,13 @@ def main() -> int:
     parser.add_argument("--bundle", type=Path, help="a .medtex file; default: random weights at 224 pixels")
     parser.add_argument("--out", type=Path, required=True, help="the Markdown file to write")
     parser.add_argument("--frames", type=int, default=2000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     if gpu_engines.no_device():
         print(f"error: no CUDA device: {gpu_engines.no_device()}", file=sys.stderr)
         return 2
-    contract, models = of_bundle(asked.bundle) if asked.bundle else random_weights()
-    lines = list(section(contract, models, asked.frames))
-    with atomic_write(asked.out, "w") as file:
+    contract, models = of_bundle(options.bundle) if options.bundle else random_weights()
+    lines = list(section(contract, models, options.frames))
+    with atomic_write(options.out, "w") as file:
         file.write("\n".join(lines) + "\n")
     print(*lines, sep="\n")
     return 0
@@ -90,14 +90,14 @@ def section(contract: Contract, models: dict[str, bytes], frames: int) -> Iterat
 def row(contract: Contract, model: bytes, label: str, frames: int, engine: bool) -> list[str]:
     if not engine:
         with gpu_engines.open_here(model, contract, label) as backend:
-            return ["", "", "", told(timed(backend, contract, frames)[1]), ""]
+            return ["", "", "", formatted(timed(backend, contract, frames)[1]), ""]
     plan = gpu_engines.plan_of(model)
     with runner.open_engine(plan, contract, label=label) as backend:
         captured, gpu, whole = not backend.not_captured, *timed(backend, contract, frames)
     with runner.open_engine(plan, contract, label=label, graph=False) as backend:
         gpu_queued, whole_queued = timed(backend, contract, frames)
     share = f"{1 - np.median(gpu) / np.median(gpu_queued):.0%}" if captured else "not captured"
-    return [told(gpu), told(gpu_queued), share, told(whole), told(whole_queued)]
+    return [formatted(gpu), formatted(gpu_queued), share, formatted(whole), formatted(whole_queued)]
 
 
 def timed(backend: Backend, contract: Contract, frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def timed(backend: Backend, contract: Contract, frames: int) -> tuple[np.ndarray
     return np.array(gpu[WARM_UP:]), np.array(whole[WARM_UP:])
 
 
-def told(milliseconds: np.ndarray) -> str:
+def formatted(milliseconds: np.ndarray) -> str:
     return f"{np.median(milliseconds):.3f} ({np.percentile(milliseconds, 90):.3f})"
 
 

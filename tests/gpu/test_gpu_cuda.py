@@ -38,7 +38,7 @@ def test_pycuda_is_built_and_names_the_device() -> None:
 
 
 @KINDS
-def test_what_the_processor_writes_the_gpu_reads_and_the_other_way_round(kernels: Kernels, mapped: bool) -> None:
+def test_what_the_processor_writes_the_gpu_reads_and_vice_versa(kernels: Kernels, mapped: bool) -> None:
     work = Sum(kernels, mapped=mapped)
     for seed in range(5):
         work.number.host[:] = np.random.default_rng(seed).random(1000, np.float32)
@@ -71,7 +71,7 @@ def test_a_replayed_graph_answers_as_the_queued_calls_do(kernels: Kernels, mappe
 def test_a_capture_that_is_refused_leaves_the_stream_usable(kernels: Kernels) -> None:
     work = Sum(kernels, mapped=False)
     with pytest.raises(BackendError):
-        cuda_graph.capture(work.stream, work.stream.synchronize)  # nobody can wait inside a capture
+        cuda_graph.capture(work.stream, work.stream.synchronize)  # waiting inside a capture is an error
     work.number.host.fill(2)
     work.queue()
     work.stream.synchronize()
@@ -179,7 +179,7 @@ def test_a_buffer_outlives_its_owner_and_goes_in_any_thread(kernels: Kernels) ->
     assert resident_kb() - before < 32 << 10  # 50 of them would be 200 MB
 
 
-def test_a_device_that_is_lost_is_told_and_the_process_ends_by_itself() -> None:
+def test_a_device_that_is_lost_is_reported_and_the_process_ends_by_itself() -> None:
     code = (
         "from gpu_kernels import Kernels\n"
         "from medtex_edge.errors import BackendError\n"

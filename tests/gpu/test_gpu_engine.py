@@ -14,9 +14,8 @@ from kit_environment import kit_environment
 from rich.console import Console
 
 from medtex_edge.errors import BackendError
-from medtex_edge.export.gate import parity
-from medtex_edge.export.gate.engine import prove_engine
-from medtex_edge.export.gate.proof import ProofCase, prove_full
+from medtex_edge.export import parity
+from medtex_edge.export.gate import ProofCase, prove_engine, prove_fp32
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.backend.tensorrt import cuda, runner
@@ -49,9 +48,9 @@ def images(count: int) -> np.ndarray:
     return np.stack(discs)[..., ::-1]
 
 
-def assert_same(came: Outputs, right: Outputs, tolerance: float) -> None:
-    np.testing.assert_allclose(came.probabilities, right.probabilities, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(came.saliency, right.saliency, rtol=0, atol=tolerance)
+def assert_same(actual: Outputs, right: Outputs, tolerance: float) -> None:
+    np.testing.assert_allclose(actual.probabilities, right.probabilities, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(actual.saliency, right.saliency, rtol=0, atol=tolerance)
 
 
 def test_the_gpu_answers_as_the_processor_does(backend: Backend) -> None:
@@ -61,20 +60,20 @@ def test_the_gpu_answers_as_the_processor_does(backend: Backend) -> None:
 
 
 def test_any_thread_may_ask(backend: Backend) -> None:
-    asked = images(6)
-    alone = [backend.infer(image[None]) for image in asked]
-    together: list[Outputs | None] = [None] * len(asked)
+    requests = images(6)
+    alone = [backend.infer(image[None]) for image in requests]
+    together: list[Outputs | None] = [None] * len(requests)
     threads = [
-        threading.Thread(target=lambda i=i: together.__setitem__(i, backend.infer(asked[i][None])))
-        for i in range(len(asked))
+        threading.Thread(target=lambda i=i: together.__setitem__(i, backend.infer(requests[i][None])))
+        for i in range(len(requests))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for came, right in zip(together, alone, strict=True):
-        assert came is not None
-        assert_same(came, right, 0)
+    for actual, right in zip(together, alone, strict=True):
+        assert actual is not None
+        assert_same(actual, right, 0)
 
 
 def test_ten_thousand_frames_take_no_memory(backend: Backend) -> None:
@@ -102,10 +101,10 @@ def test_a_captured_engine_answers_as_the_queued_one(plan: bytes) -> None:
     with runner.open_engine(plan, CONTRACT) as captured, runner.open_engine(plan, CONTRACT, graph=False) as queued:
         assert captured.not_captured == ""
         for image in images(20):
-            came = captured.infer(image[None])
-            assert_same(came, queued.infer(image[None]), 0)
-            assert came.gpu_ms is not None
-            assert came.gpu_ms > 0
+            actual = captured.infer(image[None])
+            assert_same(actual, queued.infer(image[None]), 0)
+            assert actual.gpu_ms is not None
+            assert actual.gpu_ms > 0
 
 
 def test_the_input_buffer_needs_no_copy_and_outlives_the_engine(plan: bytes) -> None:
@@ -133,7 +132,7 @@ def test_the_gate_of_an_export_asks_the_engine_too(plan: bytes) -> None:
         expected = parity.of_backend(processor, photographs)
     case = ProofCase(CONTRACT, photographs, tuple("abcdefgh"), expected, 8, photographs[:0])
     with ProgressDisplay(Console(quiet=True)) as steps:
-        proof = prove_engine("fp32", prove_full(graph, case, steps), case, steps)
+        proof = prove_engine("fp32", prove_fp32(graph, case, steps), case, steps)
     assert proof.parities["tensorrt"].photographs == 8
     assert proof.parities["tensorrt"].probability < 1e-3
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medtex_edge.bundle import Bundle
-from medtex_edge.runtime.backend import onnxruntime_profile
+from medtex_edge.runtime.backend.onnxruntime import profile as onnxruntime_profile
 from medtex_edge.runtime.backend.tensorrt import profile
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +23,7 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3), np.uint8)
 
 
-def test_tensorrt_tells_every_layer_of_every_image_under_the_names_of_its_inspector(bundle: Bundle) -> None:
+def test_tensorrt_reports_every_layer_of_every_image_under_the_names_of_its_inspector(bundle: Bundle) -> None:
     if not gpu_engines.tensorrt_version():
         pytest.skip("a CUDA device, but no TensorRT")
     plan = gpu_engines.plan_of(bundles.graph(batch=1))
@@ -34,7 +34,7 @@ def test_tensorrt_tells_every_layer_of_every_image_under_the_names_of_its_inspec
     assert {layer.kind for layer in watched} != {"unknown"}
 
 
-def test_of_onnx_runtime_on_cuda_it_is_said_whose_time_a_layers_is(bundle: Bundle) -> None:
+def test_onnx_runtime_on_cuda_reports_the_clock_of_each_layer(bundle: Bundle) -> None:
     if not gpu_engines.cuda_provider():
         pytest.skip("a CUDA device, but no ONNX Runtime with its CUDA provider")
     clock, watched, runs = onnxruntime_profile.watch(bundle, images(5), provider=gpu_engines.CUDA)

@@ -22,8 +22,8 @@ import pytest
 from medtex_edge.bundle import Bundle, write_bundle
 from medtex_edge.errors import BackendError, BundleError
 from medtex_edge.runtime.backend import Backend, NonsenseError, handover, onnxruntime
-from medtex_edge.runtime.engines import key as target
-from medtex_edge.runtime.engines.cache import EngineKey
+from medtex_edge.runtime.engines import key as engine_key
+from medtex_edge.runtime.engines.key import EngineKey
 
 KEY = EngineKey("00" * 32, "fp16", "Some GPU", "8.7", "tensorrt", "10.3.0", "12.6")
 STARTS = "MEDTEX_EDGE_TEST_STARTS"  # names a file that gets a line per build
@@ -37,7 +37,7 @@ def bundle(path: Path) -> Bundle:
 
 
 def key(graph_sha256: str, precision: str) -> EngineKey:
-    """What `target.key` says of a device that has everything."""
+    """`engine_key.key_of_graph` on a device that has everything."""
     return EngineKey(graph_sha256, precision, *list(vars(KEY).values())[2:])
 
 
@@ -47,7 +47,7 @@ def key_of(bundle: Bundle, precision: str = "fp16") -> EngineKey:
 
 
 def open_plan(bundle: Bundle, precision: str, plan: bytes) -> Backend:
-    """Stands for TensorRT: warms up what it opens, and says as that does what is wrong with it."""
+    """Stands for TensorRT: warms up what it opens, and raises as that does what is wrong with it."""
     if plan == b"does not load":
         raise BackendError("engine: cannot be read")
     try:
@@ -60,8 +60,8 @@ def give_device(monkeypatch: pytest.MonkeyPatch, how: str = "good") -> None:
     """A device with TensorRT, whose builder is this file."""
     program = [sys.executable, __file__, how]
     command = handover.command
-    monkeypatch.setattr(target, "lacks_tensorrt", lambda: False)
-    monkeypatch.setattr(target, "key", key)
+    monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: False)
+    monkeypatch.setattr(engine_key, "key_of_graph", key)
     monkeypatch.setattr(handover, "_open_plan", open_plan)
     monkeypatch.setattr(handover, "command", lambda path, precision: program + command(path, precision)[3:])
 
@@ -81,7 +81,7 @@ def _build(how: str) -> Callable[..., Any]:
             if how == "crash" and step == 3:
                 os.kill(os.getpid(), signal.SIGSEGV)
         if how == "refuses":
-            raise BackendError("node /net/conv: no way to build it", hint="export it again")
+            raise BackendError("node /net/conv: no kernel to build it", hint="export it again")
         if how == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
         report = {"seconds": 0.25, "version": "10.3.0", "layers": []}
@@ -95,7 +95,7 @@ def _main() -> int:
     from medtex_edge.export.tensorrt import builder
     from medtex_edge.runtime.backend.tensorrt import runner
 
-    target.key, handover._open_plan = key, open_plan
+    engine_key.key_of_graph, handover._open_plan = key, open_plan
     runner.module = lambda: ModuleType("tensorrt")
     builder.build = _build(sys.argv[1])  # type: ignore[assignment]
     return main(sys.argv[2:])

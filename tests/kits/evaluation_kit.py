@@ -113,7 +113,7 @@ FULL: dict[str, Any] = {
             "interval_difference": [-0.06, 0.1], "readable": False, "n": 80,
         },
         "evaluator": {"backbone": "tf_efficientnet_lite2", "seed": 11, "auc_referable": 0.88, "agreement": 0.75},
-        "warnings": ["The teacher never saw masked photographs: its deletion and insertion are half noise."],
+        "warnings": ["The teacher was not trained on masked photographs: its deletion and insertion are half noise."],
     },
     "lesions": {
         "n": 34,

@@ -1,6 +1,6 @@
 """A GPU of plain Python behind the names of pycuda and of the CUDA driver that the runtime uses, and no others.
 
-It is lazy, as a real one: what is queued on a stream happens when somebody waits for it. It is strict: whatever CUDA
+It is lazy, as a real one: what is queued on a stream happens when it is waited for. It is strict: whatever CUDA
 would answer with a crash, a leak or silence is written into `Gpu.faults`. Any call can be made to fail.
 """
 
@@ -24,7 +24,7 @@ THREAD_LOCAL = 1
 DEVICEMAP = 2
 FREED = 0xDD  # what freed memory holds
 OUT_OF_MEMORY = "out of memory"  # any other failure is for good
-# Calls that fail for nobody: pycuda reports what goes wrong there on stderr instead of raising, or it cannot fail.
+# Calls that never raise: pycuda reports what goes wrong there on stderr instead of raising, or it cannot fail.
 NEVER_FAIL = {"free", "pop", "destroy"}
 
 
@@ -68,11 +68,11 @@ class Gpu:
         return self.fails_with if self.lost else ""
 
     def guarded(self, name: str, *, context: bool = True) -> None:
-        """The same as pycuda tells it."""
-        said = self.call(name, context=context)
-        if said:
-            kind = self.driver.MemoryError if said == OUT_OF_MEMORY else self.driver.LogicError
-            raise kind(f"{name} failed: {said}")
+        """The same, raised as pycuda does."""
+        error = self.call(name, context=context)
+        if error:
+            kind = self.driver.MemoryError if error == OUT_OF_MEMORY else self.driver.LogicError
+            raise kind(f"{name} failed: {error}")
 
     def make(self, thing: Any) -> int:
         """A new handle."""
@@ -277,7 +277,7 @@ class Library:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
-        self.said = b"unknown error"
+        self.error = b"unknown error"
         for name in (
             "cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphDestroy",
             "cuGraphLaunch", "cuGraphExecDestroy", "cuGetErrorString",
@@ -290,13 +290,13 @@ class Library:
         assert len(types) == len(arguments), name
         assert all(isinstance(a, int) or hasattr(a, "_obj") for a in arguments), name
         if name == "cuGetErrorString":
-            arguments[1]._obj.value = self.said
+            arguments[1]._obj.value = self.error
             return 0
-        said = self.gpu.call("destroy" if "Destroy" in name else name)
-        if said and name == "cuStreamEndCapture":
+        error = self.gpu.call("destroy" if "Destroy" in name else name)
+        if error and name == "cuStreamEndCapture":
             self._cuStreamEndCapture(arguments[0], None)  # a capture that fails is over all the same
-        code: int = self.FAILED if said else getattr(self, f"_{name}")(*arguments)
-        self.said = (said or "invalid resource handle").encode()
+        code: int = self.FAILED if error else getattr(self, f"_{name}")(*arguments)
+        self.error = (error or "invalid resource handle").encode()
         return code
 
     def _cuStreamBeginCapture_v2(self, stream: int, mode: int) -> int:

@@ -1,6 +1,6 @@
 """TensorRT of plain Python on `fake_cuda.Gpu`: the names that 10.3 to 11 share and the backend uses, and no others.
 
-A plan is JSON. The network it stands for answers with what `answer` says.
+A plan is JSON. The network it stands for answers with the result of `answer`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TENSORS = {
 def plan(**changes: Any) -> bytes:
     """An engine; `tensors` replaces single ones, `capturable` False refuses to be captured, `runs` False to run.
 
-    `layers`: name -> milliseconds, what a profiler hears; `inspected`: what the inspector says of them, JSON.
+    `layers`: name -> milliseconds, what a profiler receives; `inspected`: the description by the inspector, JSON.
     """
     tensors = {**TENSORS, **changes.pop("tensors", {})}
     return json.dumps({"tensors": {k: v for k, v in tensors.items() if v}, **changes}).encode()
@@ -78,11 +78,11 @@ class _Part:
 
     def refuses(self, name: str) -> bool:
         """Whether this call fails; TensorRT writes why into its log."""
-        said = self.gpu.call(name)
-        if said:
+        error = self.gpu.call(name)
+        if error:
             self.log.log(ILogger.WARNING, "this is not why")
-            self.log.log(ILogger.ERROR, f"[{name}] Error Code 1: Cuda Runtime ({said})")
-        return bool(said)
+            self.log.log(ILogger.ERROR, f"[{name}] Error Code 1: Cuda Runtime ({error})")
+        return bool(error)
 
     def __del__(self) -> None:
         if not hasattr(self, "handle"):
@@ -95,9 +95,9 @@ class _Part:
 
 class Runtime(_Part):
     def __init__(self, gpu: Gpu, log: Any) -> None:
-        said = gpu.call("createInferRuntime")
-        if said:
-            log.log(ILogger.ERROR, f"CUDA initialization failure with error: {said}")
+        error = gpu.call("createInferRuntime")
+        if error:
+            log.log(ILogger.ERROR, f"CUDA initialization failure with error: {error}")
             raise TypeError("pybind11::init(): factory function returned nullptr")
         super().__init__(gpu, log)
 
@@ -113,10 +113,10 @@ class Runtime(_Part):
 
 
 class Engine(_Part):
-    def __init__(self, runtime: Runtime, told: dict[str, Any]) -> None:
+    def __init__(self, runtime: Runtime, description: dict[str, Any]) -> None:
         super().__init__(runtime.gpu, runtime.log, runtime)
-        self.told = told
-        self.tensors = told["tensors"]
+        self.description = description
+        self.tensors = description["tensors"]
         self.num_io_tensors = len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
@@ -146,18 +146,18 @@ class Engine(_Part):
 class Inspector(_Part):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.gpu, engine.log, engine)
-        self.told = engine.told
+        self.description = engine.description
 
     @native
     def get_engine_information(self, kind: LayerInformationFormat) -> str:
         assert kind is LayerInformationFormat.JSON
-        return str(self.told.get("inspected", "{}"))
+        return str(self.description.get("inspected", "{}"))
 
 
 class Execution(_Part):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.gpu, engine.log, engine)
-        self.told = engine.told
+        self.description = engine.description
         self.addresses: dict[str, int] = {}
         self.batch = -1
         self.runs = 0
@@ -172,27 +172,31 @@ class Execution(_Part):
         return name == "image" and not self.refuses("set_input_shape")
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        first, *rest = self.told["tensors"][name][2]
-        return (self.told.get("batch", self.batch if first < 0 else first), *rest)
+        first, *rest = self.description["tensors"][name][2]
+        return (self.description.get("batch", self.batch if first < 0 else first), *rest)
 
     @native
     def execute_async_v3(self, stream: int) -> bool:
-        if self.refuses("execute_async_v3") or self.batch != 1 or set(self.addresses) != set(self.told["tensors"]):
+        if (
+            self.refuses("execute_async_v3")
+            or self.batch != 1
+            or set(self.addresses) != set(self.description["tensors"])
+        ):
             return False
         queue: Queue = self.gpu.live[stream]
         self.runs += 1
-        if queue.captured is not None and (self.runs == 1 or not self.told.get("capturable", True)):
+        if queue.captured is not None and (self.runs == 1 or not self.description.get("capturable", True)):
             queue.spoiled = True  # it allocates, or waits
             self.log.log(ILogger.ERROR, "operation not permitted when stream is capturing")
             return False
-        if self.told.get("runs", True):
+        if self.description.get("runs", True):
             gpu, at = self.gpu, dict(self.addresses)
             queue.add(lambda: _run(gpu, at))
         if self.profiler is not None:
             if queue.captured is not None:
-                self.gpu.faults.append("a capture was watched: its layers are told by nobody")
-            queue.finish()  # it waits for each layer before it tells of it
-            for name, ms in self.told.get("layers", {}).items():
+                self.gpu.faults.append("a capture was profiled: its layers are not reported")
+            queue.finish()  # it waits for each layer before it reports it
+            for name, ms in self.description.get("layers", {}).items():
                 self.profiler.report_layer_time(name, ms * (1 + self.runs))
         return True
 

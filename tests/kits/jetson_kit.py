@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medtex_edge.runtime.doctor.probe import Done, SystemProbe
+from medtex_edge.runtime.doctor.probe import SystemProbe, ToolResult
 
 CAPTURES = Path(__file__).parents[1] / "jetson"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.txt"))
 HOME = "/home/nurse/medtex"  # a virtual environment that sees the system's packages
 _BUILD = "  GUI:    {}\n    FFMPEG:    YES\n    GStreamer:    {}\n"
-WITH_GSTREAMER = Done(0, _BUILD.format("GTK2", "YES (1.20.3)"))
-WITHOUT_GSTREAMER = Done(0, _BUILD.format("QT5", "NO"))
+WITH_GSTREAMER = ToolResult(0, _BUILD.format("GTK2", "YES (1.20.3)"))
+WITHOUT_GSTREAMER = ToolResult(0, _BUILD.format("QT5", "NO"))
 PROBES = {
-    "tensorrt": Done(0, "version 10.3.0\n"),
-    "pycuda.driver": Done(0, "version 2026.1\n"),
+    "tensorrt": ToolResult(0, "version 10.3.0\n"),
+    "pycuda.driver": ToolResult(0, "version 2026.1\n"),
     "cv2": WITH_GSTREAMER,
 }
 
@@ -32,11 +32,11 @@ class Board:
         self.system = f"/usr/lib/{python}/dist-packages"
         # The order of Ubuntu's Python.
         self.path = (f"/usr/lib/{python}", self.venv, self.local, "/usr/lib/python3/dist-packages", self.system)
-        self.tools: dict[str, Done] = {}
+        self.tools: dict[str, ToolResult] = {}
         self.probes = dict(PROBES)
         for path, text in read(name).items():
             if path.startswith("$ "):
-                self.tools[path[2:]] = Done(0, text)
+                self.tools[path[2:]] = ToolResult(0, text)
             else:
                 self.write(path, _status(text) if path == "var/lib/dpkg/status" else text.replace("\\0", "\0"))
         for folder, module in ((self.system, "tensorrt"), (self.system, "cv2"), (self.venv, "pycuda")):
@@ -68,13 +68,13 @@ class Board:
         status = self.root / "var/lib/dpkg/status"
         status.write_text(re.sub(rf"Package: {package}\n(?:.+\n)+\n?", "", status.read_text()))
 
-    def host(self) -> SystemProbe:
+    def probe(self) -> SystemProbe:
         return SystemProbe(self.root, self.run, self.path, f"{HOME}/bin/python", self.version, HOME, "/usr")
 
-    def run(self, *arguments: str) -> Done:
+    def run(self, *arguments: str) -> ToolResult:
         if arguments[1:2] == ("-c",):
             return next(done for module, done in self.probes.items() if f"import {module};" in arguments[2])
-        return self.tools.get(" ".join(arguments), Done(-1, ""))
+        return self.tools.get(" ".join(arguments), ToolResult(-1, ""))
 
 
 def read(name: str) -> dict[str, str]:

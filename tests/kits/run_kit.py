@@ -17,6 +17,7 @@ from medtex_edge.contract import OperatingPoint
 from medtex_edge.files import write_json
 from medtex_edge.train.config import TrainConfig, write_config
 from medtex_edge.train.data.dataset import DataOptions, load_dataset
+from medtex_edge.train.data.split import write_splits
 from medtex_edge.train.models.explainer import Explainer
 from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.models.student import Classifier
@@ -27,16 +28,17 @@ CONFIG = TrainConfig(student=STUDENT, student_weights="none", size=64, stages=3,
 CLASSES = ("none", "some", "much")
 
 
-def write_photographs(folder: Path, count: int = 30) -> Path:
-    """A CSV dataset of drawn discs, grades 0 to 2, every third in the validation split."""
+def write_photographs(folder: Path, count: int = 30, *, split: bool = True) -> Path:
+    """A CSV dataset of drawn discs, grades 0 to 2, every fifth in the val split; without `split` none is named."""
     (folder / "images").mkdir(parents=True)
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["image", "label", "split"])
+        rows.writerow(["image", "label", "split"] if split else ["image", "label"])
         for index in range(count):
             image = disc(128, lesion=index % 3 > 0, seed=index, level=80 + 30 * (index % 3))
             cv2.imwrite(str(folder / "images" / f"{index:03d}.png"), image)
-            rows.writerow([f"{index:03d}.png", index % 3, "val" if index % 5 == 0 else "train"])
+            place = ["val" if index % 5 == 0 else "train"] if split else []
+            rows.writerow([f"{index:03d}.png", index % 3, *place])
     return folder
 
 
@@ -79,9 +81,7 @@ def write_run(
     write_json(
         folder / "metrics.json", {"student": {"auc_referable": 0.91, "n": 6}, "saliency": {"masks": "/home/ann/x"}}
     )
-    write_json(
-        folder / "splits.json", {split: [s.key for s in dataset.of(split)] for split in ("train", "val", "test")}
-    )
+    write_splits(folder, dataset.splits)
     write_json(folder / "model.json", {**whole, **card})
     return folder
 

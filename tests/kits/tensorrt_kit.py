@@ -43,32 +43,32 @@ class Guarded:
     def __getattr__(self, name: str) -> Any:
         if name == "__members__":
             return {item: getattr(self, item) for item in self._names[self._kind]}
-        said = self._said(name)
-        if re.fullmatch(r"-?\d+", said):
+        signature = self._signature(name)
+        if re.fullmatch(r"-?\d+", signature):
             # The number of that version, the member of this one.
-            return Numbered(getattr(self._real, name), int(said))
+            return Numbered(getattr(self._real, name), int(signature))
         value = getattr(self._real, name)
-        return self._checked(name, value, said) if callable(value) else self._wrap(value)
+        return self._checked(name, value, signature) if callable(value) else self._wrap(value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        assert self._said(name) == "=", f"{self._version}: {self._kind}.{name} cannot be set"
+        assert self._signature(name) == "=", f"{self._version}: {self._kind}.{name} cannot be set"
         setattr(self._real, name, unwrap(value))
 
-    def _said(self, name: str) -> str:
+    def _signature(self, name: str) -> str:
         members: dict[str, str] = self._names[self._kind]
         if name not in members:
             raise AttributeError(f"tensorrt {self._version} has no {self._kind}.{name}")
         self._touched.add(f"{self._kind}.{name}")
         return members[name]
 
-    def _checked(self, name: str, call: Callable[..., Any], said: str) -> Callable[..., Any]:
-        parameters = [part for part in said.strip("()").split(", ") if part]
+    def _checked(self, name: str, call: Callable[..., Any], signature: str) -> Callable[..., Any]:
+        parameters = [part for part in signature.strip("()").split(", ") if part]
         least = sum(not part.endswith("=") for part in parameters)
 
         @functools.wraps(call)
         def passed_on(*arguments: Any) -> Any:
-            fits = said == "(*)" or least <= len(arguments) <= len(parameters)
-            assert fits, f"{self._version}: {self._kind}.{name}{said} called with {len(arguments)}"
+            fits = signature == "(*)" or least <= len(arguments) <= len(parameters)
+            assert fits, f"{self._version}: {self._kind}.{name}{signature} called with {len(arguments)}"
             return self._wrap(call(*map(unwrap, arguments)))
 
         return passed_on
@@ -162,5 +162,5 @@ def runtime_that_tells(text: str) -> type:
 
 
 def old(version: str) -> Any:
-    """A module of which nothing but its version may be asked."""
+    """A module of which only the version may be read."""
     return SimpleNamespace(__name__="tensorrt", __version__=version)

@@ -1,4 +1,4 @@
-"""The rivals of the method: what each is taught by, for how many steps, and what its run folder gives back."""
+"""The baselines: the terms and steps of each training, and the content of its run folder."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_method_but_the_masked_student_takes_the_same_number_of_steps(runs
     assert epochs == {method: 2 if method == "masked" else 4 for method in METHODS}
 
 
-def test_each_method_is_taught_by_its_own_terms(runs: dict[str, Path]) -> None:
+def test_each_method_is_trained_by_its_own_terms(runs: dict[str, Path]) -> None:
     terms = {m: {t for t in ("out", "mid", "label", "local") if _history(r)[-1].get(t)} for m, r in runs.items()}
     assert terms["hinton"] == {"out", "label"}
     assert terms["vid"] == {"mid", "label"}
@@ -85,7 +85,7 @@ def test_methods_with_an_explainer_can_be_exported_and_the_others_give_their_stu
 
 
 @torch.no_grad()
-def test_the_paper_s_model_sees_the_mean_colour_where_its_mask_is_shut(runs: dict[str, Path]) -> None:
+def test_the_paper_s_model_gets_the_mean_colour_where_its_mask_is_zero(runs: dict[str, Path]) -> None:
     model = load_run(runs["paper"]).load_model()
     images = torch.from_numpy(load_run(runs["paper"]).photographs("val").images[:4].copy())
     x = model.normalise(images.permute(0, 3, 1, 2).float() / 255)
@@ -120,7 +120,7 @@ def test_a_run_of_an_earlier_version_with_l_order_off_is_read_and_one_with_it_on
 
 def test_a_loss_of_labels_that_would_change_nothing_is_refused(folder: Path) -> None:
     arguments = ["--teacher", str(folder / "teacher"), "--label-loss", "ordinal", "--out", str(folder / "refused")]
-    with pytest.raises(SettingsError, match="looks at no labels"):
+    with pytest.raises(SettingsError, match="uses no labels"):
         _call(train, folder, *arguments)
 
 

@@ -62,7 +62,7 @@ def _call(command: Any, dataset: Path, *arguments: str) -> dict[str, Any]:
     return value
 
 
-def test_a_run_folder_holds_all_that_was_promised(run: Path) -> None:
+def test_a_run_folder_holds_all_promised_files(run: Path) -> None:
     names = {"student.safetensors", "explainer.safetensors", "config.toml", "metrics.json", "history.csv", "model.json"}
     assert names <= {path.name for path in run.iterdir()}
     assert {"history.png", "roc.png", "confusion.png", "sheet.png"} <= {p.name for p in (run / "plots").iterdir()}
@@ -83,7 +83,7 @@ def test_the_metrics_hold_teacher_student_agreement_and_saliency(run: Path) -> N
     assert set(metrics["saliency"]["controls"]) == {"mean_map", "centred_gaussian", "other_photograph"}
 
 
-def test_a_run_read_again_answers_as_it_was_measured(run: Path) -> None:
+def test_a_loaded_run_predicts_as_it_was_measured(run: Path) -> None:
     found = load_run(run)
     photos = found.photographs("val")
     model = found.load_model()
@@ -97,7 +97,7 @@ def test_a_run_read_again_answers_as_it_was_measured(run: Path) -> None:
     assert right == pytest.approx(found.metrics["student"]["accuracy"])
 
 
-def test_a_run_whose_photographs_are_gone_says_how_to_name_others(run: Path, tmp_path: Path) -> None:
+def test_a_run_whose_photographs_are_gone_is_an_error_that_names_the_data_option(run: Path, tmp_path: Path) -> None:
     found = load_run(run)
     moved = type(found)(**{**found.__dict__, "data": tmp_path / "gone"})
     with pytest.raises(DataError, match="no longer") as caught:

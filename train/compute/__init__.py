@@ -1,1 +1,1 @@
-"""Where a training runs: device and precision, processes, compiled networks, fast depthwise gradients."""
+"""What a training runs on: device and precision, one process or several, fast depthwise gradients."""

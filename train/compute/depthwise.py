@@ -6,7 +6,7 @@ oneDNN lacks fast kernels for two of them (PyTorch 2.15, x86-64, bf16, channels 
 - the gradient with respect to a 5 x 5 kernel: 39 to 75 ms for the layers of an EfficientNet-Lite0, whose forward pass
   takes 1 to 3, while that of a 3 x 3 kernel is fast. A 5 x 5 gradient is four overlapping 3 x 3 ones: 3 to 17 ms.
 Together a training step of a Lite0 takes about a third of the time. In fp32, measured with AVX2, its own kernels
-were the faster ones (docs/measurements.md), so there, and on other devices, PyTorch keeps its own path.
+were the faster ones (docs/evidence/history.md), so there, and on other devices, PyTorch keeps its own path.
 """
 
 from __future__ import annotations

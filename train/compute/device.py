@@ -21,7 +21,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # M_* of glibc's malloc.h, mallopt(3)
-PAD = 64 << 20  # bytes asked for at a time
+PAD = 64 << 20  # bytes that are requested at a time
 # A user's own choice comes first; other allocators, such as jemalloc, have no such habit.
 CHOSEN = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 

@@ -55,7 +55,7 @@ class Group:
 
 ALONE = Group()
 AFTER_A_LOSS = (
-    "look for a lack of memory (dmesg) or a machine that is gone; "
+    "check for a lack of memory (dmesg) or a machine that is gone; "
     "the same command goes on after the last finished epoch"
 )
 
@@ -136,7 +136,7 @@ def slice_size(batch: int) -> int:
 def rank0_errors() -> Iterator[None]:
     """Of several processes that fail, the first reports its error; the others end silently with the same exit code.
 
-    A launcher that sees one process gone ends the others by SIGTERM, at any moment: they report that before they end.
+    A launcher that detects the loss of one process ends the others by SIGTERM, at any moment; they report that first.
     """
     try:
         with _sigterm_raises():
@@ -147,11 +147,11 @@ def rank0_errors() -> Iterator[None]:
         if not _first_to_fail():
             raise _silence(error) from error
         if _lost_a_peer(error):
-            raise MedtexError("another process of this training ended without a word", hint=AFTER_A_LOSS) from error
+            raise MedtexError("another process of this training ended without a message", hint=AFTER_A_LOSS) from error
         if isinstance(error, _Terminated):
             raise MedtexError(
                 "this training was ended from outside (SIGTERM)",
-                hint=f"its launcher does that when one process ends without a word: {AFTER_A_LOSS}",
+                hint=f"its launcher does that when one process ends without a message: {AFTER_A_LOSS}",
             ) from error
         raise
 

@@ -1,4 +1,4 @@
-"""Trainings side by side, a process each: what is finished stays finished, what fails says why."""
+"""Trainings in parallel, one process each. Finished ones are not repeated; a failed one reports the end of its log."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TAIL = 15  # lines of a failed training's log that are shown
 
 @dataclass(frozen=True)
 class Job:
-    """One training: its folder, and all that `medtex_edge.train.curve.point` needs to know, as JSON."""
+    """One training: its folder, and the task of `medtex_edge.train.curve.point` as JSON values."""
 
     folder: Path
     task: dict[str, Any] = field(compare=False)
 
     @property
     def done(self) -> bool:
-        """Whether it was trained already. Raises `SettingsError` where the folder holds another training."""
+        """Whether the training is finished. Raises `SettingsError` where the folder holds another training."""
         try:
             before = json.loads((self.folder / "task.json").read_text("utf-8"))
         except FileNotFoundError:
@@ -44,31 +44,32 @@ class Job:
 
     def result(self) -> dict[str, Any]:
         """The metrics of the finished training."""
-        found: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text("utf-8"))
-        return found
+        metrics: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text("utf-8"))
+        return metrics
 
     def start(self, threads: int) -> subprocess.Popen[bytes]:
-        """Begin, or go on from the checkpoint; words go to `log.txt`."""
+        """Start the process, which resumes from a checkpoint and writes its output to `log.txt`."""
         with storage(self.folder, "make"):
             self.folder.mkdir(parents=True, exist_ok=True)
             log = (self.folder / "log.txt").open("ab")
         with log:
             write_json(self.folder / "task.json", self.task)
             call = [sys.executable, "-m", "medtex_edge.train.curve.point", str(self.folder), str(threads)]
-            # Before torch is imported: its thread pools are made once.
+            # Set before torch is imported, since it creates its thread pools once.
             environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-            # The pipe closes with this process, however it ends, and the training ends with the pipe.
+            # The pipe closes when this process ends, in whatever manner, and the training ends with the pipe.
             return subprocess.Popen(call, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment)
 
 
-def run_jobs(jobs_: list[Job], *, jobs: int, threads: int, told: Callable[[int, int], None]) -> None:
-    """Train what is not done, `jobs` at a time, each with its share of `threads`.
+def run_jobs(todo: list[Job], *, jobs: int, threads: int, on_progress: Callable[[int, int], None]) -> None:
+    """Run the unfinished trainings, `jobs` at a time, each with an equal part of `threads`.
 
-    The first failure stops the others, which keep their checkpoints; so does an interruption. Raises `DataError`.
+    on_progress(finished, all): called at the start and after each training. The first failure stops the others, which
+    keep their checkpoints; so does an interruption. Raises `DataError`.
     """
-    waiting = deque(job for job in jobs_ if not job.done)
+    waiting = deque(job for job in todo if not job.done)
     running: dict[Job, subprocess.Popen[bytes]] = {}
-    told(len(jobs_) - len(waiting), len(jobs_))
+    on_progress(len(todo) - len(waiting), len(todo))
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -80,9 +81,9 @@ def run_jobs(jobs_: list[Job], *, jobs: int, threads: int, told: Callable[[int, 
                 if code != 0 or not job.done:
                     raise DataError(
                         f"the training in {job.folder} ended with status {code}:\n{_tail(job.folder / 'log.txt')}",
-                        hint="mend the cause and repeat the command: what is finished is kept",
+                        hint="correct the cause and repeat the command: finished trainings are kept",
                     )
-                told(len(jobs_) - len(waiting) - len(running), len(jobs_))
+                on_progress(len(todo) - len(waiting) - len(running), len(todo))
     finally:
         for process in running.values():
             process.terminate()

@@ -1,8 +1,8 @@
-"""The less-data curve: what each method is worth with a fraction of the labels, over several seeds.
+"""The less-data curve: the quality of each method with a fraction of the labels, over several seeds.
 
-Every point is one training in a process of its own and a folder of its own; a point that is finished is never trained
-again, and a training that was killed goes on from its checkpoint. A point takes the same number of steps whatever its
-fraction. Of one seed the labels of a small fraction lie in every larger one, and all methods get the same.
+Every point is one training with its own process and folder. A finished point is never trained again; a training that
+was killed resumes from its checkpoint. All points take the same number of steps. With one seed, the labels of a small
+fraction lie in every larger one, and all methods get the same labels.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medtex_edge.errors import SettingsError
 from medtex_edge.train.config import METHODS, TrainConfig, config_from
 from medtex_edge.train.curve.jobs import Job, run_jobs
 from medtex_edge.train.data.dataset import Dataset
-from medtex_edge.train.data.split import NO_VAL_SPLIT
+from medtex_edge.train.data.split import read_splits
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
 from medtex_edge.train.prepare import DataSource
 
-OTHERS = "+unlabelled"  # a line's name where the photographs outside the fraction serve too, without their labels
+OTHERS = "+unlabelled"  # suffix of a line that also uses the photographs outside the fraction, without their labels
 TITLES = {
     "supervised": "supervised", "hinton": "Hinton", "vid": "VID", "paper": "MED-TEX as in the paper",
     "medtex": "ours", "masked": "ours, masked student alone",
@@ -33,7 +34,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class CurvePlan:
-    """What is to be measured. `settings` are of every training; `teacher` may hold `{seed}`."""
+    """The trainings of a curve. `settings` are those of every training; `teacher` may contain `{seed}`."""
 
     source: DataSource
     teacher: str
@@ -42,7 +43,7 @@ class CurvePlan:
     fractions: tuple[float, ...]
     seeds: tuple[int, ...]
     settings: dict[str, Any]
-    steps: int = 0  # of every point; 0: what the epochs of `settings` come to with all photographs
+    steps: int = 0  # of every point; 0: those of the epochs in `settings` with all photographs
 
     def __post_init__(self) -> None:
         for name in self.methods:
@@ -55,47 +56,48 @@ class CurvePlan:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One dot of the picture."""
+class CurvePoint:
+    """One point of the plot: a method, with or without unlabelled photographs, at one fraction and seed."""
 
     line: str
     config: TrainConfig
     subset: Subset
 
 
-def measure(
-    plan: CurvePlan, dataset: Dataset, out: Path, *, jobs: int, threads: int, told: Callable[[int, int], None]
+def measure_curve(
+    plan: CurvePlan, dataset: Dataset, out: Path, *, jobs: int, threads: int, on_progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    """Train what is not trained yet and return the curve, as `curve.json` holds it.
+    """Run the unfinished trainings and return the content of `curve.json`.
 
-    told(done, all): after each training. Raises `DataError` with the words of a training that failed.
+    on_progress(finished, all): called after each training. Raises `DataError` with the log of a failed training.
     """
-    if "{seed}" not in plan.teacher and any(note.startswith(NO_VAL_SPLIT) for note in dataset.notes):
-        # Every seed draws its own validation photographs; one teacher would have learnt from some of them.
+    if "{seed}" not in plan.teacher and dataset.val_drawn:
+        # Every seed draws its own validation photographs, and one teacher would have been trained on some of them.
         raise SettingsError(
-            "the photographs come without a val split: each seed draws its own, and one teacher has seen the others'",
+            "the data gives no val split: each seed draws its own, and one teacher was trained on those of other seeds",
             hint="give a split column, or a teacher per seed: --teacher runs/teacher-{seed}",
         )
     labels = np.array([sample.label for sample in dataset.of("train")], np.int64)
     points = plan_points(plan, labels)
     work = {point: _job(point, plan, dataset, out) for point in points}
-    run_jobs(list(dict.fromkeys(work.values())), jobs=jobs, threads=threads, told=told)
-    found = {point: job.result() for point, job in work.items()}
+    run_jobs(list(dict.fromkeys(work.values())), jobs=jobs, threads=threads, on_progress=on_progress)
+    results = {point: job.result() for point, job in work.items()}
     methods: dict[str, Any] = {}
-    for point, metrics in found.items():
-        line = methods.setdefault(point.line, {"title": title(point.line), "points": []})
-        kept = len(labelled(labels, point.subset.fraction, point.subset.seed))
+    for point, metrics in results.items():
+        line = methods.setdefault(point.line, {"title": line_title(point.line), "points": []})
+        trained = _training_labels(dataset, work[point].folder)
+        kept = len(labelled(trained, point.subset.fraction, point.subset.seed))
         line["points"].append(
             {
                 "fraction": point.subset.fraction,
                 "seed": point.subset.seed,
                 "n_labelled": kept,
-                "n_unlabelled": len(labels) - kept if point.subset.others else 0,
+                "n_unlabelled": len(trained) - kept if point.subset.others else 0,
                 "auc_referable": metrics["student"]["auc_referable"],
                 "accuracy": metrics["student"]["accuracy"],
             }
         )
-    teacher = {str(p.subset.seed): metrics["teacher"]["auc_referable"] for p, metrics in found.items()}
+    teacher = {str(p.subset.seed): metrics["teacher"]["auc_referable"] for p, metrics in results.items()}
     return {
         "kind": "curve",
         "fractions": list(plan.fractions),
@@ -110,17 +112,23 @@ def measure(
     }
 
 
-def plan_points(plan: CurvePlan, labels: Any) -> list[Point]:
-    """Every dot, in the order of lines, fractions, seeds."""
+def _training_labels(dataset: Dataset, run: Path) -> npt.NDArray[np.int64]:
+    """(N,) the labels of the photographs that a point was trained on, whose seed may have drawn its own val split."""
+    known = {sample.key: sample.label for sample in dataset.samples}
+    return np.array([known.get(key, -1) for key in read_splits(run).train], np.int64)
+
+
+def plan_points(plan: CurvePlan, labels: Any) -> list[CurvePoint]:
+    """All points, in the order of lines, fractions, seeds. `labels`: (N,) int64 of the training photographs."""
     config = config_from(TrainConfig, dict(plan.settings))
     if plan.steps:
         config = with_steps(config, plan.steps, len(labels))
     lines = []
     for method in dict.fromkeys(plan.methods):
-        # Labels are all that the supervised student has; the others learn from the teacher's answers as well.
+        # The supervised student learns from labels alone; the others learn from the teacher's predictions as well.
         lines += [(method, False)] if method == "supervised" else [(method, False), (method, True)]
     return [
-        Point(
+        CurvePoint(
             method + OTHERS * others,
             _of_method(config, method, seed),
             Subset(fraction, seed, others),
@@ -145,17 +153,17 @@ def total_epochs(config: TrainConfig) -> int:
 
 
 def with_steps(config: TrainConfig, steps: int, photographs: int) -> TrainConfig:
-    """The phases in their proportions, with as many whole epochs as come nearest to `steps`."""
+    """The same proportions of the phases, with the number of whole epochs that is nearest to `steps`."""
     wanted = max(round(steps / math.ceil(photographs / config.batch)), 1)
-    apart = round(wanted * config.epochs / total_epochs(config))
-    return replace(config, epochs=apart, joint_epochs=wanted - apart)
+    separate = round(wanted * config.epochs / total_epochs(config))
+    return replace(config, epochs=separate, joint_epochs=wanted - separate)
 
 
-def _job(point: Point, plan: CurvePlan, dataset: Dataset, out: Path) -> Job:
-    """The training that a dot needs; dots that come to the same thing share one."""
+def _job(point: CurvePoint, plan: CurvePlan, dataset: Dataset, out: Path) -> Job:
+    """The training of a point. Points whose trainings are equal share one."""
     subset, unlabelled = point.subset, any(sample.label < 0 for sample in dataset.of("train"))
     if subset.others and not point.config.weights.label:
-        subset = replace(subset, fraction=1.0)  # no label is looked at: every fraction is the same training
+        subset = replace(subset, fraction=1.0)  # the method uses no label: every fraction is the same training
     if subset.fraction == 1 and not unlabelled:
         subset = replace(subset, others=False)
     name = f"{point.config.method}{OTHERS * subset.others}-{subset.fraction:g}-seed{subset.seed}"
@@ -174,18 +182,18 @@ def _job(point: Point, plan: CurvePlan, dataset: Dataset, out: Path) -> Job:
     )
 
 
-def title(line: str) -> str:
-    """A line's name in words."""
+def line_title(line: str) -> str:
+    """The title of a line in the legend."""
     method = line.removesuffix(OTHERS)
     return TITLES[method] + (", all photographs" if line.endswith(OTHERS) else "")
 
 
 def differences(
-    curve: dict[str, Any], ours: str, rival: str, measure: str = "auc_referable"
+    curve: dict[str, Any], ours: str, baseline: str, measure: str = "auc_referable"
 ) -> dict[float, list[float]]:
-    """fraction -> ours minus the rival, one number per seed that both have."""
+    """fraction -> ours minus the baseline, one number per seed that both have."""
     mine, theirs = (
-        {(p["fraction"], p["seed"]): p[measure] for p in curve["methods"][name]["points"]} for name in (ours, rival)
+        {(p["fraction"], p["seed"]): p[measure] for p in curve["methods"][name]["points"]} for name in (ours, baseline)
     )
     found: dict[float, list[float]] = {}
     for key, value in mine.items():

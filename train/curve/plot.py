@@ -1,52 +1,53 @@
-"""The less-data curve: what each method is worth with few labelled photographs, every seed shown."""
+"""The plot of the less-data curve: quality against the fraction of labels, with every seed as a dot."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from medtex_edge.train.report.canvas import GREY, LINES, legend, name_axes, new_figure, save, say
+from medtex_edge.train.report.canvas import GREY, LINES, legend, name_axes, new_figure, note, save
+from medtex_edge.train.report.figures import is_number
+from medtex_edge.train.report.measures import MEASURES
 
-MEASURES = {"auc_referable": "AUC of referable", "accuracy": "accuracy"}
-DASHES = ("-", "--", "-.", ":")  # beside colour: told apart on a black and white print
+PANELS = ("auc_referable", "accuracy")
+DASHES = ("-", "--", "-.", ":")  # in addition to colours, for black and white prints
 
 
 def plot_curve(curve: Mapping[str, Any], out: Path) -> None:
     """Draw a `curve.json` as one PNG: mean over the seeds as a line, their range as a band, each run as a dot.
 
-    The band is the range and no interval: three seeds have none worth drawing. Points whose measure is missing
-    are left out; where nothing is left the picture says so. Raises `StorageError`.
+    The band is the range, not a confidence interval, which three seeds do not give. Points whose measure is missing
+    are left out; a plot without points carries a message. Raises `StorageError`.
     """
-    shown = [measure for measure in MEASURES if _by_method(curve, measure)]
+    shown = [measure for measure in PANELS if _by_method(curve, measure)]
     figure = new_figure(5.4 * max(1, len(shown)), 4.0)
     if not shown:
-        say(figure.add_subplot(), "no point of the curve was measured")
+        note(figure.add_subplot(), "no point of the curve was measured")
     for index, measure in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), index + 1)
         _draw(axes, _by_method(curve, measure))
         if measure == "auc_referable":
             _draw_teacher(axes, curve)
-        name_axes(axes, f"{MEASURES[measure]}, on {curve.get('selected_on') or 'val'} photographs")
-        axes.set_ylabel(MEASURES[measure])
+        name_axes(axes, f"{MEASURES[measure].title}, on {curve.get('selected_on') or 'val'} photographs")
+        axes.set_ylabel(MEASURES[measure].title)
         axes.set_xlabel("fraction of the labelled training photographs")
         legend(axes, "lower right")
     save(figure, out)
 
 
 def by_fraction(points: Any, measure: str) -> dict[float, dict[int, float]]:
-    """Points of one method -> fraction -> seed -> the measure, in the order of the fractions; holes are left out."""
+    """Points of one method -> fraction -> seed -> the measure, sorted by fraction; missing values are left out."""
     found: dict[float, dict[int, float]] = defaultdict(dict)
     for point in points if isinstance(points, list) else ():
         if not isinstance(point, Mapping):
             continue
         fraction, value, seed = (point.get(key) for key in ("fraction", measure, "seed"))
-        if _number(fraction) and fraction > 0 and _number(value):
+        if is_number(fraction) and fraction > 0 and is_number(value):
             found[float(fraction)][seed if isinstance(seed, int) else len(found)] = float(value)
     return dict(sorted(found.items()))
 
@@ -80,11 +81,7 @@ def _draw(axes: Axes, methods: Mapping[str, dict[float, dict[int, float]]]) -> N
 def _draw_teacher(axes: Axes, curve: Mapping[str, Any]) -> None:
     teacher = curve.get("teacher")
     seeds = teacher.get("auc_referable") if isinstance(teacher, Mapping) else None
-    values = [float(value) for value in seeds.values() if _number(value)] if isinstance(seeds, Mapping) else []
+    values = [float(value) for value in seeds.values() if is_number(value)] if isinstance(seeds, Mapping) else []
     if values:
         axes.axhline(float(np.mean(values)), color=GREY, linewidth=1.2, linestyle=":", label="teacher, all labels")
         axes.axhspan(min(values), max(values), color=GREY, alpha=0.1, linewidth=0)
-
-
-def _number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""One training of the less-data curve: `python -m medtex_edge.train.curve.point FOLDER THREADS` (see `curve_jobs`)."""
+"""One training of the less-data curve: `python -m medtex_edge.train.curve.point FOLDER THREADS` (see `jobs`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from medtex_edge.train.student_run import train
 
 
 def main(folder: Path, threads: int) -> int:
-    """Do what FOLDER/task.json says; its measures appear as FOLDER/metrics.json. The status is 0 or an error's."""
+    """Run the training of FOLDER/task.json, which writes FOLDER/metrics.json. -> 0, or the exit code of an error."""
     task = json.loads((folder / "task.json").read_text("utf-8"))
     torch.set_num_threads(threads)
     source = DataSource(
@@ -51,7 +51,7 @@ def main(folder: Path, threads: int) -> int:
 
 
 def _end_with_parent() -> None:
-    # Not sys.stdin: its lock, held by this thread, would break the interpreter's own end.
+    # Not sys.stdin: this thread would hold its lock and block the shutdown of the interpreter.
     os.read(0, 1)
     os._exit(1)
 

@@ -1,1 +1,1 @@
-"""Photographs and their labels: what a data set looks like on disk, how it is checked, split, cached and batched."""
+"""Photographs and labels: reading, checking, splitting, caching, augmenting and batching a dataset."""

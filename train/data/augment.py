@@ -1,7 +1,7 @@
-"""Augmentation per photograph, on the device that trains, with the geometry that a fundus allows.
+"""Augmentation per photograph, on the training device, limited to what happens to fundus photographs.
 
-Left and right eyes are mirror images, so flips are; small rotations, shifts and zooms happen at the camera, and so
-do exposure and colour. No shear, no crop: a lesion at the rim is still a lesion.
+Flips are allowed, since left and right eyes are mirror images. Small rotations, shifts, zooms and changes of exposure
+and colour happen at the camera. There is no shear and no crop: a lesion at the rim is still a lesion.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from medtex_edge.train.compute.processes import RankSlice, common_draws
 
 
 class Augment(nn.Module):
-    """(N, 3, S, S) float in 0..1 -> the same, each photograph differently, from PyTorch's global generator."""
+    """(N, 3, S, S) float in 0..1 -> the same shape. Each photograph is changed differently, by PyTorch's generator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,16 +28,19 @@ class Augment(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.both(x, x)[0]
 
-    def both(self, x: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """The same changes to the same photographs at two sizes: x (N, 3, S, S), asked (N, 3, T, T), or x itself."""
-        same = asked is x
+    def both(self, x: Tensor, teacher_images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same changes to the same photographs at two sizes.
+
+        x: (N, 3, S, S) float in 0..1; teacher_images: (N, 3, T, T), or `x` itself. Returns both in these shapes.
+        """
+        same = teacher_images is x
         with common_draws(x.device) as share:
             for step in self.steps:
                 drawn = _drawn(step, x, share)
                 size = x.shape[-1]
                 x = step(x, params=drawn)
-                asked = x if same else step(asked, params=_at_size(drawn, size, asked))
-        return x.clamp(0, 1), asked.clamp(0, 1)
+                teacher_images = x if same else step(teacher_images, params=_at_size(drawn, size, teacher_images))
+        return x.clamp(0, 1), teacher_images.clamp(0, 1)
 
 
 def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
@@ -46,18 +49,18 @@ def _augmentation(step: nn.Module) -> K.AugmentationBase2D:
 
 
 def _drawn(step: nn.Module, x: Tensor, share: RankSlice | None) -> dict[str, Tensor]:
-    """What kornia draws for the photographs of all processes, cut to this one's."""
+    """kornia's random parameters for the photographs of all processes, reduced to those of this process."""
     total = len(x) * (share.count if share else 1)
     drawn: dict[str, Tensor] = _augmentation(step).forward_parameters(torch.Size((total, *x.shape[1:])))
     if share is None:
         return drawn
     mine = share.of(torch.arange(total))
     chosen = drawn["batch_prob"] > 0.5
-    # Before version 0.9 kornia draws only for the photographs that it is going to change.
+    # Before version 0.9 kornia draws only for the photographs that it will change.
     among_chosen = (chosen.cumsum(0) - 1)[mine][chosen[mine]]
     cut = {}
     for name, value in drawn.items():
-        if name == "order":  # of the colour changes, one for all
+        if name == "order":  # the order of the colour changes, the same for all photographs
             cut[name] = value
         elif name == "forward_input_shape":
             cut[name] = torch.tensor(x.shape)
@@ -69,11 +72,11 @@ def _drawn(step: nn.Module, x: Tensor, share: RankSlice | None) -> dict[str, Ten
 
 
 def _at_size(drawn: dict[str, Tensor], size: int, x: Tensor) -> dict[str, Tensor]:
-    """What was drawn for photographs of `size` pixels, for the same ones as `x` (N, 3, T, T) has them."""
+    """The parameters drawn for photographs of `size` pixels, converted to those of `x` (N, 3, T, T)."""
     ratio = x.shape[-1] / size
     changed = {"forward_input_shape": torch.tensor(x.shape)}
     if "translations" in drawn:
-        # Both in pixels, and pixels are counted from their centres.
+        # Both are in pixels, whose coordinates are those of their centres.
         changed["translations"] = drawn["translations"] * ratio
         changed["center"] = (drawn["center"] + 0.5) * ratio - 0.5
     return drawn | changed

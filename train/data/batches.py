@@ -1,4 +1,4 @@
-"""Photographs in batches, read ahead: the next are copied out of the memory map while this one is trained on."""
+"""Batches of photographs: threads copy the next ones out of the memory map during a training step."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from medtex_edge.train.data.cache import Photos
 class Batch:
     """images (N, 3, S, S) float in 0..1 on the device; labels (N,), -1: none; progress of the phase, 0..1.
 
-    asked: the same photographs at the size of the teacher, (N, 3, T, T); None: as `images`.
+    teacher_images: the same photographs at the size of the teacher, (N, 3, T, T); None: as `images`.
     """
 
     images: Tensor
     labels: Tensor
     progress: float = 1.0
-    asked: Tensor | None = None
+    teacher_images: Tensor | None = None
 
     @property
     def for_teacher(self) -> Tensor:
-        """What a teacher is asked about: its own crop of the photographs, where there is one."""
-        return self.images if self.asked is None else self.asked
+        """The input of the teacher: its own crop of the photographs, where there is one."""
+        return self.images if self.teacher_images is None else self.teacher_images
 
 
 def batches(
     photos: Photos, size: int, compute: Compute, *, order: np.random.Generator | None = None, among: Group = ALONE
 ) -> Iterator[Batch]:
-    """Photographs in batches, the next ones read while this one is used.
+    """Yield batches of `size` photographs; the next ones are read during the use of this one.
 
-    `order` shuffles, and drops a last batch of one (batch norm needs two). Of several processes each gets every
-    count-th photograph of a batch; what a last batch has over a multiple of their number is dropped.
+    `order` shuffles the photographs and drops a last batch of one, since batch norm needs two. Each of several
+    processes gets every count-th photograph of a batch; of the last batch the remainder of that division is dropped.
     """
     count = len(photos.images)
     index = np.arange(count) if order is None else order.permutation(count)
@@ -50,9 +50,11 @@ def batches(
         chosen[-1:] = [last] if len(last) > 1 or count == 1 else []
     pinned = compute.device.type == "cuda"
     mine = (part[among.index :: among.count] for part in chosen)
-    for images, asked, labels in in_order(partial(_read, photos, pinned), mine, threads=2, ahead=4):
-        larger = None if asked is None else _floats(asked, compute.device)
-        yield Batch(_floats(images, compute.device), labels.to(compute.device, non_blocking=True), asked=larger)
+    for images, teacher_images, labels in in_order(partial(_read, photos, pinned), mine, threads=2, ahead=4):
+        larger = None if teacher_images is None else _floats(teacher_images, compute.device)
+        yield Batch(
+            _floats(images, compute.device), labels.to(compute.device, non_blocking=True), teacher_images=larger
+        )
 
 
 def _floats(images: Tensor, device: torch.device) -> Tensor:
@@ -62,14 +64,14 @@ def _floats(images: Tensor, device: torch.device) -> Tensor:
 
 
 def _read(photos: Photos, pinned: bool, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Rows of the memory-mapped photographs, copied; into memory that a GPU can fetch by itself where one trains."""
+    """Copy rows of the memory-mapped photographs: images, teacher images, labels. `pinned` is for training on a GPU."""
     labels = torch.from_numpy(photos.labels[chosen])
-    asked = None if photos.asked is None else _rows(photos.asked, pinned, chosen)
-    return _rows(photos.images, pinned, chosen), asked, labels.pin_memory() if pinned else labels
+    teacher_images = None if photos.teacher_images is None else _rows(photos.teacher_images, pinned, chosen)
+    return _rows(photos.images, pinned, chosen), teacher_images, labels.pin_memory() if pinned else labels
 
 
 def _rows(source: npt.NDArray[np.uint8], pinned: bool, chosen: npt.NDArray[np.int64]) -> Tensor:
     images = torch.empty((len(chosen), *source.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-    # Unlike indexing, `take` lets other threads run meanwhile; it may only do without a buffer in this mode.
+    # Unlike indexing, `take` releases the interpreter lock; only in this mode it writes without a buffer.
     np.take(source, chosen, axis=0, out=images.numpy(), mode="clip")
     return images

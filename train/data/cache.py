@@ -1,4 +1,4 @@
-"""Photographs decoded and cropped once, kept as one uint8 array per split and size, and mapped into memory."""
+"""The cache of cropped photographs: one memory-mapped uint8 array per split and size."""
 
 from __future__ import annotations
 
@@ -25,23 +25,28 @@ from medtex_edge.train.data.dataset import Dataset, Sample
 
 @dataclass(frozen=True)
 class Photos:
-    """What a model is shown: images (N, S, S, 3) uint8 RGB, labels (N,) int64 (-1: unlabelled), N keys.
+    """The input of a model: images (N, S, S, 3) uint8 RGB, labels (N,) int64 (-1: unlabelled), N keys.
 
-    asked: the same photographs as a teacher of another size is asked about them, (N, T, T, 3); None: as `images`.
+    teacher_images: the same photographs at the size of the teacher, (N, T, T, 3) uint8; None: as `images`.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     keys: tuple[str, ...]
-    asked: npt.NDArray[np.uint8] | None = None
+    teacher_images: npt.NDArray[np.uint8] | None = None
+
+    def first(self, count: int) -> Photos:
+        """The first `count` photographs, or all of them where there are fewer."""
+        large = None if self.teacher_images is None else self.teacher_images[:count]
+        return Photos(self.images[:count], self.labels[:count], self.keys[:count], large)
 
 
 def load_photos(dataset: Dataset, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:
-    """A split's photographs at `size` pixels a side, read-only; decoded only where `cache` does not hold them.
+    """The photographs of a split at `size` pixels a side, read-only; decoded only where `cache` does not hold them.
 
     The cache is keyed by the dataset's fingerprint, the split, the size and the geometry's version, and checked by
-    its sum; a damaged one is built anew. Raises `StorageError` where it cannot be written (no part of it stays),
-    and `DataError` where a photograph changed since the dataset was checked.
+    its checksum; a damaged one is built again. Raises `StorageError` where it cannot be written (no part of it
+    remains), and `DataError` where a photograph changed since the dataset was checked.
     """
     samples = dataset.of(split)
     labels = np.array([sample.label for sample in samples], np.int64)
@@ -49,22 +54,22 @@ def load_photos(dataset: Dataset, split: str, size: int, *, cache: Path, progres
     shape = (len(samples), size, size, 3)
     if not samples:
         return Photos(np.empty(shape, np.uint8), labels, keys)
-    told = f"{dataset.fingerprint} {split} {size} {GEOMETRY}"
-    path = Path(cache) / f"{split}-{size}-{hashlib.sha256(told.encode()).hexdigest()[:20]}.npy"
+    content = f"{dataset.fingerprint} {split} {size} {GEOMETRY}"
+    path = Path(cache) / f"{split}-{size}-{hashlib.sha256(content.encode()).hexdigest()[:20]}.npy"
     images = _open(path, shape)
     if images is None:
         _build(path, dataset, samples, size, progress)
         images = _open(path, shape)
     if images is None:
-        raise StorageError(f"{path}: does not hold what was written", hint="look at the disk")
+        raise StorageError(f"{path}: does not hold what was written", hint="check the disk")
     return Photos(images, labels, keys)
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
     """Map a cache file, or None where it is absent, of another shape, or damaged."""
     try:
-        told = json.loads(_sum_path(path).read_text("utf-8"))
-        if told != {"sha256": sha256(path)}:
+        recorded = json.loads(_checksum_path(path).read_text("utf-8"))
+        if recorded != {"sha256": sha256(path)}:
             return None
         images: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
@@ -74,17 +79,17 @@ def _open(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8] | None:
 
 def _build(path: Path, dataset: Dataset, samples: tuple[Sample, ...], size: int, progress: Progress) -> None:
     with suppress(OSError):
-        _sum_path(path).unlink(missing_ok=True)
+        _checksum_path(path).unlink(missing_ok=True)
     with storage(path.parent, "make"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Written in order rather than through a memory map: on a full disk a map ends in SIGBUS, a write in an error.
+    # Written in order, not through a memory map: on a full disk a map ends in SIGBUS, a write in an error.
     with counting(progress, "cropping photographs", len(samples)) as advance, atomic_write(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(samples), size, size, 3)}
         np.lib.format.write_array_header_1_0(file, header)
         for image in crop_all(dataset, samples, size):
             file.write(image.data)
             advance()
-    write_json(_sum_path(path), {"sha256": sha256(path)})
+    write_json(_checksum_path(path), {"sha256": sha256(path)})
 
 
 def crop_all(dataset: Dataset, samples: tuple[Sample, ...], size: int) -> Iterator[Image]:
@@ -97,5 +102,5 @@ def crop_all(dataset: Dataset, samples: tuple[Sample, ...], size: int) -> Iterat
     return in_order(crop, samples)
 
 
-def _sum_path(path: Path) -> Path:
+def _checksum_path(path: Path) -> Path:
     return path.with_suffix(".json")

@@ -1,4 +1,4 @@
-"""The checks of a dataset: rows, labels, contents, and what must not be shared between splits."""
+"""The checks of a dataset: rows, files, labels, contents, and photographs or patients shared between splits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from medtex_edge.train.compute.device import in_order
 from medtex_edge.train.data.problems import Problems
 from medtex_edge.train.data.table import Table, TableRow
 
-_WHOLE = re.compile(r"[+-]?\d{1,9}(?:\.0*)?", re.ASCII)  # tables that passed through pandas say 2.0
-_MANY = 20  # labelled photographs from which "nearly every label is different" is no accident
-_STRONGEST = ("test", "val", "train")  # the split in which the copy of a photograph is kept
+_WHOLE = re.compile(r"[+-]?\d{1,9}(?:\.0*)?", re.ASCII)  # pandas writes 2 as 2.0
+_MANY = 20  # labelled photographs from which on nearly all different labels are a wrong column
+_STRONGEST = ("test", "val", "train")  # the split that keeps a photograph of which there are copies
 
 Labelled = list[tuple[TableRow, int]]
 
 
 def check_listing(table: Table, problems: Problems) -> list[TableRow]:
-    """The rows, each photograph once."""
+    """The rows of the table, each photograph once. Names those that are listed again."""
     listed: dict[str, list[TableRow]] = defaultdict(list)
     for row in table.rows:
         listed[row.key].append(row)
@@ -38,7 +38,7 @@ def check_listing(table: Table, problems: Problems) -> list[TableRow]:
 
 
 def check_files(labelled: Labelled, table: Table, problems: Problems) -> Labelled:
-    """The rows whose photograph and mask are there."""
+    """The rows whose photograph and mask exist. Names the missing ones."""
     if table.form == "npz":
         return labelled
     there = []
@@ -59,7 +59,7 @@ def _is_file(path: Path) -> bool:
 
 
 def check_labels(rows: Sequence[TableRow], table: Table, problems: Problems) -> tuple[tuple[str, ...], bool, Labelled]:
-    """-> classes, whether they are ordered, and each good row with its class index (-1: unlabelled).
+    """-> classes, whether they are ordered, and each usable row with its class index (-1: unlabelled).
 
     Folders fix the classes; else whole numbers are grades 0..C-1, and other texts are class names in
     alphabetical order.
@@ -89,7 +89,7 @@ def check_labels(rows: Sequence[TableRow], table: Table, problems: Problems) -> 
 
 
 def _check_splits(rows: Sequence[TableRow], problems: Problems) -> list[TableRow]:
-    """Either no row names a split, or all with a label do; photographs without one serve training alone."""
+    """Require that all labelled rows name a split, or none does; unlabelled rows are for training only."""
     given = any(row.split for row in rows)
     kept = []
     for row in rows:
@@ -103,16 +103,16 @@ def _check_splits(rows: Sequence[TableRow], problems: Problems) -> list[TableRow
 
 
 def _grades(rows: Sequence[TableRow], problems: Problems) -> tuple[str, ...]:
-    """The grades 0..C-1 of labels that are mostly whole numbers; everything else among them is a problem."""
+    """The grades 0..C-1, where most labels are whole numbers. Names every other label as a problem."""
     counts: Counter[int] = Counter()
     for row in rows:
         if _WHOLE.fullmatch(row.label):
             counts[int(float(row.label))] += 1
         elif row.label:
             problems.add("", f"{row.where}: label {row.label!r} is not a whole number, as the others are")
-    end = next(grade for grade in range(len(counts) + 1) if grade not in counts)  # the first that is absent
+    end = next(grade for grade in range(len(counts) + 1) if grade not in counts)  # the first absent grade
     highest = max(counts)
-    # A grade beyond a gap is real where it is neither alone nor far off, and a slip of the pen otherwise.
+    # A grade beyond a gap is real where several photographs have it and it is near; otherwise it is a typing error.
     near = min(MAX_CLASSES - 1, end + max(5, end))
     slips = {g: g < 0 or g > near for g, n in counts.items() if not 0 <= g < end and (n < 2 or not 0 <= g <= near)}
     for row in rows:
@@ -120,14 +120,14 @@ def _grades(rows: Sequence[TableRow], problems: Problems) -> tuple[str, ...]:
             problems.add(
                 "" if slips[grade] else "rare-classes",
                 f"{row.where}: label {row.label} is out of range: the others begin at 0 and have no gap"
-                + ("; leave the label empty where there is none" if grade < 0 else ""),
+                + ("; an unlabelled photograph has an empty label" if grade < 0 else ""),
             )
     real = [g for g in counts if g not in slips or ("rare-classes" in problems.accept and not slips[g])]
     return tuple(map(str, range(max(real, default=highest) + 1)))
 
 
 def check_contents(labelled: Labelled, table: Table, problems: Problems, progress: Progress) -> dict[str, str]:
-    """key -> SHA-256 of every photograph that a model could be shown."""
+    """key -> SHA-256 of every usable photograph. Names those that are unreadable or without a field of view."""
 
     def examine(row: TableRow) -> str | ImageError:
         try:
@@ -152,7 +152,7 @@ def check_contents(labelled: Labelled, table: Table, problems: Problems, progres
 def check_copies(
     labelled: Labelled, splits: Mapping[str, str], contents: Mapping[str, str], problems: Problems
 ) -> Labelled:
-    """Name copies across splits and copies whose labels differ; -> what is left where they are accepted."""
+    """Name copies across splits and copies whose labels differ; -> the photographs that remain without them."""
     copies: dict[str, Labelled] = defaultdict(list)
     for row, label in labelled:
         copies[contents[row.key]].append((row, label))
@@ -183,9 +183,9 @@ def check_patients(labelled: Labelled, splits: Mapping[str, str], problems: Prob
 
 
 def check_classes(labelled: Labelled, splits: Mapping[str, str], classes: Sequence[str], problems: Problems) -> None:
-    """Name the classes that cannot be learnt, or not be validated."""
+    """Name the classes with too few photographs to be learnt or validated."""
     counts = Counter(label for _, label in labelled)
-    # Called with rows that were not split where these have problems of their own.
+    # Where other problems were found, the rows are those from before the split.
     place = {row.key: splits.get(row.key, row.split or "train") for row, _ in labelled}
     trained = Counter(label for row, label in labelled if place[row.key] == "train")
     for index, name in enumerate(classes):
@@ -196,7 +196,7 @@ def check_classes(labelled: Labelled, splits: Mapping[str, str], classes: Sequen
 
 
 def check_enough(labelled: Labelled, splits: Mapping[str, str], problems: Problems) -> None:
-    """Name a split that training needs and that holds no label."""
+    """Name a split that training needs and that has no labelled photograph."""
     for split, what in (("train", "to train on"), ("val", "to validate on")):
         if not any(splits[row.key] == split and label >= 0 for row, label in labelled):
             problems.add("", f"no labelled photograph {what}")

@@ -1,4 +1,4 @@
-"""Photographs with lesion masks, seen through the same box as the model sees them: for scoring saliency."""
+"""Photographs with lesion masks, cropped like the input of the model: the ground truth of saliency."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def load_lesions(folder: Path, size: int) -> Lesions:
     if problems := [found for found in loaded if isinstance(found, DataError)]:
         lines = [f"  - {problem.message}" for problem in problems[:20]]
         lines += [f"  - and {len(problems) - 20} more"] if len(problems) > 20 else []
-        raise DataError("\n".join([f"{folder}: {len(problems)} problems", *lines]), hint="mend or remove these files")
+        raise DataError(
+            "\n".join([f"{folder}: {len(problems)} problems", *lines]), hint="correct or remove these files"
+        )
     pairs = [found for found in loaded if not isinstance(found, DataError)]
     images = np.stack([image for image, _ in pairs])
     masks = {kind: np.stack([found[kind] for _, found in pairs]) for kind in KINDS}
@@ -69,7 +71,7 @@ def load_lesions(folder: Path, size: int) -> Lesions:
 
 
 def load_column(dataset: Dataset, split: str, size: int) -> Lesions | None:
-    """The masks that a table's mask column names for a split, one per photograph, as kind ALL; None without any."""
+    """The masks in a table's mask column for a split, one per photograph, as kind ALL; None where there are none."""
     samples = [sample for sample in dataset.of(split) if sample.mask]
     if not samples:
         return None
@@ -104,13 +106,13 @@ def _load(path: Path, folder: Path, size: int) -> tuple[Image, dict[str, npt.NDA
 
 
 def _through(mask: Image, image: Image, box: FieldOfView, size: int, name: str) -> npt.NDArray[np.bool_]:
-    """(H, W, 3) mask -> (S, S) bool through the box."""
+    """(H, W, 3) uint8 mask -> (S, S) bool, cropped by the box of its photograph."""
     if mask.shape != image.shape:
         raise DataError(
             f"{name}: {mask.shape[1]} x {mask.shape[0]} pixels, its photograph {image.shape[1]} x {image.shape[0]}"
         )
     white = np.where(mask.any(axis=2, keepdims=True), np.uint8(255), np.uint8(0)).repeat(3, axis=2)
-    # One pixel may be shared by four averages; below 1/510 it would round to black: thicken it before it vanishes.
+    # One pixel may be divided among four averages. Below 1/510 it would round to black, so it is dilated first.
     if box.side > 8 * size:
         reach = box.side // (4 * size) | 1
         white = cv2.dilate(white, np.ones((reach, reach), np.uint8))

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, collected and told at once, and what accepting each of it means."""
+"""The problems of a dataset: collected, reported in one error, and accepted by name with `--accept`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import NamedTuple
 
 from medtex_edge.errors import DataError
 
-SHOWN = 20  # problems named one by one before a count stands for the rest
+SHOWN = 20  # problems that are named one by one; a count stands for the rest
 
-# What `--accept NAME` does. A problem of any other kind has to be mended.
+# The effect of `--accept NAME`. A problem of any other kind has to be corrected.
 ACCEPTABLE = {
     "missing": "photographs that are not there are left out",
     "unreadable": "files that are no whole image are left out",
     "no-field-of-view": "photographs without a visible fundus are left out",
     "duplicates": "one copy is kept, in test before val before train; copies whose labels differ are left out",
-    "shared-patients": "the splits stay as they are, and results will look better than they are",
+    "shared-patients": "the splits stay as they are, and the results will be too good",
     "rare-classes": "classes with one photograph or none are kept, and are hardly learnt",
     "unlabelled": "photographs without a label outside train are left out",
 }
 
 
 class Problem(NamedTuple):
-    """`kind` is a name of ACCEPTABLE, or "" for what cannot be accepted."""
+    """`kind` is a name in ACCEPTABLE, or "" for a problem that cannot be accepted."""
 
     kind: str
     text: str
@@ -46,12 +46,12 @@ class Problems:
 
     @property
     def blocking(self) -> bool:
-        """Whether there is one that was not accepted."""
+        """Whether any problem was not accepted."""
         return any(problem.kind not in self.accept for problem in self.found)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """One line per accepted kind: how many, what was done, and the first of them."""
+        """One line per accepted kind: the count, the effect, and the first problem."""
         lines = []
         for kind, count in Counter(problem.kind for problem in self.found).items():
             if kind in self.accept:
@@ -63,7 +63,7 @@ class Problems:
         """Raise `DataError` with the problems that were not accepted, the first `SHOWN` by name."""
         left = sorted(
             (problem for problem in self.found if problem.kind not in self.accept),
-            key=lambda problem: problem.kind,  # stable: what must be mended comes first
+            key=lambda problem: problem.kind,  # stable: "", which must be corrected, comes first
         )
         if not left:
             return
@@ -75,5 +75,5 @@ class Problems:
         kinds = sorted({problem.kind for problem in left if problem.kind})
         hints = [f"--accept {kind}: {ACCEPTABLE[kind]}" for kind in kinds]
         if any(not problem.kind for problem in left):
-            hints.insert(0, "mend the table or the files")
+            hints.insert(0, "correct the table or the files")
         raise DataError("\n".join(lines), hint="; ".join(hints))

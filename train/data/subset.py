@@ -1,4 +1,4 @@
-"""Fewer labels, for the less-data curve: a fraction of the training photographs, drawn once per seed."""
+"""A fraction of the training labels, drawn once per seed, for the less-data curve."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from medtex_edge.train.data.cache import Photos
 
 @dataclass(frozen=True)
 class Subset:
-    """`fraction` of each class's labelled photographs keep their label; of one seed, the smaller lie in the larger.
+    """`fraction` of each class's labelled photographs keep their label; with one seed, smaller subsets lie in larger.
 
-    others: the rest stay as photographs without labels, as does what had none before; else they are gone.
+    others: whether the other photographs are used without labels, like those that had none; else they are left out.
     """
 
     fraction: float
@@ -22,7 +22,7 @@ class Subset:
     others: bool = False
 
     def of(self, photos: Photos) -> Photos:
-        """As many photographs as before, so that an epoch keeps its number of steps: those that stay are repeated."""
+        """As many photographs as before: the subset is repeated, so that an epoch keeps its number of steps."""
         kept = labelled(photos.labels, self.fraction, self.seed)
         labels = np.full_like(photos.labels, -1)
         labels[kept] = photos.labels[kept]
@@ -30,16 +30,16 @@ class Subset:
             return replace(photos, labels=labels)
         count = len(photos.labels)
         index = np.sort(np.tile(kept, -(-count // len(kept)))[:count])
-        asked = np.asarray(photos.asked)[index] if photos.asked is not None else None
+        teacher_images = np.asarray(photos.teacher_images)[index] if photos.teacher_images is not None else None
         keys = tuple(photos.keys[i] for i in index)
-        return Photos(np.asarray(photos.images)[index], labels[index], keys, asked)
+        return Photos(np.asarray(photos.images)[index], labels[index], keys, teacher_images)
 
 
 def labelled(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> npt.NDArray[np.int64]:
     """Indices, sorted, of `fraction` of each class (at least one photograph): nested in `fraction`, drawn by `seed`."""
     kept = []
     for label in np.unique(labels[labels >= 0]):
-        # A generator per class: a class that grows must not reshuffle the others.
+        # A generator per class, so that a larger class does not change the order of the others.
         members = np.random.default_rng([seed, int(label)]).permutation(np.flatnonzero(labels == label))
         kept.append(members[: max(1, round(fraction * len(members)))])
     return np.sort(np.concatenate(kept))

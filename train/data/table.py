@@ -1,4 +1,4 @@
-"""What every form of dataset is read into: rows of text, and a way to the photographs."""
+"""The common form of all datasets: rows of text, and functions that read the photographs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class TableRow:
-    """One photograph as its table or folder speaks of it; empty texts where nothing is said."""
+    """One photograph as its table or folder lists it; a text is empty where the value is missing."""
 
     key: str  # path relative to the table's root, with slashes; "train/12" in an npz
-    where: str  # for messages: "labels.csv line 7"
+    where: str  # its origin in messages: "labels.csv line 7"
     label: str = ""
     split: str = ""  # a value of SPLIT_NAMES, or ""
     patient: str = ""
@@ -32,10 +32,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A dataset as found, nothing judged yet.
+    """A dataset as found, before any check.
 
-    `read(key)` gives (H, W, 3) uint8 RGB; `examine(key)` the content's SHA-256 after proving that a model could
-    be shown it. Both raise `ImageError`, `examine` also `NoFieldOfView`.
+    `read(key)` returns (H, W, 3) uint8 RGB; `examine(key)` checks that a model can use the photograph and returns the
+    SHA-256 of its content. Both raise `ImageError`, `examine` also `NoFieldOfView`.
     """
 
     root: Path
@@ -43,16 +43,16 @@ class Table:
     rows: tuple[TableRow, ...]
     read: Callable[[str], Image]
     examine: Callable[[str], str]
-    class_names: tuple[str, ...] = ()  # fixed by folders; else the labels say
+    class_names: tuple[str, ...] = ()  # the folder names; else () and the labels decide
     ordered: bool = False  # of class_names
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
-def frame_of(form: str, image: Image) -> FieldOfView:
-    """The square that a model sees of (H, W, 3). Raises `NoFieldOfView`.
+def field_of_view(form: str, image: Image) -> FieldOfView:
+    """The square of (H, W, 3) uint8 that is the input of a model. Raises `NoFieldOfView`.
 
-    MedMNIST's thumbnails are cropped already: the whole of one is its field of view.
+    MedMNIST's thumbnails are cropped already, so that the whole thumbnail is the field of view.
     """
     if form != "npz":
         return find_field_of_view(image)
@@ -69,7 +69,7 @@ def file_table(root: Path, form: str, rows: list[TableRow], **more: object) -> T
 
     def examine(key: str) -> str:
         data = read_bytes(root / key)
-        frame_of(form, decode_photo(data, key))
+        field_of_view(form, decode_photo(data, key))
         return hashlib.sha256(data).hexdigest()
 
     return Table(root, form, tuple(rows), read, examine, **more)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""The steps of the distillation and of its rivals: what one batch contributes to each term of the objective.
+"""The training steps of each method: what one batch contributes to each term of the objective.
 
-    medtex      the student under random masks beside the explainer's evidence, then both together (this project)
-    masked      its student without an explainer: judges masks (the evaluator of REAL-X, Jethani et al., AISTATS 2021)
+    medtex      the student under random masks next to the explainer's evidence, then both together (this project)
+    masked      its student alone, which evaluates masks (the evaluator of REAL-X, Jethani et al., AISTATS 2021)
     paper       student and explainer together from the start, unseen pixels at the mean colour (arXiv 2008.02593)
     hinton      the teacher's softened answer and the labels (Hinton et al. 2015, arXiv 1503.02531)
     vid         the teacher's features and the labels, its answer where there is none (Ahn et al., CVPR 2019)
@@ -42,7 +42,7 @@ class Distillation(nn.Module):
 
 
 class TrainingSteps:
-    """The phases of a method on one teacher; `notes` says which terms had to be switched off."""
+    """The phases of one method with one teacher."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TrainingSteps:
 
     def phases(self) -> list[Phase]:
         """In the method's order. Student and explainer first learn side by side from one answer of the teacher; the
-        student under random masks, so that any mask can be judged by it, and neither sees the other."""
+        student under random masks, so that it can evaluate any mask. Neither depends on the other."""
         c = self.config
         if c.method == "masked":
             return [Phase("masked student", c.epochs, self._student_groups, self._masked_step, self._validate_masked)]
@@ -77,7 +77,9 @@ class TrainingSteps:
             return [Phase(c.method, every, self._student_groups, self._plain_step, self._validate_plain)]
         return [
             Phase("apart", c.epochs, self._apart_groups, self._apart_step, self._validate_apart),
-            Phase("joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint),
+            Phase(
+                "joint", c.joint_epochs, self._joint_groups, self._joint_step, self._validate_joint, self._open_masks
+            ),
         ]
 
     # -- one batch
@@ -119,12 +121,12 @@ class TrainingSteps:
         # Some of the batch keeps the student honest: its answer on any mask is about what is visible, not about the
         # mask's shape.
         explained = len(x) - count_in_last(self.config.random_fraction, len(x))
-        seen = torch.cat([m[:explained], random_masks(len(x), d.model.grid, device=x.device)[explained:]])
-        logits, features = d.model.student.with_features(d.model.masked(x, seen))
+        masks = torch.cat([m[:explained], random_masks(len(x), d.model.grid, device=x.device)[explained:]])
+        logits, features = d.model.student.with_features(d.model.masked(x, masks))
         return {
             **self._terms(d, logits, features, answer, batch),
             **self._local(d, evidence, answer),
-            # The budget moves the level alone: a severe photograph may hold evidence all over, and should say so.
+            # The budget moves the level alone: a severe photograph may hold evidence all over.
             **self._price(m, torch.sigmoid(d.model.explainer.logits(evidence.detach()))),
         }
 
@@ -139,14 +141,14 @@ class TrainingSteps:
         return {name: value for name, value in terms.items() if getattr(w, name)}
 
     def _views(self, d: Distillation, batch: Batch) -> tuple[Tensor, Answer]:
-        """One augmented view, seen by both: the student normalised (N, 3, S, S), the teacher at its own size."""
+        """One augmented view for both: the student normalised (N, 3, S, S), the teacher at its own size."""
         # Geometry and colour in fp32: bf16 has 8 bits of mantissa, as many as a pixel.
         with torch.autocast(batch.images.device.type, enabled=False):
             if self.config.method == "supervised":
                 view = self.augment(batch.images)
                 return d.model.normalise(to_size(view, d.model.size)), Answer(view.new_zeros(len(view), 0), [])
-            view, asked = self.augment.both(batch.images, batch.for_teacher)
-            answer = self.teacher.answer(asked)
+            view, teacher_view = self.augment.both(batch.images, batch.for_teacher)
+            answer = self.teacher.answer(teacher_view)
             x = d.model.normalise(to_size(view, d.model.size))
         return x.contiguous(memory_format=torch.channels_last), answer
 
@@ -170,7 +172,7 @@ class TrainingSteps:
     # -- what is trained at which rate
 
     def _student_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
-        return [(_taught(_distillation(module)), self.config.lr)]
+        return [(_student_parameters(_distillation(module)), self.config.lr)]
 
     def _apart_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d = _distillation(module)
@@ -182,8 +184,10 @@ class TrainingSteps:
 
     def _joint_groups(self, module: nn.Module) -> list[tuple[list[nn.Parameter], float]]:
         d, c = _distillation(module), self.config
-        self._open(d)
-        return [(_taught(d), c.joint_lr), *self._explainer_rates(d, c.settled if d.local is not None else 1.0)]
+        return [
+            (_student_parameters(d), c.joint_lr),
+            *self._explainer_rates(d, c.settled if d.local is not None else 1.0),
+        ]
 
     def _explainer_rates(self, d: Distillation, factor: float) -> list[tuple[list[nn.Parameter], float]]:
         c, explainer = self.config, d.model.explainer
@@ -196,8 +200,9 @@ class TrainingSteps:
         ]
 
     @torch.no_grad()
-    def _open(self, d: Distillation) -> None:
+    def _open_masks(self, module: nn.Module) -> None:
         """Phase two starts with masks that open about the budget, whatever scale the evidence has."""
+        d = _distillation(module)
         explainer = d.model.explainer.eval()
         found = []
         for batch in batches(self.val, BATCH, self.compute):
@@ -206,8 +211,8 @@ class TrainingSteps:
                 found.append(explainer.evidence(x).float())
         explainer.set_threshold_for_area(torch.cat(found), self.config.budget)
 
-    # -- validation: the distance to the teacher's answer, so that measures by label stay honest; methods that learn
-    # from labels alone have nothing else to be chosen by
+    # -- validation: the distance to the teacher's answer, so that measures by label stay unbiased; methods that learn
+    # from labels alone are validated by labels
 
     @torch.no_grad()
     def _validate_plain(self, module: nn.Module) -> dict[str, float]:
@@ -282,7 +287,7 @@ def _distillation(module: nn.Module) -> Distillation:
     return module
 
 
-def _taught(d: Distillation) -> list[nn.Parameter]:
+def _student_parameters(d: Distillation) -> list[nn.Parameter]:
     """The student's parameters, and those by which its features are compared with the teacher's."""
     return [*d.model.student.parameters(), *(d.mid.parameters() if d.mid is not None else [])]
 

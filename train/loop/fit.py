@@ -59,8 +59,8 @@ class Recipe:
 class Phase:
     """A stretch of training with its own rates and losses.
 
-    step(module, batch) -> the weighted loss terms by name, to be added up; validate(module) -> measures, lower
-    'val_loss' is better; groups(module) -> (parameters, rate) pairs.
+    groups(module) -> (parameters, rate) pairs; step(module, batch) -> the weighted loss terms by name, to be added up;
+    validate(module) -> measures, lower 'val_loss' is better. prepare(module) changes the module before the first step.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Phase:
     groups: Callable[[nn.Module], list[tuple[list[nn.Parameter], float]]]
     step: Callable[[nn.Module, Batch], dict[str, Tensor]]
     validate: Callable[[nn.Module], dict[str, float]]
+    prepare: Callable[[nn.Module], None] | None = None
 
 
 class Fit:
@@ -104,6 +105,8 @@ class Fit:
 
     def _run_phase(self, number: int, phase: Phase) -> None:
         recipe, module = self._recipe, self.module
+        if phase.prepare is not None and self._state is None:
+            phase.prepare(module)
         groups = phase.groups(module)
         start_alike(module)
         ema = copy.deepcopy(module).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Answers on photographs, without augmentation, in batches; and what `metrics.json` says of them."""
+"""Answers on photographs, without augmentation, in batches; and their tables in `metrics.json`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of the photographs' own labels: plain, focal for classes that drown the others, ordinal for grades."""
+"""L_label, the losses of the photographs' own labels: cross-entropy, focal for unequal classes, ordinal for grades."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LabelLoss(nn.Module):
     """labels (N,) int64, -1 where there is none, and logits (N, C) -> (): the mean over the labelled, 0 without any.
 
     ce       cross-entropy
-    focal    cross-entropy times (1 - p)^2: what is answered already counts less (Lin et al., ICCV 2017)
+    focal    cross-entropy times (1 - p)^2: photographs that are answered already count less (Lin et al., ICCV 2017)
     ordinal  mean over the C - 1 cuts k of the cross-entropy of P(y > k): the ranked ignorance score (Toedter & Ahrens,
              Monthly Weather Review 2012). Proper, dearer the further the answer is off, and one of its cuts is the
              very probability that the verdict is made of. With two classes it is `ce`.
@@ -58,8 +58,8 @@ class LabelLoss(nn.Module):
         log_p = F.log_softmax(logits, dim=1)
         up_to = log_p.logcumsumexp(dim=1)[:, :-1]  # log P(y <= k), k = 0 .. C - 2
         beyond = log_p.flip(1).logcumsumexp(dim=1).flip(1)[:, 1:]  # log P(y > k)
-        target = F.one_hot(labels, classes).to(log_p) * (1 - self.smoothing) + self.smoothing / classes
-        true_up_to = target.cumsum(dim=1)[:, :-1]
+        truth = F.one_hot(labels, classes).to(log_p) * (1 - self.smoothing) + self.smoothing / classes
+        true_up_to = truth.cumsum(dim=1)[:, :-1]
         return -(true_up_to * up_to + (1 - true_up_to) * beyond).mean(dim=1)
 
 
@@ -77,7 +77,7 @@ def label_loss(
 def parse_class_weights(text: str, labels: npt.NDArray[np.int64], classes: int) -> Tensor | None:
     """'none' -> None; 'balanced' -> n / (C n_c), so that classes count alike (King & Zeng 2001); 'a,b,c' -> these.
 
-    Returns (C,) float32. Raises `SettingsError`. A class without a labelled photograph gets 1 and is never asked for.
+    Returns (C,) float32. Raises `SettingsError`. A class without a labelled photograph gets 1, which is never used.
     """
     if text == "none":
         return None

@@ -1,4 +1,4 @@
-"""Random masks: what a student must learn to answer under, so that its answers on any mask mean something.
+"""Random masks: a student learns to answer under them, so that its answers under any mask mean something.
 
 A student taught under masks of all sizes and shapes estimates E[p_T(. | x) | what is visible]: the surrogate of
 FastSHAP (Jethani et al., ICLR 2022) and the evaluator of REAL-X (Jethani et al., AISTATS 2021).
@@ -34,7 +34,7 @@ def _random_masks(count: int, side: int, whole: float, device: torch.device | No
             cell = torch.rand(picked, 1, cells, cells, device=device)
             noise[chosen] = F.interpolate(cell, (side, side), mode="bilinear", align_corners=False)
     area = torch.rand(count, device=device)
-    # Cut at the quantile, so that the open area is the drawn one whatever the noise looks like.
+    # Cut at the quantile, so that the open area is the drawn one whatever the noise is.
     index = ((1 - area) * (side * side - 1)).long().clamp(0, side * side - 1)
     cut = noise.flatten(1).sort(dim=1).values.gather(1, index[:, None])[:, :, None, None]
     softness = 0.005 + 0.1 * torch.rand(count, 1, 1, 1, device=device)

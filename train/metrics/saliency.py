@@ -1,7 +1,7 @@
 """Measures of a saliency map against lesion masks, with the controls without which they mean little.
 
 A map that ignores the photograph already finds lesions, since lesions have their usual places: every score is
-therefore given beside that of the mean map, of a centred Gaussian and of another photograph's map.
+therefore given with that of the mean map, of a centred Gaussian and of another photograph's map.
 
 Where a map has ties, as a flat or a saturated one has, scores are the expected ones of a fair draw among them, so
 that no map gains by the order in which pixels are stored.
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.train.metrics.intervals import measured
+from medtex_edge.train.metrics.ranks import rank_auc
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -49,17 +50,14 @@ def field_of_view(images: npt.NDArray[np.uint8]) -> Bools:
 def pixel_auc(saliency: Floats, lesions: Bools, visible: Bools) -> float | None:
     """AUC of lesion pixels against the other visible ones, (S, S) each; None without lesions or without others.
 
-    The rank form of Mann & Whitney (1947), ties counted half.
+    Ties count half.
     """
     positive = lesions & visible
     scores = saliency[visible]
     truth = positive[visible]
-    p, n = int(truth.sum()), int((~truth).sum())
-    if p == 0 or n == 0:
+    if truth.all() or not truth.any():
         return None
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    return float((ranks[inverse][truth].sum() - p * (p + 1) / 2) / (p * n))
+    return rank_auc(scores, truth)
 
 
 def pointing(saliency: Floats, lesions: Bools, visible: Bools, tolerance: float) -> float | None:

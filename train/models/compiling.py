@@ -16,15 +16,16 @@ VARIANTS = 64  # of one network's code: training and not, with features and with
 
 
 def compile_networks(
-    trained: nn.Module, teacher: Teacher | None, device: torch.device, say: Callable[[str], None]
+    trained: nn.Module, teacher: Teacher | None, device: torch.device, on_message: Callable[[str], None]
 ) -> bool:
-    """Compile student, explainer and teacher in place; weights and their names stay. False, and said, where the
-    compiler is missing. What it cannot digest runs as it did before.
+    """Compile student, explainer and teacher in place; weights and their names stay.
+
+    False, with the reason as a message, where the compiler is missing. What it cannot compile runs as before.
 
     Copies of a compiled module are not compiled: the averaged weights, which only validate, stay as they are.
     """
     if reason := _why_not(device):
-        say(f"  not compiled: {reason}")
+        on_message(f"  not compiled: {reason}")
         return False
     settings: Any = torch._dynamo.config
     settings.suppress_errors = True
@@ -32,7 +33,7 @@ def compile_networks(
     for module in [*trained.modules(), *_networks(teacher)]:
         if isinstance(module, Classifier | Encoder | Decoder):
             module.compile()
-    say("  compiled: the first steps of each phase take long")
+    on_message("  compiled: the first steps of each phase take long")
     return True
 
 

@@ -1,4 +1,4 @@
-"""What teacher, student and explainer cost in arithmetic and memory, before any clock is looked at."""
+"""What teacher, student and explainer cost in arithmetic and memory, without measuring time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def count(module: nn.Module, *inputs: torch.Tensor) -> Count:
 
 
 def teacher_count(teacher: Teacher, size: int | None = None) -> Count | None:
-    """The same for a teacher at its own input size; None where its arithmetic cannot be seen, as in an ONNX file."""
+    """The same for a teacher at its own input size; None where its arithmetic cannot be counted, as in an ONNX file."""
     side = teacher.size if size is None else size
     macs = _macs(lambda: teacher.answer(torch.zeros(1, 3, side, side, device=_device(teacher))))
     modules = _modules(teacher)
@@ -46,14 +46,14 @@ def costs(model: MedTex, teacher: Teacher | None = None) -> dict[str, Any]:
     x = torch.zeros(1, 3, model.size, model.size, device=device)
     image = torch.zeros(1, model.size, model.size, 3, dtype=torch.uint8, device=device)
     student, explainer = count(model.student, x), count(model.explainer, x)
-    taught = teacher_count(teacher) if teacher is not None else None
+    of_teacher = teacher_count(teacher) if teacher is not None else None
     return {
-        "teacher": asdict(taught) if taught else None,
+        "teacher": asdict(of_teacher) if of_teacher else None,
         "student": asdict(student),
         "explainer": asdict(explainer),
         "graph": asdict(count(model, image)),
         "explainer_over_student": explainer.macs / student.macs,
-        "student_over_teacher": student.macs / taught.macs if taught else None,
+        "student_over_teacher": student.macs / of_teacher.macs if of_teacher else None,
     }
 
 

@@ -3,7 +3,7 @@
 An encoder cut from a pretrained backbone (its first stages: lesions are small and local) and a light decoder in
 the manner of a feature pyramid (Lin et al., CVPR 2017) that ends at stride 4 with the local evidence of disease: one
 number a cell where the classes are ordered, else one per class against the first. The mask is that evidence, cut at a
-learnt level: what stands out in the map is what speaks for disease, not merely what lets a student answer.
+learnt level: what stands out in the map is evidence of disease, not merely what lets a student answer.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ class Explainer(nn.Module):
 
     def logits(self, evidence: Tensor) -> Tensor:
         """(N, K, h, w) -> (N, 1, h, w): evidence for any class, cut at the learnt level."""
-        return self.log_scale.exp() * joined(evidence) + self.shift
+        return self.log_scale.exp() * pooled_evidence(evidence) + self.shift
 
     @torch.no_grad()
     def set_threshold_for_area(self, evidence: Tensor, budget: float) -> None:
         """Set the level so that of `evidence` (N, K, h, w) about the fraction `budget` is open."""
-        cells = joined(evidence.float())
+        cells = pooled_evidence(evidence.float())
         level = np.quantile(cells.cpu().numpy(), 1 - budget)
         self.log_scale.copy_((EDGE / cells.std().clamp_min(1e-3)).log())
         self.shift.copy_(-self.log_scale.exp() * float(level))
@@ -89,14 +89,14 @@ class Explainer(nn.Module):
         return self.logits(self.evidence(x))
 
 
-def joined(evidence: Tensor) -> Tensor:
+def pooled_evidence(evidence: Tensor) -> Tensor:
     """(N, K, h, w) -> (N, 1, h, w): for any class, as the mean of a cell and its eight neighbours.
 
-    They see nearly the same of the photograph, so what differs between them is noise; a mask cut from it is full of
-    holes through which a lesion still shows.
+    Their receptive fields nearly coincide, so what differs between them is noise; a mask cut from it is full of holes
+    through which a lesion still shows.
     """
-    joined = torch.logsumexp(evidence, dim=1, keepdim=True) if evidence.shape[1] > 1 else evidence
-    return F.avg_pool2d(joined, 3, 1, 1, count_include_pad=False)
+    total = torch.logsumexp(evidence, dim=1, keepdim=True) if evidence.shape[1] > 1 else evidence
+    return F.avg_pool2d(total, 3, 1, 1, count_include_pad=False)
 
 
 class Decoder(nn.Module):

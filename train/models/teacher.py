@@ -1,11 +1,11 @@
-"""Teachers: whatever already classifies well. They are asked about whole photographs only.
+"""Teachers: any model that already classifies well. They answer for whole photographs only.
 
 `load_teacher` understands
     timm:NAME                    a timm model whose hub weights answer the classes at hand
     timm:NAME@FILE.safetensors   the same with weights from a file
     FOLDER                       a run of `medtex-edge train-teacher`
     FILE.pt2                     a torch.export program
-    FILE.onnx                    what vendors hand over
+    FILE.onnx                    an ONNX graph, the usual form from a vendor
     ensemble:SPEC,SPEC,...       the mean answer of several of these
 """
 
@@ -23,12 +23,12 @@ from torch import Tensor
 from medtex_edge.errors import TeacherError
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.models.student import Classifier
-from medtex_edge.train.models.weights import _load, create_model, normalisation, read_safetensors
+from medtex_edge.train.models.weights import create_model, load_state, normalisation, read_safetensors
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a teacher says of whole photographs: probabilities (N, C) float32 and, if it shows them, features."""
+    """A teacher's answer to whole photographs: probabilities (N, C) float32 and, where it has them, features."""
 
     probabilities: Tensor
     features: list[Tensor]
@@ -36,12 +36,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What a file of a vendor does not say of itself; None: found out from its input, or the usual value."""
+    """What a vendor's file does not state; None: taken from its input's shape, or the usual value."""
 
     size: int | None = None  # pixels
     mean: tuple[float, float, float] | None = None  # per channel, for pictures in 0..1
     std: tuple[float, float, float] | None = None
-    output: str = "auto"  # logits, probabilities, or auto: by looking whether the rows are distributions
+    output: str = "auto"  # logits, probabilities, or auto: probabilities where the rows are distributions
 
 
 class Teacher(Protocol):
@@ -53,7 +53,7 @@ class Teacher(Protocol):
     notes: tuple[str, ...]
 
     def answer(self, x: Tensor) -> Answer:
-        """(N, 3, S, S) float in 0..1, any S -> its answer; resizing and normalising are the teacher's own affair."""
+        """(N, 3, S, S) float in 0..1, any S -> its answer; the teacher resizes and normalises by itself."""
 
 
 def to_size(x: Tensor, size: int) -> Tensor:
@@ -102,7 +102,7 @@ class EnsembleTeacher:
 
 
 def load_teacher(spec: str, classes: tuple[str, ...], compute: Compute, options: FileOptions | None = None) -> Teacher:
-    """Open a teacher for these classes. Raises `TeacherError` that says which form was understood and what is wrong."""
+    """Open a teacher for these classes. Raises `TeacherError`, which names the form of the spec and what is wrong."""
     options = options or FileOptions()
     if spec.startswith("ensemble:"):
         return _ensemble(spec.removeprefix("ensemble:"), classes, compute, options)
@@ -147,7 +147,7 @@ def _from_timm(spec: str, classes: tuple[str, ...], compute: Compute, options: F
                     f"({', '.join(classes)}) needs {tuple(value.shape)}",
                     hint="a teacher must answer these classes; fine-tune it with `medtex-edge train-teacher`",
                 )
-        _load(classifier.net, state, file)
+        load_state(classifier.net, state, file)
     else:
         classifier = _from_hub(name, classes)
     config = getattr(classifier.net, "pretrained_cfg", None) or {}

@@ -1,4 +1,4 @@
-"""Teachers that come as one file: a torch.export program or an ONNX graph. They answer; features they show none."""
+"""Teachers that come as one file: a torch.export program or an ONNX graph. They have no features."""
 
 from __future__ import annotations
 
@@ -18,34 +18,20 @@ from medtex_edge.errors import TeacherError
 from medtex_edge.train.compute.device import Compute
 from medtex_edge.train.models.teacher import Answer, FileOptions, to_size
 
-NO_FEATURES = "the teacher shows no intermediate features: L_mid is switched off"
+NO_FEATURES = "the teacher has no intermediate features: L_mid is switched off"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MAX_BYTES = 4 << 30
 # Shapes are stored as texts that PyTorch hands to sympy, which evaluates them: arithmetic alone is let through.
 SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 EXPRESSION = re.compile(r"([\w\s+\-*/(),<>=&|~]|(?<=\d)\.(?=\d))*")
 CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
-FUNCTIONS = {
-    "Add",
-    "Eq",
-    "FloorDiv",
-    "Ge",
-    "Gt",
-    "Integer",
-    "Le",
-    "Lt",
-    "Max",
-    "Min",
-    "Mod",
-    "Mul",
-    "Ne",
-    "Pow",
-    "PythonMod",
-}
+FUNCTIONS = frozenset(
+    ["Add", "Eq", "FloorDiv", "Ge", "Gt", "Integer", "Le", "Lt", "Max", "Min", "Mod", "Mul", "Ne", "Pow", "PythonMod"]
+)
 
 
 class _FileTeacher:
-    """What both forms share: size, layout, chunks of the batch that the file was made for, logits or not."""
+    """The common part of both forms: size, layout, chunks of the batch that the file was made for, logits or not."""
 
     feature_channels: tuple[int, ...] = ()
 
@@ -57,14 +43,14 @@ class _FileTeacher:
         self._last = shape[3] == 3 and shape[1] != 3  # NHWC
         own = shape[1] if self._last else shape[2]
         if own is not None and options.size not in (None, own):
-            raise TeacherError(f"{path}: its input is {own} pixels wide, --teacher-size says {options.size}")
+            raise TeacherError(f"{path}: its input is {own} pixels wide, --teacher-size is {options.size}")
         self.size = own or options.size or 224
         mean, std = options.mean or IMAGENET[0], options.std or IMAGENET[1]
         self._mean, self._std = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
         self._logits: bool | None = {"logits": True, "probabilities": False}.get(options.output)
-        told = "uint8 0..255" if raw else f"(x - {mean}) / {std}"
+        values = "uint8 0..255" if raw else f"(x - {mean}) / {std}"
         self.notes: tuple[str, ...] = (
-            f"{path.name}: {self.size} x {self.size}, {'NHWC' if self._last else 'NCHW'}, {told}",
+            f"{path.name}: {self.size} x {self.size}, {'NHWC' if self._last else 'NCHW'}, {values}",
             NO_FEATURES,
         )
 

@@ -51,9 +51,9 @@ def create_model(name: str, classes: int, *, weights: str = "auto", drop_rate: f
         packaged = _packaged_state(name, model)
         if packaged is None:
             return _from_hub(name, classes, drop_rate)
-        _load(model, packaged, name)
+        load_state(model, packaged, name)
     else:
-        _load(model, read_safetensors(Path(weights)), weights)
+        load_state(model, read_safetensors(Path(weights)), weights)
     return model
 
 
@@ -62,7 +62,7 @@ def _cut(model: nn.Module, name: str, cut: str, classes: int) -> nn.Module:
     net: Any = model
     if not all(hasattr(net, part) for part in ("conv_stem", "blocks", "conv_head", "bn2", "stage_ends")):
         raise SettingsError(
-            f"{name}: cannot be cut, it is none of the EfficientNet family", hint="leave out what follows the colon"
+            f"{name}: cannot be cut, it is not of the EfficientNet family", hint="remove the colon and what follows it"
         )
     key, _, value = cut.partition("=")
     if key != "stages" or not value.isdigit() or not 2 <= int(value) < len(net.blocks):
@@ -80,7 +80,7 @@ def _cut(model: nn.Module, name: str, cut: str, classes: int) -> nn.Module:
     net.bn2 = nn.Sequential(nn.BatchNorm2d(CUT_HEAD), nn.ReLU6())
     net.num_features = net.head_hidden_size = CUT_HEAD
     net.reset_classifier(classes)
-    _calm_head(net)
+    _initialise_head(net)
     return model
 
 
@@ -130,11 +130,11 @@ def _from_hub(name: str, classes: int, drop_rate: float) -> nn.Module:
             f"no ImageNet weights for {name}: timm's hub cannot be reached ({type(error).__name__})",
             hint=f"either connect to huggingface.co once (weights are then cached), or use {packaged}",
         ) from error
-    _calm_head(model)
+    _initialise_head(model)
     return model
 
 
-def _load(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+def load_state(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load all but a classifier of another width; anything else that is missing or misshapen is an error."""
     own = model.state_dict()
     head = {k for k in own if k in state and own[k].shape != state[k].shape and own[k].shape[1:] == state[k].shape[1:]}
@@ -151,10 +151,10 @@ def _load(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None
         )
     model.load_state_dict(kept, strict=False)
     if any(k.startswith(names) for k in own if k not in kept):
-        _calm_head(model)
+        _initialise_head(model)
 
 
-def _calm_head(model: nn.Module) -> None:
+def _initialise_head(model: nn.Module) -> None:
     """timm initialises EfficientNet heads for 1000 classes; with five, the first answers would be wildly sure."""
     get = getattr(model, "get_classifier", None)
     head = get() if get is not None else None

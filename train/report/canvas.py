@@ -1,7 +1,7 @@
 """The sheet that every picture of a run is drawn on: colours, size of letters, and how it becomes a file.
 
 Drawn with matplotlib's Agg canvas and no global state, so that a trainer on a server can call it from any
-thread. Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which people with any colour vision tell apart.
+thread. Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which people with any colour vision can distinguish.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def name_axes(axes: Axes, words: str) -> None:
+def name_axes(axes: Axes, title: str) -> None:
     """A title at the left."""
     # A class or a file may be called "$x": that is a name, not mathematics.
-    axes.set_title(words, loc="left", fontsize=9, parse_math=False)
+    axes.set_title(title, loc="left", fontsize=9, parse_math=False)
 
 
-def say(axes: Axes, words: str) -> None:
-    """Words in the place of a picture that cannot be drawn."""
-    axes.text(0.5, 0.5, words, ha="center", va="center", color=GREY, transform=axes.transAxes, wrap=True)
+def note(axes: Axes, text: str) -> None:
+    """A text in the place of a picture that cannot be drawn."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY, transform=axes.transAxes, wrap=True)
 
 
 def legend(axes: Axes, place: str = "best") -> None:
-    """The legend, where there is anything to tell apart."""
+    """The legend, where there is anything to distinguish."""
     if axes.get_legend_handles_labels()[0]:
         box = axes.legend(loc=place, frameon=False, fontsize=8)
         for text in box.get_texts():

@@ -19,18 +19,19 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.train.report.canvas import BLUE, GREY, ORANGE, name_axes, new_figure, save, say
+from medtex_edge.train.metrics.classification import auc, roc
+from medtex_edge.train.report.canvas import BLUE, GREY, ORANGE, name_axes, new_figure, note, save
 
-SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 looks alike anywhere on the scale
+SALIENCY_MAP = "viridis"  # uniform in lightness, so that a step of 0.1 is equally visible anywhere on the scale
 SALIENCY_OPACITY = 0.75  # of a pixel whose saliency is 1
 NOT_CURVES = frozenset({"phase", "epoch", "step"})
 
 Floats = npt.NDArray[np.floating]
-Row = Mapping[str, float | str]
+HistoryRow = Mapping[str, float | str]
 
 
-def plot_history(rows: Sequence[Row], out: Path) -> None:
-    """One small panel per column of history.csv, phases told apart by shade; losses blue, validation orange.
+def plot_history(rows: Sequence[HistoryRow], out: Path) -> None:
+    """One small panel per column of history.csv, phases distinguished by shade; losses blue, validation orange.
 
     Each column has its own panel and scale: the terms differ by orders of magnitude, and on shared axes the
     largest would hide the rest.
@@ -41,7 +42,7 @@ def plot_history(rows: Sequence[Row], out: Path) -> None:
     down = max(1, math.ceil(len(curves) / across))
     figure = new_figure(max(5.0, 2.9 * across), 2.1 * down + 0.5)
     if not curves:
-        say(figure.add_subplot(), "nothing was recorded")
+        note(figure.add_subplot(), "nothing was recorded")
     for index, (name, values) in enumerate(curves.items()):
         axes = figure.add_subplot(down, across, index + 1)
         _draw_curve(axes, values, rows, ORANGE if name.startswith("val_") else BLUE)
@@ -55,19 +56,19 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     """ROC of the referable probability; the sealed operating point with its 95 % intervals.
 
     `scores` (N,) higher is more referable; `truth` (N,) bool. With one class only there is no curve, and the
-    picture says so.
+    picture notes it.
     """
     score, positive = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
     figure = new_figure(4.6, 4.6)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    if positive.all() or not positive.any():
-        say(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
+    curve = roc(score, positive)
+    if curve is None:
+        note(axes, f"all {len(positive)} photographs are {'' if positive.any() else 'not '}referable: no curve")
     else:
-        false_rate, true_rate = roc_curve(score, positive)
-        area = float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
-        axes.plot(false_rate, true_rate, color=BLUE, linewidth=1.8, label=f"area under the curve {area:.3f}")
-        axes.fill_between(false_rate, true_rate, color=BLUE, alpha=0.08, linewidth=0)
+        name = f"area under the curve {auc(score, positive):.3f}"
+        axes.plot(curve["fpr"], curve["tpr"], color=BLUE, linewidth=1.8, label=name)
+        axes.fill_between(curve["fpr"], curve["tpr"], color=BLUE, alpha=0.08, linewidth=0)
         name_axes(axes, f"{positive.sum()} referable, {(~positive).sum()} not")
     if point is not None:
         _mark_point(axes, point)
@@ -79,7 +80,7 @@ def plot_roc(scores: npt.ArrayLike, truth: npt.ArrayLike, point: OperatingPoint 
     save(figure, out)
 
 
-def _draw_curve(axes: Axes, values: Floats, rows: Sequence[Row], colour: str) -> None:
+def _draw_curve(axes: Axes, values: Floats, rows: Sequence[HistoryRow], colour: str) -> None:
     """One column of the history; the line breaks between phases, where what it measures may have changed."""
     marker = "." if len(values) < 40 else ""
     for start, end in _phases(rows):
@@ -89,15 +90,6 @@ def _draw_curve(axes: Axes, values: Floats, rows: Sequence[Row], colour: str) ->
     axes.set_ymargin(0.18)  # room for the names of the phases
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     _shade_phases(axes, rows)
-
-
-def roc_curve(scores: Floats, truth: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """False and true positive rates at each distinct threshold, from (0, 0) to (1, 1); ties are one step."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    hits = np.cumsum(truth[order])[ends]
-    misses = np.cumsum(~truth[order])[ends]
-    return np.r_[0.0, misses / misses[-1]], np.r_[0.0, hits / hits[-1]]
 
 
 def plot_confusion(matrix: npt.ArrayLike, classes: Sequence[str], out: Path) -> None:
@@ -130,10 +122,10 @@ def plot_sheet(
     out: Path,
     lesions: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Photographs beside their saliency on a scale fixed at 0..1, the same for every photograph and sheet.
+    """Photographs with their saliency on a scale fixed at 0..1, the same for every photograph and sheet.
 
     `images` (N, S, S, 3) uint8 RGB; `saliency` (N, h, w) in 0..1; `lesions` (N, S, S) are outlined, if given.
-    A map is never stretched to its own maximum: a faint map has to look faint.
+    A map is never stretched to its own maximum: a faint map stays faint.
     """
     across = min(3, max(1, len(images)))
     down = max(1, math.ceil(len(images) / across))
@@ -185,14 +177,14 @@ def _mark_point(axes: Axes, point: OperatingPoint) -> None:
     )
 
 
-def _phases(rows: Sequence[Row]) -> list[tuple[int, int]]:
+def _phases(rows: Sequence[HistoryRow]) -> list[tuple[int, int]]:
     """The half-open ranges of rows that share a phase."""
     names = [str(row.get("phase", "")) for row in rows]
     starts = [i for i in range(len(names)) if i == 0 or names[i] != names[i - 1]]
     return list(zip(starts, [*starts[1:], len(names)], strict=True))
 
 
-def _shade_phases(axes: Axes, rows: Sequence[Row]) -> None:
+def _shade_phases(axes: Axes, rows: Sequence[HistoryRow]) -> None:
     phases = _phases(rows)
     for number, (start, end) in enumerate(phases):
         if number % 2:
@@ -203,7 +195,7 @@ def _shade_phases(axes: Axes, rows: Sequence[Row]) -> None:
             label.set(fontsize=7, parse_math=False)
 
 
-def _column(rows: Sequence[Row], name: str) -> Floats:
+def _column(rows: Sequence[HistoryRow], name: str) -> Floats:
     def number(value: float | str) -> float:
         try:
             return float(value)

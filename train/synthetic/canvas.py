@@ -1,7 +1,7 @@
 """Drawing for synthetic eyes: unit coordinates, antialiased shapes, smooth noise.
 
-The unit is the diameter of the field of view, the origin its centre, x to the right, y down. Shapes are drawn at
-`FINE` times the resolution and averaged, so that a line of half a pixel is half as dark, not gone.
+The unit is the diameter of the field of view; the origin is its centre, x points to the right, y down. Shapes are drawn
+at `FINE` times the resolution and averaged, so that a line of half a pixel is half as dark.
 """
 
 from __future__ import annotations
@@ -22,55 +22,55 @@ _SHIFT = 4  # OpenCV's fixed-point bits of a coordinate
 
 @dataclass(frozen=True)
 class Canvas:
-    """A square of `size` pixels whose field of view is `diameter` pixels wide."""
+    """A square of `size` pixels with a field of view of `diameter` pixels."""
 
     size: int
     diameter: float
 
     def fine(self) -> Drawing:
-        """(FINE * S, FINE * S) uint8, empty, to draw into."""
+        """An empty drawing, (FINE * S, FINE * S) uint8."""
         return np.zeros((FINE * self.size, FINE * self.size), np.uint8)
 
     def coarse(self, fine: Drawing) -> Floats:
-        """-> (S, S) float32 in 0..1, averaged."""
+        """Average a drawing (FINE * S, FINE * S) uint8 -> (S, S) float32 in 0..1."""
         small = cv2.resize(fine, (self.size, self.size), interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.float32) / np.float32(255)
 
     def fixed(self, points: Points) -> npt.NDArray[np.int32]:
-        """Unit coordinates -> OpenCV's fixed-point pixels of the fine canvas, (N, 1, 2)."""
+        """Unit coordinates (N, 2) -> OpenCV's fixed-point pixels of a drawing, (N, 1, 2) int32."""
         pixels = (points * self.diameter + self.size / 2) * FINE - 0.5
         return np.round(pixels * (1 << _SHIFT)).astype(np.int32).reshape(-1, 1, 2)
 
     def line(self, fine: Drawing, points: Points, width: float, value: int = 255) -> None:
-        """An open line of `width` units."""
+        """Draw an open line of `width` units through `points` (N, 2) into `fine`."""
         thickness = max(1, round(width * self.diameter * FINE))
         cv2.polylines(fine, [self.fixed(points)], False, value, thickness, cv2.LINE_AA, _SHIFT)
 
     def fill(self, fine: Drawing, points: Points, value: int = 255) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon with the corners `points` (N, 2) into `fine`."""
         cv2.fillPoly(fine, [self.fixed(points)], value, cv2.LINE_AA, _SHIFT)
 
     def grid(self) -> tuple[Floats, Floats]:
-        """Unit coordinates of the pixels' centres: x (1, S) and y (S, 1)."""
+        """Unit coordinates of the pixel centres: x (1, S) and y (S, 1), float32."""
         line = ((np.arange(self.size, dtype=np.float32) + np.float32(0.5)) - self.size / 2) / self.diameter
         line = line.astype(np.float32)
         return line[None, :], line[:, None]
 
     def blur(self, image: Floats, sigma: float) -> Floats:
-        """Gaussian of `sigma` units; nothing where that is less than a fifth of a pixel."""
+        """Blur (S, S) or (S, S, C) float32 by a Gaussian of `sigma` units; below a fifth of a pixel, not at all."""
         pixels = sigma * self.diameter
         if pixels < 0.2:
             return image
         return np.asarray(cv2.GaussianBlur(image, (0, 0), pixels), np.float32)
 
     def noise(self, random: np.random.Generator, cells: int) -> Floats:
-        """(S, S) smooth noise of unit deviation or so, `cells` bumps across."""
+        """Smooth noise, (S, S) float32, with a standard deviation of about 1 and `cells` bumps per side."""
         small = random.standard_normal((cells + 1, cells + 1)).astype(np.float32)
         return np.asarray(cv2.resize(small, (self.size, self.size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def bump(x: Floats, y: Floats, centre: Points, sigma: float, aspect: float = 1.0) -> Floats:
-    """(S, S) Gaussian bump of height 1; `aspect` > 1 makes it taller than wide."""
+    """A Gaussian bump of height 1, (S, S) float32; `aspect` > 1 makes it taller than wide."""
     dx, dy = (x - np.float32(centre[0])) / sigma, (y - np.float32(centre[1])) / (sigma * aspect)
     value: Floats = np.exp(-0.5 * (dx * dx + dy * dy)).astype(np.float32)
     return value
@@ -80,7 +80,7 @@ def outline(
     random: np.random.Generator, centre: Points, radius: float, *, ragged: float, corners: int,
     stretch: float = 1.0, angle: float = 0.0,
 ) -> Points:  # fmt: skip
-    """A closed, ragged outline around `centre`; `stretch` lengthens it along `angle` and thins it across."""
+    """A closed, ragged outline around `centre`, (corners, 2); `stretch` lengthens it along `angle` and narrows it."""
     turns = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     radii = radius * np.clip(1 + ragged * random.standard_normal(corners), 0.4, 1.8)
     shape = np.stack([np.cos(turns) * stretch, np.sin(turns) / stretch], axis=1) * radii[:, None]

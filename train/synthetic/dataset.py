@@ -1,8 +1,8 @@
 """Synthetic fundus photographs with exact lesion masks: for tests, demonstration and teaching, never for a claim.
 
-The grade follows from the lesions by a written rule (`synthetic_lesions.grade_of`). Everything else, that is
-anatomy, colour, light, blur, framing, and harmless spots that resemble lesions, is drawn from other random streams,
-so that nothing but the lesions tells the grade: the same seed with another grade is the same eye and camera.
+The grade follows from the lesions by a written rule (`lesions.grade_of`). All else (anatomy, colour, light, blur,
+framing, and harmless spots that resemble lesions) is drawn from other random streams. Only the lesions therefore carry
+the grade: the same seed with another grade gives the same eye and camera.
 """
 
 from __future__ import annotations
@@ -23,38 +23,49 @@ from medtex_edge.progress import Progress, counting
 from medtex_edge.train.compute.device import in_order
 from medtex_edge.train.data.lesions import KINDS
 from medtex_edge.train.synthetic.lesions import GRADES, grade_of
-from medtex_edge.train.synthetic.scene import SHARES, Scene, render
+from medtex_edge.train.synthetic.scene import GRADE_SHARES, Scene, render
 from medtex_edge.train.synthetic.video import write_video
 
-__all__ = ["GRADES", "MARK", "PURPOSE", "Eye", "Scene", "grade_of", "plan", "render", "write_dataset", "write_video"]
+__all__ = [
+    "GRADES",
+    "MARK",
+    "PURPOSE",
+    "Eye",
+    "Scene",
+    "grade_of",
+    "plan_eyes",
+    "render",
+    "write_dataset",
+    "write_video",
+]
 
 PURPOSE = "synthetic photographs are for tests, demonstration and teaching, never for a claim"
-MARK = "SYNTHETIC.txt"  # in every dataset that was drawn
+MARK = "SYNTHETIC.txt"  # a file in every synthetic dataset
 MAX_COUNT = 100_000
-_PAIRED = 20  # photographs from which patients have two eyes each; of fewer, splits could not be cut
-_VAL_EVERY = 4  # one patient in so many is for validation
+_PAIRED = 20  # from this many photographs on patients have two eyes each; fewer could not be split
+_VAL_EVERY = 4  # one of so many patients is for validation
 
 
 @dataclass(frozen=True)
 class Eye:
-    """One line of labels.csv."""
+    """One eye of the dataset: a line of labels.csv."""
 
     name: str  # of the photograph, without suffix
     grade: int
     split: str
     patient: str
-    number: int  # of the patient, for its seed
+    number: int  # of the patient; part of its seed
     left: bool
 
 
 def write_dataset(folder: Path, *, count: int = 240, size: int = 320, seed: int = 0, progress: Progress = None) -> Path:
     """Write images/NAME.jpg, masks/NAME_{MA,HE,EX,SE,OD,ALL}.png and labels.csv (image,grade,split,patient).
 
-    A kind that an eye has none of has no mask file; OD and ALL are always there. The folder appears whole or not at
-    all; -> the folder. Raises `SettingsError` where it holds something already, `StorageError` where the disk refuses.
+    A kind that an eye lacks has no mask file; OD and ALL always exist. The folder appears whole or not at all. Returns
+    the folder. Raises `SettingsError` where it is not empty, `StorageError` where it cannot be written.
     """
     folder = Path(folder)
-    eyes = plan(count, seed)
+    eyes = plan_eyes(count, seed)
     if folder.is_dir() and any(folder.iterdir()):
         raise SettingsError(f"{folder} is not empty", hint="choose another folder, or empty that one")
     with storage(folder):
@@ -73,7 +84,7 @@ def write_dataset(folder: Path, *, count: int = 240, size: int = 320, seed: int 
             for _ in in_order(make, enumerate(eyes)):
                 advance()
             _write_labels(temporary / "labels.csv", eyes)
-            # Whoever finds the folder later is told, and so is the report of a run on it.
+            # A warning for whoever finds the folder later, and for the report of a run on it.
             (temporary / MARK).write_text(f"{PURPOSE.capitalize()}.\n", encoding="utf-8")
             temporary.chmod(0o755)
             temporary.rename(folder)
@@ -82,19 +93,20 @@ def write_dataset(folder: Path, *, count: int = 240, size: int = 320, seed: int 
     return folder
 
 
-def plan(count: int, seed: int) -> list[Eye]:
-    """Grades in fixed shares, at least two of each where `count` allows; patients' eyes have similar grades.
+def plan_eyes(count: int, seed: int) -> list[Eye]:
+    """Draw grades, patients and splits of `count` eyes. Raises `SettingsError`.
 
-    Names are numbers in an order that tells nothing. Splits are by patient, stratified by grade.
+    Grades have fixed shares, at least two of each where `count` allows; the eyes of a patient have similar grades.
+    Names are numbers in random order. Splits are by patient, stratified by grade.
     """
     if not 1 <= count <= MAX_COUNT:
         raise SettingsError(f"count: expected 1 to {MAX_COUNT}, got {count}")
     random = np.random.default_rng((seed, count, 2))
     grades = np.resize(np.repeat(np.arange(GRADES), 2), min(count, 2 * GRADES))
     rest = count - len(grades)
-    shares = np.floor(np.cumsum(SHARES) * rest + 0.5).astype(int)
+    shares = np.floor(np.cumsum(GRADE_SHARES) * rest + 0.5).astype(int)
     grades = np.concatenate([grades, np.repeat(np.arange(GRADES), np.diff(shares, prepend=0))])
-    # Eyes of a person resemble each other, but not perfectly.
+    # The eyes of a patient resemble each other, though not perfectly.
     grades = grades[np.argsort(grades + random.normal(0, 0.6, count), kind="stable")]
     eyes_each = 2 if count >= _PAIRED else 1
     patients = [grades[start : start + eyes_each].tolist() for start in range(0, count, eyes_each)]
@@ -110,7 +122,7 @@ def plan(count: int, seed: int) -> list[Eye]:
 
 
 def _choose_val(patients: list[list[int]], offset: int) -> set[int]:
-    """Every `_VAL_EVERY`th of the patients, which are sorted by grade, unless it were the last of its grade."""
+    """Every `_VAL_EVERY`th patient in the order of grades, except for the last patient of a grade."""
     left = np.bincount([grade for patient in patients for grade in patient], minlength=GRADES)
     chosen = set()
     for number in range(min(offset, len(patients) - 1), len(patients), _VAL_EVERY):
@@ -130,7 +142,7 @@ def _write_scene(folder: Path, name: str, scene: Scene) -> None:
         done, data = cv2.imencode(Path(path).suffix, np.ascontiguousarray(pixels), options)
         if not done:
             raise StorageError(f"{path}: OpenCV could not encode it")
-        # Not cv2.imwrite, which answers a full disk with half a file.
+        # Not cv2.imwrite, which writes half a file on a full disk.
         (folder / path).write_bytes(data.tobytes())
 
 

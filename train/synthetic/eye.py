@@ -1,4 +1,4 @@
-"""A synthetic eye without its lesions: ground colour, choroid, disc, vessels, macula, and harmless look-alikes."""
+"""A synthetic eye without its lesions: ground colour, choroid, disc, vessels, macula, and harmless spots."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from medtex_edge.train.synthetic.vessels import Vessel, VesselMaps, grow_tree
 _GROUNDS = np.array(
     [[0.84, 0.40, 0.08], [0.78, 0.33, 0.17], [0.60, 0.33, 0.16], [0.76, 0.50, 0.36], [0.52, 0.23, 0.09]]
 )
-# What blood, pigment and so on take from light: optical density per channel.
+# Optical density of blood, pigment and deposits per channel.
 _VEIN = np.array([0.40, 1.05, 0.75], np.float32)
 _ARTERY = np.array([0.16, 0.72, 0.62], np.float32)
 _BLOOD = np.array([0.62, 1.45, 1.10], np.float32)
 _MACULA = np.array([0.35, 0.62, 0.55], np.float32)
-_FAT = np.array([1.00, 0.90, 0.42], np.float32)  # hard exudates, before the eye's own light
+_FAT = np.array([1.00, 0.90, 0.42], np.float32)  # hard exudates, before the illumination
 _COTTON = np.array([0.97, 0.90, 0.74], np.float32)
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Where things are in one eye, in units (see `synthetic_canvas`)."""
+    """The position of disc, fovea and vessels in one eye, in units (see `canvas`); points are (2,) float64."""
 
     disc: Points
     disc_radius: float
@@ -35,7 +35,7 @@ class Anatomy:
 
 
 def draw_anatomy(random: np.random.Generator, left: bool) -> Anatomy:
-    """A right eye has its disc on the right of the photograph, a left eye on the left."""
+    """Draw the anatomy of an eye. A right eye has its disc on the right of the photograph, a left eye on the left."""
     side = -1.0 if left else 1.0
     fovea = np.array([side * random.uniform(-0.13, 0.02), random.uniform(-0.04, 0.05)])
     disc = fovea + np.array([side * random.uniform(0.31, 0.35), random.uniform(-0.05, 0.005)])
@@ -44,7 +44,7 @@ def draw_anatomy(random: np.random.Generator, left: bool) -> Anatomy:
 
 
 def ground_colour(random: np.random.Generator) -> Floats:
-    """(3,) the colour of a patient's fundus in a camera's eyes."""
+    """Draw the fundus colour of a patient, (3,) float32 RGB in 0..1."""
     share = random.dirichlet(np.full(len(_GROUNDS), 0.6))
     colour: Floats = (share @ _GROUNDS * random.uniform(0.88, 1.1, 3)).astype(np.float32)
     return colour
@@ -54,7 +54,10 @@ def paint_eye(
     random: np.random.Generator, canvas: Canvas, anatomy: Anatomy, vessels: VesselMaps, ground: Floats,
     lesions: LesionMaps,
 ) -> Floats:  # fmt: skip
-    """(S, S, 3) float32 of about 0..1 in even light. The same `random` paints the same eye under any lesions."""
+    """Paint an eye under even light, (S, S, 3) float32 of about 0..1. Equal `random` gives equal eyes with any lesions.
+
+    vessels, lesions: maps (S, S) float32 in 0..1; ground: (3,) float32.
+    """
     x, y = canvas.grid()
     density = _choroid(random, canvas)[..., None] * np.array([0.5, 1.0, 1.1], np.float32)
     macula = bump(x, y, anatomy.fovea, random.uniform(0.055, 0.085)) * random.uniform(0.45, 0.95)
@@ -77,7 +80,7 @@ def _add_lesions(image: Floats, lesions: LesionMaps, ground: Floats) -> Floats:
     opacity = lesions.opacity
     blood = np.maximum(opacity["HE"], opacity["MA"])
     image = image * np.exp(-blood[..., None] * _BLOOD)
-    # Lesions are lit by the same light as the ground they lie on.
+    # Lesions have the illumination of the ground around them.
     light = 0.55 + 0.5 * float(ground.max())
     for kind, colour, most in (("SE", _COTTON, 0.72), ("EX", _FAT, 0.92)):
         alpha = (opacity[kind] * np.float32(most))[..., None]
@@ -86,7 +89,7 @@ def _add_lesions(image: Floats, lesions: LesionMaps, ground: Floats) -> Floats:
 
 
 def _choroid(random: np.random.Generator, canvas: Canvas) -> Floats:
-    """Optical density of pigment: cloudy, finely mottled, in some eyes with choroidal vessels shining through."""
+    """Optical density of pigment, (S, S) float32: cloudy, mottled, in some eyes with visible choroidal vessels."""
     cloud = canvas.noise(random, 4) * random.uniform(0.02, 0.08) + canvas.noise(random, 11) * 0.02
     fine = canvas.noise(random, 60) * 0.018 + canvas.noise(random, 120) * 0.012
     ridges = 1 - np.minimum(1, np.abs(canvas.noise(random, 16) + 0.5 * canvas.noise(random, 30)) * 1.6)
@@ -96,7 +99,7 @@ def _choroid(random: np.random.Generator, canvas: Canvas) -> Floats:
 
 
 def _disc(random: np.random.Generator, canvas: Canvas, image: Floats, anatomy: Anatomy, x: Floats, y: Floats) -> Floats:
-    """Pale orange rim, paler cup, a soft edge; in some eyes a dark or pale crescent beside it."""
+    """Add the optic disc: pale orange rim, paler cup, soft edge; in some eyes with a dark or pale crescent."""
     radius, aspect = anatomy.disc_radius, random.uniform(1.02, 1.15)
     dx, dy = x - np.float32(anatomy.disc[0]), (y - np.float32(anatomy.disc[1])) / np.float32(aspect)
     side = float(np.sign(anatomy.fovea[0] - anatomy.disc[0]))
@@ -122,7 +125,7 @@ def _within(far: Floats, radius: float, soft: float) -> Floats:
 
 
 def _drusen(random: np.random.Generator, canvas: Canvas, image: Floats, anatomy: Anatomy) -> Floats:
-    """Faint soft pale spots and faint brown ones: harmless, in healthy and sick eyes alike."""
+    """Add faint pale and brown spots, which are harmless and occur in eyes of every grade."""
     pale, brown = canvas.fine(), canvas.fine()
     count = int(random.integers(3, 16)) if random.random() < 0.4 else 0
     for _ in range(count):
@@ -134,12 +137,12 @@ def _drusen(random: np.random.Generator, canvas: Canvas, image: Floats, anatomy:
     glow = canvas.blur(canvas.coarse(pale), 0.0045) * random.uniform(0.10, 0.28)
     shade = canvas.blur(canvas.coarse(brown), 0.006) * random.uniform(0.08, 0.28)
     image = image * (1 + glow[..., None] * np.array([0.5, 1.0, 0.8], np.float32))
-    # Brown takes all colours alike, unlike blood, which leaves the red.
+    # Brown absorbs all colours equally, unlike blood, which hardly absorbs red.
     return np.asarray(image * (1 - shade[..., None] * np.array([1.0, 0.9, 0.8], np.float32)), np.float32)
 
 
 def _reflexes(random: np.random.Generator, canvas: Canvas, image: Floats, anatomy: Anatomy) -> Floats:
-    """Silvery streaks along the arcades and a dot in the fovea, as young eyes show them."""
+    """Add silvery streaks along the arcades and a dot in the fovea, as in young eyes."""
     drawn: Drawing = canvas.fine()
     young = random.random() < 0.4
     trunks = [vessel for vessel in anatomy.vessels if vessel.begin > 0.007]

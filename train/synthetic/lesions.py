@@ -1,4 +1,4 @@
-"""The four lesions of diabetic retinopathy on a synthetic eye, their masks, and the rule of the grade."""
+"""The four lesions of diabetic retinopathy on a synthetic eye, their opacity maps, and the rule of the grade."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRADES = 5
 
 @dataclass(frozen=True)
 class Counts:
-    """How many lesions of each kind an eye has; `quadrants` (0..4) around the fovea hold haemorrhages."""
+    """The number of lesions of each kind in an eye; `quadrants` (0..4) around the fovea have haemorrhages."""
 
     microaneurysms: int = 0
     haemorrhages: int = 0
@@ -23,7 +23,7 @@ class Counts:
 
 
 def grade_of(counts: Counts) -> int:
-    """The written rule, loosely after the International Clinical Diabetic Retinopathy scale.
+    """The grade of an eye by the written rule, loosely after the International Clinical Diabetic Retinopathy scale.
 
     - 4: 18 haemorrhages or more
     - 3: 8 haemorrhages or more, in at least 3 quadrants; or any soft exudate
@@ -42,17 +42,17 @@ def grade_of(counts: Counts) -> int:
 
 @dataclass(frozen=True)
 class Ground:
-    """Where lesions may lie, in units: in the field of view, between `top` and `bottom`, beside the disc."""
+    """The possible places of lesions, in units: in the field of view, between `top` and `bottom`, outside the disc."""
 
     disc: Points
     fovea: Points
     disc_radius: float
     top: float
     bottom: float
-    vessels: Floats  # (S, S): a microaneurysm on a vessel would not be seen
+    vessels: Floats  # (S, S) float32 in 0..1: a microaneurysm on a vessel would be invisible
 
     def place(self, random: np.random.Generator, canvas: Canvas, quadrant: int | None, bare: bool) -> Points | None:
-        """A free place, or None after many tries; `quadrant` 0..3 around the fovea."""
+        """A free place (2,), or None after 200 attempts; `quadrant`: 0..3 around the fovea; `bare`: not on a vessel."""
         for _ in range(200):
             angle, radius = random.uniform(0, 2 * np.pi), 0.44 * np.sqrt(random.random())
             point: Points = np.array([np.cos(angle), np.sin(angle)]) * radius
@@ -73,15 +73,15 @@ class Ground:
 
 @dataclass(frozen=True)
 class LesionMaps:
-    """Opacity in 0..1 of each kind, (S, S) float32, and what was drawn."""
+    """Opacity of each kind, (S, S) float32 in 0..1, and the number of lesions."""
 
     opacity: dict[str, Floats]
     counts: Counts
 
 
 def draw_lesions(random: np.random.Generator, canvas: Canvas, ground: Ground, grade: int) -> LesionMaps:
-    """Lesions whose counts give `grade` by the rule."""
-    # Nearly always the first attempt fits; a haemorrhage that found no place in its quadrant asks for another.
+    """Draw lesions whose counts give `grade` by the rule."""
+    # The first attempt nearly always succeeds, unless a haemorrhage finds no place in its quadrant.
     for _ in range(100):
         maps = _attempt(random, canvas, ground, grade)
         if grade_of(maps.counts) == grade:
@@ -142,7 +142,7 @@ def _microaneurysm(random: np.random.Generator, canvas: Canvas, ground: Ground, 
 
 
 def _haemorrhage(random: np.random.Generator, canvas: Canvas, ground: Ground, fine: Drawing, point: Points) -> None:
-    """A dot-blot, or a flame along the nerve fibres, which leave the disc like field lines."""
+    """Draw a dot-blot, or a flame along the nerve fibres, which run from the disc like field lines."""
     radius = 0.008 + 0.016 * random.beta(1.3, 2.2)
     depth = int(random.integers(130, 256))  # fresh blood is dark, old blood fades
     if random.random() < 0.35:
@@ -160,7 +160,7 @@ def _haemorrhage(random: np.random.Generator, canvas: Canvas, ground: Ground, fi
 
 
 def _cluster(random: np.random.Generator, canvas: Canvas, ground: Ground, fine: Drawing, count: int) -> int:
-    """Hard exudates: sharp waxy specks in a heap or along a ring; -> how many were drawn."""
+    """Draw hard exudates, sharp waxy specks in a heap or along a ring; -> the number of specks."""
     centre = ground.place(random, canvas, None, bare=False)
     if centre is None:
         return 0
@@ -184,7 +184,7 @@ def _cluster(random: np.random.Generator, canvas: Canvas, ground: Ground, fine: 
 
 
 def _soft_exudate(random: np.random.Generator, canvas: Canvas, ground: Ground, fine: Drawing) -> bool:
-    """A cotton-wool spot: a few overlapping pale lobes that the blur makes fluffy."""
+    """Draw a cotton-wool spot of a few overlapping pale lobes, which are blurred later; -> whether it found a place."""
     point = ground.place(random, canvas, None, bare=False)
     if point is None:
         return False

@@ -1,4 +1,4 @@
-"""One synthetic photograph: an eye with lesions of a wanted grade, in front of a camera."""
+"""One synthetic photograph: an eye with the lesions of a grade, photographed by a synthetic camera."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ import numpy.typing as npt
 from medtex_edge.errors import SettingsError
 from medtex_edge.image.photo import Image
 from medtex_edge.train.data.lesions import LESIONS
-from medtex_edge.train.synthetic.camera import Camera, develop, expose, frame, take_camera
+from medtex_edge.train.synthetic.camera import Camera, develop, draw_camera, expose, frame
 from medtex_edge.train.synthetic.canvas import Canvas, Floats
 from medtex_edge.train.synthetic.eye import draw_anatomy, ground_colour, paint_eye
 from medtex_edge.train.synthetic.lesions import GRADES, Counts, Ground, draw_lesions
 from medtex_edge.train.synthetic.vessels import draw_tree
 
 MIN_SIZE, MAX_SIZE = 96, 2048  # pixels
-SHARES = (0.30, 0.14, 0.24, 0.18, 0.14)  # of the grades 0..4, where none is wanted
-_VISIBLE = 0.25  # opacity from which a pixel belongs to a lesion's mask
+GRADE_SHARES = (0.30, 0.14, 0.24, 0.18, 0.14)  # of the grades 0..4
+_VISIBLE = 0.25  # opacity from which on a pixel belongs to the mask of a lesion
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """image (H, W, 3) uint8 RGB; masks: each kind of `lesions.KINDS` -> (H, W) bool; what was drawn, its grade."""
+    """A photograph and its ground truth: image (H, W, 3) uint8 RGB; masks: kind of `KINDS` -> (H, W) bool."""
 
     image: Image
     masks: dict[str, Mask]
     grade: int
     counts: Counts
-    quality: int  # for saving the image as JPEG
+    quality: int  # of the JPEG, 1..100
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An eye as it reaches the sensor, before framing and noise. `light` (S, S, 3), masks (S, S)."""
+class ExposedEye:
+    """The image of an eye on the sensor, before framing and noise.
+
+    light: (S, S, 3) float32; masks: kind of `KINDS` -> (S, S) bool; grain: the generator of the noise.
+    """
 
     canvas: Canvas
     camera: Camera
@@ -56,28 +59,29 @@ def render(
     left: bool = False,
     patient: Sequence[int] | None = None,
 ) -> Scene:
-    """One photograph, at most `size` pixels high. Equal arguments give equal pixels.
+    """Render one photograph, at most `size` pixels high. Equal arguments give equal pixels.
 
-    `grade` is drawn where it is None. Eyes with an equal `patient` (a seed) share the ground's colour.
+    `grade` is drawn where it is None. Eyes with the same `patient` (a seed) have the same ground colour. Raises
+    `SettingsError`.
     """
-    subject = sit(seed, size=size, grade=grade, left=left, patient=patient)
-    top, bottom, sides = frame(subject.camera, subject.canvas)
-    beside = ((0, 0), (sides, sides))
-    light = np.pad(subject.light[top:bottom], (*beside, (0, 0)), constant_values=np.float32(subject.camera.dark))
-    masks = {kind: np.pad(mask[top:bottom], beside) for kind, mask in subject.masks.items()}
-    image = develop(subject.grain, subject.camera, light)
-    return Scene(image, masks, subject.grade, subject.counts, subject.camera.quality)
+    eye = expose_eye(seed, size=size, grade=grade, left=left, patient=patient)
+    top, bottom, sides = frame(eye.camera, eye.canvas)
+    margins = ((0, 0), (sides, sides))
+    light = np.pad(eye.light[top:bottom], (*margins, (0, 0)), constant_values=np.float32(eye.camera.dark))
+    masks = {kind: np.pad(mask[top:bottom], margins) for kind, mask in eye.masks.items()}
+    image = develop(eye.grain, eye.camera, light)
+    return Scene(image, masks, eye.grade, eye.counts, eye.camera.quality)
 
 
-def sit(
+def expose_eye(
     seed: int | Sequence[int],
     *,
     size: int,
     grade: int | None = None,
     left: bool = False,
     patient: Sequence[int] | None = None,
-) -> Subject:
-    """Draw eye, lesions and camera from separate random streams, so that none tells of another."""
+) -> ExposedEye:
+    """Draw and expose an eye; eye, lesions and camera come from separate random streams and are independent."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise SettingsError(f"size: expected {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
     if grade is not None and not 0 <= grade < GRADES:
@@ -87,8 +91,8 @@ def sit(
     if patient is not None:
         for_colour = np.random.default_rng(patient)
     if grade is None:
-        grade = int(for_grade.choice(GRADES, p=SHARES))
-    camera = take_camera(for_camera)
+        grade = int(for_grade.choice(GRADES, p=GRADE_SHARES))
+    camera = draw_camera(for_camera)
     canvas = Canvas(size, camera.diameter * size)
     anatomy = draw_anatomy(for_anatomy, left)
     vessels = draw_tree(canvas, anatomy.vessels)
@@ -102,4 +106,4 @@ def sit(
     masks["ALL"] = np.maximum.reduce([masks[kind] for kind in LESIONS])
     far = (x - np.float32(anatomy.disc[0])) ** 2 + (y - np.float32(anatomy.disc[1])) ** 2
     masks["OD"] = (far < anatomy.disc_radius**2) & inside
-    return Subject(canvas, camera, expose(canvas, camera, scene), masks, grade, lesions.counts, grain)
+    return ExposedEye(canvas, camera, expose(canvas, camera, scene), masks, grade, lesions.counts, grain)

@@ -1,4 +1,4 @@
-"""A retinal vessel tree: four trunks of artery and vein each, that leave the disc and arch around the macula."""
+"""The synthetic vessel tree: four trunks each of arteries and veins, from the disc in arcs around the macula."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THINNEST = 0.0022
 
 @dataclass(frozen=True)
 class Vessel:
-    """A path (N, 2) with its width at begin and end, in units."""
+    """A vessel: its path (N, 2) float64 and its width at begin and end, in units (see `canvas`)."""
 
     path: Points
     begin: float
@@ -28,7 +28,7 @@ class Vessel:
 
 @dataclass(frozen=True)
 class VesselMaps:
-    """(S, S) float32 in 0..1 each: how much of a pixel is vein, artery, and the bright line along thick vessels."""
+    """The fraction of each pixel, (S, S) float32 in 0..1, of vein, artery, and the bright line along thick vessels."""
 
     veins: Floats
     arteries: Floats
@@ -36,7 +36,7 @@ class VesselMaps:
 
 
 def grow_tree(random: np.random.Generator, disc: Points, fovea: Points) -> list[Vessel]:
-    """All vessels of an eye, trunks and three generations of branches."""
+    """Draw the vessels of an eye: trunks and three generations of branches. disc, fovea: (2,) float64, in units."""
     vessels: list[Vessel] = []
     side = float(np.sign(fovea[0] - disc[0]))  # towards the macula
     size = random.uniform(0.85, 1.15)
@@ -48,7 +48,7 @@ def grow_tree(random: np.random.Generator, disc: Points, fovea: Points) -> list[
                 vessels.append(trunk)
                 vessels.extend(_branches(random, trunk, disc, fovea, generation=1))
         for _ in range(int(random.integers(1, 4))):
-            # Small vessels that leave the disc straight for the macula.
+            # Small vessels run straight from the disc to the macula.
             angle = (0.0 if side > 0 else math.pi) + random.uniform(-0.8, 0.8)
             path = _wander(random, disc, angle, random.uniform(0.14, 0.28), disc)
             vessels.append(Vessel(_until_fovea(path, fovea), 0.0042, 0.0022, artery))
@@ -56,7 +56,7 @@ def grow_tree(random: np.random.Generator, disc: Points, fovea: Points) -> list[
 
 
 def _arcade(random: np.random.Generator, disc: Points, fovea: Points, up: float) -> Points:
-    """From the disc steeply up or down, over or under the fovea, and beyond it slowly closing."""
+    """An arcade, (N, 2): steeply up or down from the disc, over or under the fovea, and slowly closing beyond it."""
     side = np.sign(fovea[0] - disc[0])
     distance = abs(fovea[0] - disc[0])
     along = np.arange(0, random.uniform(0.75, 0.95), _STEP)
@@ -77,7 +77,7 @@ def _nasal(random: np.random.Generator, disc: Points, side: float, up: float) ->
 def _branches(
     random: np.random.Generator, parent: Vessel, disc: Points, fovea: Points, generation: int
 ) -> Iterator[Vessel]:
-    """Side vessels at irregular distances on alternating sides, and a fork at the end; thinner each generation."""
+    """Yield side vessels at irregular distances on alternating sides, and a fork at the end, thinner per generation."""
     if generation > 3 or len(parent.path) < 4:
         return
     steps = np.diff(parent.path, axis=0)
@@ -107,7 +107,7 @@ def _branches(
 
 
 def _wander(random: np.random.Generator, start: Points, heading: float, length: float, disc: Points) -> Points:
-    """A tortuous path that on the whole leads away from the disc, as vessels do."""
+    """A tortuous path, (N, 2), which in general leads away from the disc."""
     count = max(4, int(length / _STEP))
     turns = np.convolve(random.standard_normal(count + 2), [0.05, 0.11, 0.07], "valid")
     (x, y), (disc_x, disc_y) = start.tolist(), disc.tolist()
@@ -121,7 +121,7 @@ def _wander(random: np.random.Generator, start: Points, heading: float, length: 
 
 
 def _even(path: Points) -> Points:
-    """The same path with its points `_STEP` apart."""
+    """The same path, (N, 2), with its points `_STEP` apart."""
     far = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
     where = np.arange(0, far[-1], _STEP)
     return np.stack([np.interp(where, far, path[:, 0]), np.interp(where, far, path[:, 1])], axis=1)
@@ -142,7 +142,7 @@ def _until_fovea(path: Points, fovea: Points) -> Points:
 
 
 def draw_tree(canvas: Canvas, vessels: list[Vessel]) -> VesselMaps:
-    """Thin vessels are drawn fainter, since they let light through."""
+    """Draw the vessels into maps. Thin vessels are fainter, since they transmit light."""
     veins, arteries, reflex = canvas.fine(), canvas.fine(), canvas.fine()
     for vessel in sorted(vessels, key=lambda vessel: vessel.begin):
         pieces = 4 if vessel.begin > 0.005 else 2

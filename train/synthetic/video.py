@@ -1,4 +1,4 @@
-"""A moving-camera video of a synthetic eye: drift, zoom and rotation, a blink, a blurred spell, fresh noise."""
+"""A video of a synthetic eye: drift, zoom and rotation, a blink, a loss of focus, new noise in every frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medtex_edge.image.photo import Image
 from medtex_edge.progress import Progress, counting
 from medtex_edge.train.synthetic.camera import develop
 from medtex_edge.train.synthetic.canvas import Floats
-from medtex_edge.train.synthetic.scene import sit
+from medtex_edge.train.synthetic.scene import expose_eye
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 
@@ -30,7 +30,7 @@ def write_video(
     grade: int | None = None,
     progress: Progress = None,
 ) -> Path:
-    """Write `frames` frames, `size` pixels high and 4/3 as wide, as .mp4 or .avi; whole or not at all. -> `path`.
+    """Write `frames` frames, `size` pixels high and 4/3 as wide, as .mp4 or .avi, atomically. Returns `path`.
 
     Raises `SettingsError` for another suffix or impossible numbers, `StorageError` where it cannot be written.
     """
@@ -45,21 +45,23 @@ def write_video(
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
         try:
             if not writer.isOpened():
-                raise StorageError(f"{path}: OpenCV cannot write {codec} video here", hint="try a name ending in .avi")
+                raise StorageError(
+                    f"{path}: OpenCV cannot write {codec} video here", hint="choose a name that ends in .avi"
+                )
             with counting(progress, "filming", frames) as advance:
                 for image in film(seed, frames, height, width, grade=grade):
                     writer.write(np.ascontiguousarray(image[..., ::-1]))
                     advance()
         finally:
             writer.release()
-        # VideoWriter keeps silent about a full disk: only reading tells.
+        # VideoWriter reports no full disk, so the frames are counted.
         if (written := count_frames(temporary)) != frames:
             raise StorageError(f"{path}: {written} of {frames} frames were written", hint="is the disk full?")
     return path
 
 
 def count_frames(path: Path) -> int:
-    """Frames that a reader gets out of a video."""
+    """The number of frames that can be read from a video."""
     video = cv2.VideoCapture(str(path))
     try:
         count = 0
@@ -71,9 +73,9 @@ def count_frames(path: Path) -> int:
 
 
 def film(seed: int, frames: int, height: int, width: int, *, grade: int | None = None) -> Iterator[Image]:
-    """(H, W, 3) uint8 RGB frames. The spells: at a third of the time a blink, at two thirds a loss of focus."""
-    subject = sit((seed, 3), size=height, grade=grade)
-    still = subject.light
+    """Yield (H, W, 3) uint8 RGB frames, with a blink at a third of the time and a loss of focus at two thirds."""
+    eye = expose_eye((seed, 3), size=height, grade=grade)
+    still = eye.light
     phases = np.random.default_rng((seed, 4)).uniform(0, 2 * np.pi, 5)
     blink = max(2, frames // 30)
     for index in range(frames):
@@ -85,11 +87,11 @@ def film(seed: int, frames: int, height: int, width: int, *, grade: int | None =
         defocus = 1 - abs(time - 2 / 3) / 0.07
         if defocus > 0:
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.3 + 9 * defocus * height / 480), np.float32)
-        yield develop(subject.grain, subject.camera, image)
+        yield develop(eye.grain, eye.camera, image)
 
 
 def _move(still: Floats, time: float, phases: npt.NDArray[np.float64], height: int, width: int) -> Floats:
-    """The eye seen by a hand-held camera at `time` 0..1 of the video."""
+    """(S, S, 3) float32 -> (height, width, 3) float32: the eye under a moving camera at `time` 0..1 of the video."""
     turns = 2 * np.pi * time
     angle = 5 * np.sin(2 * turns + phases[0])
     zoom = 1.0 + 0.08 * np.sin(1.5 * turns + phases[1])

@@ -1,7 +1,7 @@
-"""The GPU: context, stream, buffers and clock, over pycuda. The one module that imports it, and only when asked.
+"""The GPU: context, stream, buffers and clock, over pycuda. The one module that imports it, and only when called.
 
 The primary context is used, which TensorRT, ONNX Runtime and PyTorch share. It is retained once and kept until the
-process ends, as CUDA's own runtime does: memory that somebody still holds stays valid. Everything here but `device`,
+process ends, as CUDA's own runtime does: memory that is still referenced stays valid. Everything here but `device`,
 `context` and `errors` wants it current in the calling thread, `with context():`; it may be so in several threads.
 `pycuda.autoprimaryctx` is not imported, because it pushes the context in the thread that happens to import it and pops
 it in the one that ends the process.
@@ -25,7 +25,7 @@ from medtex_edge.errors import BackendError
 LIBRARY = "libcuda.so.1"  # the driver's own; pycuda and TensorRT are linked against it
 ELSEWHERE = "--backend onnxruntime does without a GPU"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: neither waits for the default stream nor makes it wait
-# Words of the driver for a context that is lost: every later call fails too, until the process ends.
+# Messages of the driver for a context that is lost: every later call fails too, until the process ends.
 _LOST = (
     "illegal memory access", "unspecified launch failure", "launch timed out", "misaligned address", "uncorrectable",
     "hardware stack error", "illegal instruction", "context is destroyed", "busy or unavailable", "device-side assert",
@@ -34,7 +34,7 @@ _LOST = (
 
 
 @dataclass(frozen=True)
-class Device:
+class CudaDevice:
     """The GPU that CUDA names first; CUDA_VISIBLE_DEVICES chooses another."""
 
     name: str
@@ -43,7 +43,7 @@ class Device:
     integrated: bool  # shares its memory with the processor, as on a Jetson
 
 
-def device() -> Device:
+def device() -> CudaDevice:
     """Which GPU there is. Raises `BackendError` where there is none, or pycuda is missing."""
     driver = _pycuda()
     with errors("looking for a GPU"):
@@ -86,27 +86,27 @@ def context() -> Context:
 
 @contextmanager
 def errors(doing: str) -> Iterator[None]:
-    """Turn what pycuda raises in the block into a `BackendError` that says what was being done, and what to do."""
+    """Turn what pycuda raises in the block into a `BackendError` that names `doing` and what to do next."""
     try:
         yield
     except _pycuda().Error as error:
         raise failure(str(error), doing) from error
 
 
-def failure(said: str, doing: str, otherwise: str = "") -> BackendError:
-    """The error for what the driver, or TensorRT, said. `otherwise`: the hint where that tells nothing of the GPU."""
-    text = said.lower()
+def failure(message: str, doing: str, otherwise: str = "") -> BackendError:
+    """The error for a message of the driver or TensorRT. `otherwise`: the hint for messages that are not known here."""
+    text = message.lower()
     if "out of memory" in text or "outofmemory" in text:
         hint = "end other programs that use the GPU (on a Jetson: that use memory), or use a smaller --precision"
-    elif any(words in text for words in _LOST):
-        hint = "the GPU is lost to this process: start it again; if that recurs look at `dmesg`, heat and power supply"
+    elif any(phrase in text for phrase in _LOST):
+        hint = "the GPU is lost to this process: start it again; if that recurs check `dmesg`, heat and power supply"
     elif "no cuda-capable device" in text:
         hint = f"this process sees no GPU (is CUDA_VISIBLE_DEVICES set?); {ELSEWHERE}"
     elif "driver version is insufficient" in text:
         hint = f"install a newer NVIDIA driver, or JetPack; {ELSEWHERE}"
     else:
-        hint = otherwise or f"`medtex-edge doctor` says what this machine has; {ELSEWHERE}"
-    return BackendError(f"{doing}: {said.strip()[:300]}", hint=hint)
+        hint = otherwise or f"`medtex-edge doctor` lists what this machine has; {ELSEWHERE}"
+    return BackendError(f"{doing}: {message.strip()[:300]}", hint=hint)
 
 
 class Stream:
@@ -162,7 +162,7 @@ class Buffer:
             _pycuda().memcpy_dtoh_async(self.host, self.pointer, stream.native)
 
     def close(self) -> None:
-        """Free the GPU's copy; `host` goes when nobody holds it any more."""
+        """Free the GPU's copy; `host` is freed with the last reference to it."""
         own, self._own = self._own, None
         if own is not None:
             own.free()
@@ -178,11 +178,11 @@ class Timer:
         self._began, self._ended = driver.Event(), driver.Event(driver.event_flags.BLOCKING_SYNC)
 
     def start(self, stream: Stream) -> None:
-        """Mark the beginning."""
+        """Record the first event."""
         self._began.record(stream.native)
 
     def stop(self, stream: Stream) -> None:
-        """Mark the end."""
+        """Record the second event."""
         self._ended.record(stream.native)
 
     def wait(self) -> float:
@@ -191,7 +191,7 @@ class Timer:
         return float(self._ended.time_since(self._began))
 
     def close(self) -> None:
-        """Destroy both marks."""
+        """Destroy both events."""
         self._began = self._ended = None
 
 
@@ -210,11 +210,11 @@ def _free_host(allocation: Any) -> None:
         ctypes.pythonapi.Py_DecRef(ctypes.py_object(allocation))
 
 
-def _describe(driver: ModuleType) -> Device:
+def _describe(driver: ModuleType) -> CudaDevice:
     first, version = driver.Device(0), driver.get_driver_version()
     capability = "{}.{}".format(*first.compute_capability())
     integrated = bool(first.get_attribute(driver.device_attribute.INTEGRATED))
-    return Device(first.name(), capability, f"{version // 1000}.{version % 1000 // 10}", integrated)
+    return CudaDevice(first.name(), capability, f"{version // 1000}.{version % 1000 // 10}", integrated)
 
 
 def _pycuda() -> ModuleType:

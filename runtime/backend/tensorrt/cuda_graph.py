@@ -45,9 +45,9 @@ class Graph:
 
 
 def capture(stream: cuda.Stream, work: Callable[[], None]) -> Graph:
-    """Let `work` queue on `stream` what is recorded instead of run.
+    """Record the calls that `work` queues on `stream`, instead of running them.
 
-    Raises `BackendError` where the driver, or the work, refuses; the stream can be used as before then.
+    Raises `BackendError` where the driver, or the work, refuses; the stream can then be used as before.
     """
     driver = _Driver()
     driver.call("cuStreamBeginCapture_v2", stream.handle, _THREAD_LOCAL)

@@ -1,4 +1,4 @@
-"""One TensorRT engine with its stream, its buffers and its captured graph: everything that has to be given back."""
+"""One TensorRT engine with its stream, its buffers and its captured graph: everything that has to be released."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _LOG_LINES = 3  # of TensorRT's errors, in a message of ours
 
 
 class Engine:
-    """An engine that runs one image at a time. `image` is (1, H, W, 3) uint8, where the next one has to lie.
+    """An engine that runs one image at a time. `image` (1, H, W, 3) uint8 is the memory of its input.
 
-    Every method takes care of the context; `run` and `close` may be called from any thread.
+    Every method makes the context current; `run` and `close` may be called from any thread.
     """
 
     def __init__(self, context: cuda.Context, trt: ModuleType, name: str) -> None:
         self.image: npt.NDArray[np.uint8] | None = None  # None before `open` and after `close`
-        self.not_captured = "not asked for"
+        self.not_captured = "not requested"
         self._lock = threading.Lock()
         self._context = context
         self._trt = trt
         self._name = name
         self._log = _logger(trt)
-        # Held by these attributes and never by a local variable, which a traceback would keep beyond `close`.
+        # Referenced by these attributes and never by a local variable, which a traceback would keep beyond `close`.
         self._runtime: Any = None
         self._engine: Any = None
         self._execution: Any = None
@@ -46,7 +46,7 @@ class Engine:
         self._buffers: dict[str, cuda.Buffer] = {}
 
     def open(self, plan: bytes, contract: Contract) -> None:
-        """Read the plan, hold it against `contract`, and bind a buffer to each tensor. Raises `BackendError`."""
+        """Read the plan, check it against `contract`, and bind a buffer to each tensor. Raises `BackendError`."""
         with cuda.errors(f"{self._name}: opening the engine"), self._context:
             with suppress(RuntimeError, TypeError):  # what its binding makes of a null pointer
                 self._runtime = self._trt.Runtime(self._log)
@@ -98,18 +98,18 @@ class Engine:
             else:
                 self.not_captured = ""
 
-    def watch(self, told: Callable[[str, float], None]) -> None:
-        """From now on `told` hears of each layer of an image, by name, its milliseconds on the GPU, during `run`.
+    def watch(self, on_layer: Callable[[str, float], None]) -> None:
+        """From now on, `run` calls `on_layer` with the name and the milliseconds on the GPU of each layer of an image.
 
         For an engine that is neither captured nor hurried. Raises `BackendError`.
         """
         with self._lock, cuda.errors(f"{self._name}: watching the engine"), self._context:
-            self._profiler = _profiler(self._trt, told)
+            self._profiler = _profiler(self._trt, on_layer)
             self._execution.profiler = self._profiler
 
     def inspect(self) -> str:
         """The engine's own description of its layers, JSON. Raises `BackendError`."""
-        with self._lock, cuda.errors(f"{self._name}: looking into the engine"), self._context:
+        with self._lock, cuda.errors(f"{self._name}: inspecting the engine"), self._context:
             wanted = self._trt.LayerInformationFormat.JSON
             # In one expression: a name would keep the inspector beyond the context.
             return str(self._engine.create_engine_inspector().get_engine_information(wanted))
@@ -154,9 +154,9 @@ class Engine:
         shape = shapes[INPUT_NAME]
         self._expect(self._execution.set_input_shape(INPUT_NAME, shape), f"{INPUT_NAME}: {shape} is refused")
         for name in OUTPUT_NAMES:
-            came = tuple(self._execution.get_tensor_shape(name))
-            if came != shapes[name]:
-                raise BackendError(f"{self._name}: {name}: expected {shapes[name]}, got {came}", hint=BUILD_AGAIN)
+            actual = tuple(self._execution.get_tensor_shape(name))
+            if actual != shapes[name]:
+                raise BackendError(f"{self._name}: {name}: expected {shapes[name]}, got {actual}", hint=BUILD_AGAIN)
         self.image = self._buffers[INPUT_NAME].host
 
     def _enqueue(self) -> None:
@@ -168,10 +168,10 @@ class Engine:
             self._buffers[name].download(self._stream)
 
     def _expect(self, accepted: object, refusal: str, hint: str = "") -> None:
-        """TensorRT refuses by False or None, and says why in its log."""
+        """TensorRT refuses by False or None, and writes the reason into its log."""
         if not accepted:
-            said = "; ".join(self._log.lines) or "TensorRT does not say why"
-            raise cuda.failure(said, f"{self._name}: {refusal}", hint)
+            reason = "; ".join(self._log.lines) or "TensorRT gives no reason"
+            raise cuda.failure(reason, f"{self._name}: {refusal}", hint)
 
 
 class _Tensor(NamedTuple):
@@ -213,10 +213,10 @@ def _check(tensors: dict[str, _Tensor], expected: dict[str, _Tensor], where: str
             hint=BUILD_AGAIN,
         )
     for name, wanted in expected.items():
-        came = tensors[name]
-        if came not in (wanted, wanted._replace(shape=(-1, *wanted.shape[1:]))):
+        actual = tensors[name]
+        if actual not in (wanted, wanted._replace(shape=(-1, *wanted.shape[1:]))):
             raise BackendError(
-                f"{where}: {name}: expected {wanted} by the contract, the engine has {came}", hint=BUILD_AGAIN
+                f"{where}: {name}: expected {wanted} by the contract, the engine has {actual}", hint=BUILD_AGAIN
             )
 
 
@@ -235,18 +235,18 @@ def _logger(trt: ModuleType) -> Any:
     return Log()
 
 
-def _profiler(trt: ModuleType, told: Callable[[str, float], None]) -> Any:
+def _profiler(trt: ModuleType, on_layer: Callable[[str, float], None]) -> Any:
     class Profiler(trt.IProfiler):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:
-            told(layer_name, ms)
+            on_layer(layer_name, ms)
 
     return Profiler()
 
 
 def _try(step: Callable[[], None]) -> None:
-    """A step of closing: what the driver says to it changes nothing any more, and the next one is still due."""
+    """Run a step of closing. An error of the driver is ignored: the next step still has to be done."""
     with suppress(BackendError), cuda.errors("closing"):
         step()

@@ -1,4 +1,4 @@
-"""The layers of a TensorRT engine as its own inspector tells them."""
+"""The layers of a TensorRT engine, from the description by its own inspector."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 Layer = dict[str, Any]  # "name", "kind", "precision", "nodes": the names of the ONNX nodes that it computes
 
-# What the inspector calls them: "Half", "Row major linear FP32", "Thirty-two wide channel vectorized row major Int8
-# format". Widest first.
+# The names that the inspector has for them: "Half", "Row major linear FP32", "Thirty-two wide channel vectorized row
+# major Int8 format". Widest first.
 PRECISIONS = {
     "fp32": r"\bfp32|\bfloat\b", "fp16": r"fp16|half", "bf16": r"bf16|bfloat16", "fp8": r"fp8", "int8": r"\bint8",
 }  # fmt: skip
@@ -23,7 +23,7 @@ def of_engine(text: str) -> list[Layer]:
     that has one.
     """
     try:
-        # Not strict: names are parted by control characters that some versions leave as they are.
+        # Not strict: names are separated by control characters that some versions do not escape.
         found = json.loads(text, strict=False).get("Layers", [])
     except (ValueError, AttributeError):
         return []
@@ -37,9 +37,13 @@ def nodes_of(metadata: str) -> list[str]:
 
 def _of_layer(layer: dict[str, Any]) -> Layer:
     weights = layer.get("Weights")
-    said = [weights.get("Type", "")] if isinstance(weights, dict) else []
-    said += [str(tensor.get("Format/Datatype", "")) for side in ("Inputs", "Outputs") for tensor in layer.get(side, ())]
-    known = (name for words in said for name, pattern in PRECISIONS.items() if re.search(pattern, words, re.IGNORECASE))
+    formats = [weights.get("Type", "")] if isinstance(weights, dict) else []
+    formats += [
+        str(tensor.get("Format/Datatype", "")) for side in ("Inputs", "Outputs") for tensor in layer.get(side, ())
+    ]
+    known = (
+        name for text in formats for name, pattern in PRECISIONS.items() if re.search(pattern, text, re.IGNORECASE)
+    )
     return {
         "name": layer.get("Name", ""),
         "kind": layer.get("LayerType", "unknown"),

@@ -1,7 +1,7 @@
-"""TensorRT: an engine that was built on this device, run on its GPU by one launch a frame.
+"""Opens a TensorRT engine that was built on this device and runs it on the GPU, by one launch a frame.
 
 Only names that TensorRT 10.3 to 11 and TensorRT for RTX share are used. One image at a time goes through the engine:
-that is what a camera gives, and what a captured graph can repeat.
+a camera gives one at a time, and a captured graph repeats one.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class TensorRtBackend:
         self.name = name
         self._engine = engine
         self._contract = contract
-        # Runs once: by `close`, or when nobody holds this any more, or at exit, while everything still stands.
+        # Runs once: by `close`, or with the last reference to this, or at exit, while everything is still loaded.
         self._release = weakref.finalize(self, engine.close)
 
     @property
     def input_buffer(self) -> npt.NDArray[np.uint8] | None:
-        """(1, H, W, 3) page-locked memory: an image that is written there needs no copy. None once closed.
+        """(1, H, W, 3) uint8 page-locked memory: an image that is written there needs no copy. None once closed.
 
-        For the thread that calls `infer` with it next. Asked for anew for each image; what was given stays valid.
+        For the thread that calls `infer` with it next. Read it anew for each image; earlier buffers stay valid.
         """
         return self._engine.image
 
@@ -82,7 +82,7 @@ def open(
 ) -> TensorRtBackend:
     """Open `plan`, or else the engine that was built on this device from the bundle's graph of that precision.
 
-    `threads` means nothing to a GPU. Raises `BundleError` for a precision that the bundle lacks, `BackendError` where
+    `threads` has no effect on a GPU. Raises `BundleError` for a precision that the bundle lacks, `BackendError` where
     GPU, pycuda, TensorRT or the engine is missing or fails.
     """
     if plan is None:
@@ -91,11 +91,11 @@ def open(
 
 
 def built(bundle: Bundle, precision: str) -> bytes:
-    """The engine that was built on this device. Raises as `open`."""
-    from medtex_edge.runtime.engines import key as target
+    """The plan of the engine that was built on this device. Raises as `open` does."""
+    from medtex_edge.runtime.engines import key as engine_key
     from medtex_edge.runtime.engines.cache import Cache
 
-    key = target.key_of(bundle, precision)
+    key = engine_key.key_of(bundle, precision)
     plan = Cache().get(key)
     if plan is None:
         raise BackendError(
@@ -108,9 +108,9 @@ def built(bundle: Bundle, precision: str) -> bytes:
 def open_engine(
     plan: bytes, contract: Contract, *, label: str = "engine", trt: ModuleType | None = None, graph: bool = True
 ) -> TensorRtBackend:
-    """Open an engine that is still only bytes; names, types and shapes are held against `contract`.
+    """Open an engine given as bytes, and check its names, types and shapes against `contract`.
 
-    Black images go through it, which warms it up. `graph` False: nothing is captured, for comparison.
+    Black images go through it, which warms it up. `graph` False: no CUDA graph is captured, for comparison.
     Raises `BackendError`.
     """
     context = cuda.context()  # first: without a driver TensorRT's own start ends the process

@@ -1,4 +1,4 @@
-"""Maps made after the fact find what a toy classifier looks at, at every stage and on one grid."""
+"""Attribution methods find what a toy classifier decides by, at every stage and on one grid."""
 
 from __future__ import annotations
 
@@ -8,19 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from medtex_edge.errors import SettingsError
-from medtex_edge.evaluate.evaluator import MaskedPredictor
-from medtex_edge.evaluate.maps.attribution import (
-    CAMS,
-    NAMES,
-    AttributionTarget,
-    Floats,
-    attribution_methods,
-    check_names,
-    layers,
-    referable_log_odds,
-    rise,
-    to_grid,
-)
+from medtex_edge.evaluate.maps.attribution import CAMS, NAMES, attribution_methods, check_names
+from medtex_edge.evaluate.maps.cams import cams, layers
+from medtex_edge.evaluate.maps.perturbation import rise
+from medtex_edge.evaluate.maps.target import AttributionTarget, Floats, referable_log_odds, to_grid
+from medtex_edge.evaluate.masked_predictor import MaskedPredictor
 from medtex_edge.train.compute.device import Compute
 
 SIZE, GRID = 64, 16
@@ -28,7 +20,7 @@ CPU = Compute(torch.device("cpu"), None)
 
 
 class Red(nn.Module):
-    """Referable (class 1) is what has much red: the mean of red minus green, by way of two stages."""
+    """Referable (class 1) is what has much red: the mean of red minus green, through two stages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,11 +41,11 @@ def picture() -> np.ndarray:
     return image
 
 
-def explained(net: nn.Module) -> AttributionTarget:
+def target(net: nn.Module) -> AttributionTarget:
     return AttributionTarget("student", net.eval(), SIZE, (1,), CPU)
 
 
-def asked(net: Red) -> MaskedPredictor:
+def predictor(net: Red) -> MaskedPredictor:
     def answer(x: Tensor, m: Tensor | None) -> Tensor:
         if m is not None:
             u = nn.functional.interpolate(m, x.shape[-2:], mode="bilinear", align_corners=False)
@@ -63,10 +55,10 @@ def asked(net: Red) -> MaskedPredictor:
     return MaskedPredictor(answer, CPU)
 
 
-def test_every_rival_finds_the_patch_that_decides() -> None:
+def test_every_attribution_method_finds_the_patch_that_decides() -> None:
     net = Red()
     images = np.stack([picture(), np.flip(picture(), axis=(0, 1))])
-    found = attribution_methods(NAMES, explained(net), images, grid=GRID, answers=asked(net))
+    found = attribution_methods(NAMES, target(net), images, grid=GRID, predict=predictor(net))
     assert {name for name, _ in found} == set(NAMES)
     for key, each in found.items():
         assert each.maps.shape == (2, GRID, GRID), key
@@ -83,7 +75,7 @@ def test_every_rival_finds_the_patch_that_decides() -> None:
 
 
 def test_cams_come_from_every_stage_in_their_order() -> None:
-    found = attribution_methods(["gradcam"], explained(Red()), picture()[None], grid=GRID)
+    found = attribution_methods(["gradcam"], target(Red()), picture()[None], grid=GRID)
     assert list(found) == [("gradcam", "stage 1"), ("gradcam", "stage 2")]
     import timm
 
@@ -109,24 +101,22 @@ def test_other_families_of_classifiers_can_be_explained_too(name: str) -> None:
 
 
 def test_one_stage_alone_gives_the_same_map_as_all_together() -> None:
-    from medtex_edge.evaluate.maps.attribution import cams
-
     images = picture()[None]
-    every = cams("layercam", explained(Red()), images, grid=GRID)
-    alone = cams("layercam", explained(Red()), images, grid=GRID, only="stage 2")
+    every = cams("layercam", target(Red()), images, grid=GRID)
+    alone = cams("layercam", target(Red()), images, grid=GRID, only="stage 2")
     assert np.array_equal(alone["stage 2"], every["stage 2"])
 
 
-def test_rise_is_left_out_where_nobody_answers_under_masks() -> None:
-    assert attribution_methods(["rise"], explained(Red()), picture()[None], grid=GRID) == {}
+def test_rise_is_left_out_without_a_masked_predictor() -> None:
+    assert attribution_methods(["rise"], target(Red()), picture()[None], grid=GRID) == {}
 
 
-def test_rise_of_a_model_that_does_not_look_says_nothing() -> None:
+def test_rise_of_a_model_that_ignores_its_input_is_flat() -> None:
     maps = rise(lambda images, masks: np.full((len(images), 2), 0.5, np.float32), picture()[None], (1,), grid=GRID)
     assert not maps.any()
 
 
-def test_evidence_is_the_log_odds_of_the_verdict() -> None:
+def test_referable_log_odds_are_the_log_odds_of_the_verdict() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5, -1.0]])
     p = torch.softmax(logits, 1)[0]
     expected = torch.log((p[2] + p[3]) / (p[0] + p[1]))
@@ -141,7 +131,7 @@ def test_maps_go_to_the_grid_by_means_and_back_without_new_extremes() -> None:
     assert to_grid(maps[:, :4, :4], 8).max() <= 1
 
 
-def test_an_unknown_rival_is_named_with_those_that_there_are() -> None:
+def test_an_unknown_attribution_method_is_named_with_those_that_exist() -> None:
     assert check_names(["GradCAM", " rise ", "rise", ""]) == ("gradcam", "rise")
     with pytest.raises(SettingsError) as caught:
         check_names(["gradcam", "smoothgrad"])

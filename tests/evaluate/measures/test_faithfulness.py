@@ -9,12 +9,12 @@ import pytest
 from medtex_edge.evaluate.measures.faithfulness import (
     Curves,
     TeacherLabels,
-    ask,
     cut,
     deletion,
     fidelity,
     insertion,
     order,
+    predict_in_batches,
     teacher_labels,
     to_stride,
 )
@@ -36,7 +36,7 @@ def reads_one_region(pictures: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.stack([1 - seen, seen], axis=1)
 
 
-SAID = TeacherLabels(np.ones(COUNT, np.int64), np.array([True] * 4 + [False] * 2), (1,))
+LABELS = TeacherLabels(np.ones(COUNT, np.int64), np.array([True] * 4 + [False] * 2), (1,))
 
 
 def perfect() -> np.ndarray:
@@ -47,31 +47,31 @@ def perfect() -> np.ndarray:
 
 def test_a_perfect_map_deletes_at_once_and_an_inverted_one_last() -> None:
     # The probability falls from 1 to 0 in a straight line over the first sixteenth, or over the last.
-    assert deletion(reads_one_region, images(), perfect(), SAID).areas == pytest.approx(AREA / 2)
-    assert insertion(reads_one_region, images(), perfect(), SAID).areas == pytest.approx(1 - AREA / 2)
-    assert deletion(reads_one_region, images(), -perfect(), SAID).areas == pytest.approx(1 - AREA / 2)
-    assert insertion(reads_one_region, images(), 7 - 3 * perfect(), SAID).areas == pytest.approx(AREA / 2)
+    assert deletion(reads_one_region, images(), perfect(), LABELS).areas == pytest.approx(AREA / 2)
+    assert insertion(reads_one_region, images(), perfect(), LABELS).areas == pytest.approx(1 - AREA / 2)
+    assert deletion(reads_one_region, images(), -perfect(), LABELS).areas == pytest.approx(1 - AREA / 2)
+    assert insertion(reads_one_region, images(), 7 - 3 * perfect(), LABELS).areas == pytest.approx(AREA / 2)
 
 
 def test_a_uniform_map_is_a_fair_draw_and_not_the_order_of_storage() -> None:
     flat = np.full((60, SIDE, SIDE), 0.3, np.float32)
     pictures = np.zeros((60, SIZE, SIZE, 3), np.uint8)
-    said = TeacherLabels(np.ones(60, np.int64), np.ones(60, bool), (1,))
+    labels = TeacherLabels(np.ones(60, np.int64), np.ones(60, bool), (1,))
     for measure in (deletion, insertion):
-        areas = measure(reads_one_region, pictures, flat, said).areas
+        areas = measure(reads_one_region, pictures, flat, labels).areas
         assert areas.mean() == pytest.approx(0.5, abs=0.03)
         assert areas.std() > 0  # another draw for every photograph
 
 
 def test_deletion_is_insertion_of_the_inverted_map_read_backwards() -> None:
     maps = np.random.default_rng(1).random((COUNT, SIDE, SIDE)).astype(np.float32)
-    gone = deletion(reads_one_region, images(), maps, SAID)
-    come = insertion(reads_one_region, images(), -maps, SAID)
+    gone = deletion(reads_one_region, images(), maps, LABELS)
+    come = insertion(reads_one_region, images(), -maps, LABELS)
     assert np.allclose(gone.label[:, ::-1], come.label)
 
 
 def test_only_photographs_that_the_teacher_calls_referable_have_an_area_of_the_verdict() -> None:
-    curves = deletion(reads_one_region, images(), perfect(), SAID)
+    curves = deletion(reads_one_region, images(), perfect(), LABELS)
     assert isinstance(curves, Curves)
     assert np.isnan(curves.referable_areas).tolist() == [False] * 4 + [True] * 2
     assert curves.referable_areas[:4] == pytest.approx(AREA / 2)
@@ -80,10 +80,10 @@ def test_only_photographs_that_the_teacher_calls_referable_have_an_area_of_the_v
 def test_coarse_and_fine_maps_are_cut_in_pieces_of_one_size() -> None:
     fine = np.kron(perfect(), np.ones((1, 4, 4), np.float32))
     assert np.allclose(to_stride(fine, SIZE), perfect())
-    assert deletion(reads_one_region, images(), fine, SAID).areas == pytest.approx(AREA / 2)
+    assert deletion(reads_one_region, images(), fine, LABELS).areas == pytest.approx(AREA / 2)
     coarse = perfect()[:, 2::4, 2::4]  # 4 x 4: one cell is the region
     assert to_stride(coarse, SIZE).shape == (COUNT, SIDE, SIDE)
-    assert deletion(reads_one_region, images(), coarse, SAID).areas.max() < 0.2
+    assert deletion(reads_one_region, images(), coarse, LABELS).areas.max() < 0.2
 
 
 def test_cutting_opens_the_wanted_area_of_each_map_and_its_best_part() -> None:
@@ -98,17 +98,17 @@ def test_cutting_opens_the_wanted_area_of_each_map_and_its_best_part() -> None:
 
 def test_fidelity_counts_kept_labels_and_kept_verdicts_apart() -> None:
     whole = np.array([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4], [0.9, 0.1, 0.0]])
-    said = teacher_labels(whole, (1, 2))
-    assert said.labels.tolist() == [1, 0, 2, 0]
-    assert said.referable.tolist() == [True, False, True, False]
+    labels = teacher_labels(whole, (1, 2))
+    assert labels.labels.tolist() == [1, 0, 2, 0]
+    assert labels.referable.tolist() == [True, False, True, False]
     masked = np.array([[0.1, 0.3, 0.6], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.45, 0.30, 0.25]])
     masks = np.stack([np.full((4, 4), a, np.float32) for a in (0.1, 0.2, 0.3, 0.4)])
-    found = fidelity(masked, masks, said)
+    found = fidelity(masked, masks, labels)
     assert found.label.tolist() == [0, 1, 0, 1]
     assert found.verdict.tolist() == [1, 1, 0, 0]
     assert np.nanmean(found.verdict_referable) == 0.5
     assert np.nanmean(found.area_referable) == pytest.approx(0.2)
-    assert fidelity(masked, masks, said, threshold=0.6).verdict.tolist() == [1, 1, 0, 1]
+    assert fidelity(masked, masks, labels, threshold=0.6).verdict.tolist() == [1, 1, 0, 1]
 
 
 def reads_texture(pictures: np.ndarray) -> np.ndarray:
@@ -118,10 +118,10 @@ def reads_texture(pictures: np.ndarray) -> np.ndarray:
 
 
 def test_road_rewards_the_region_that_is_read_and_punishes_its_inverse() -> None:
-    assert road(reads_texture, images(), perfect(), SAID).tolist() == [0.5] * COUNT
-    assert road(reads_texture, images(), -perfect(), SAID).tolist() == [-0.5] * COUNT
+    assert road(reads_texture, images(), perfect(), LABELS).tolist() == [0.5] * COUNT
+    assert road(reads_texture, images(), -perfect(), LABELS).tolist() == [-0.5] * COUNT
     # A flat map takes as much from the region first as last.
-    assert road(reads_texture, images(), np.ones_like(perfect()), SAID).tolist() == [0] * COUNT
+    assert road(reads_texture, images(), np.ones_like(perfect()), LABELS).tolist() == [0] * COUNT
 
 
 def test_imputation_is_that_of_the_authors_code() -> None:
@@ -160,12 +160,14 @@ def test_deletion_agrees_with_quantus() -> None:
         left = torch.from_numpy(detail[: len(masks)] * masks[:, None])
         return torch.softmax(net(left), dim=1).numpy()
 
-    mine = deletion(answers, images(), maps, SAID, steps=16).label
+    mine = deletion(answers, images(), maps, LABELS, steps=16).label
     metric = quantus.PixelFlipping(
         features_in_step=SIDE * SIDE // 16, perturb_baseline=0.0, normalise=False, abs=False, disable_warnings=True
     )
     theirs = np.asarray(
-        metric(model=net, x_batch=detail, y_batch=SAID.labels, a_batch=maps[:, None], softmax=True, channel_first=True)
+        metric(
+            model=net, x_batch=detail, y_batch=LABELS.labels, a_batch=maps[:, None], softmax=True, channel_first=True
+        )
     )
     assert np.allclose(mine[:, 1:], theirs, atol=1e-5)
 
@@ -173,7 +175,7 @@ def test_deletion_agrees_with_quantus() -> None:
 def test_batches_do_not_change_the_answers() -> None:
     many = np.repeat(images(), 12, axis=0)
     masks = np.random.default_rng(6).random((len(many), SIDE, SIDE)).astype(np.float32)
-    assert np.allclose(ask(reads_one_region, many, masks), reads_one_region(many, masks))
+    assert np.allclose(predict_in_batches(reads_one_region, many, masks), reads_one_region(many, masks))
 
 
 def test_the_bootstrap_interval_is_that_of_the_mean_and_leaves_out_what_is_not_defined() -> None:

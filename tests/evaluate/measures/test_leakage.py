@@ -48,14 +48,14 @@ def test_a_larger_area_on_sick_eyes_is_readable_and_is_no_leakage() -> None:
     assert (found.n, found.positives) == (COUNT, COUNT // 2)
 
 
-def test_masks_that_know_nothing_tell_nothing() -> None:
+def test_masks_without_information_predict_nothing() -> None:
     found = leakage(soft_masks(np.full(COUNT, 0.2), seed=2), TRUTH, repeats=1)
     assert found is not None
     assert found.auc_map == pytest.approx(0.5, abs=0.2)
     assert not found.readable
 
 
-def test_place_alone_is_told_apart_from_a_code_by_another_methods_map() -> None:
+def test_place_alone_is_distinguished_from_a_code_by_another_methods_map() -> None:
     # Lesions of sick eyes lie above, findings of healthy ones below; both methods see it, neither writes a code.
     y = np.linspace(-1, 1, SIDE)[:, None] * np.ones(SIDE)
     where = np.where(TRUTH[:, None, None], -y, y)
@@ -85,7 +85,7 @@ def test_controls_keep_every_value_and_take_the_others_place() -> None:
     assert np.isfinite(features(np.zeros((2, SIDE, SIDE), np.float32))).all()
 
 
-def test_a_student_that_obeys_its_mask_is_told_from_one_that_looks() -> None:
+def test_a_student_that_obeys_its_mask_is_distinguished_from_one_that_reads_the_photograph() -> None:
     images = np.where(TRUTH[:, None, None, None], np.uint8(160), np.uint8(80)).repeat(96, 1).repeat(96, 2).repeat(3, 3)
     areas = np.where(TRUTH, 0.4, 0.2)
     masks = soft_masks(areas, seed=8)
@@ -94,9 +94,9 @@ def test_a_student_that_obeys_its_mask_is_told_from_one_that_looks() -> None:
         return np.stack([1 - score, score], axis=1)
 
     reads_code = obeys_mask(lambda i, m: two(m.mean(axis=(1, 2))), images, masks, TRUTH, (1,), repeats=2)
-    looks = obeys_mask(lambda i, m: two(i.mean(axis=(1, 2, 3)) / 255), images, masks, TRUTH, (1,), repeats=2)
+    reads_photograph = obeys_mask(lambda i, m: two(i.mean(axis=(1, 2, 3)) / 255), images, masks, TRUTH, (1,), repeats=2)
     assert reads_code is not None
-    assert looks is not None
+    assert reads_photograph is not None
     assert reads_code["value"] == pytest.approx(1)
-    assert looks["auc_picture"] == pytest.approx(1)
-    assert looks["interval"][0] < 0.5 < looks["interval"][1]
+    assert reads_photograph["auc_picture"] == pytest.approx(1)
+    assert reads_photograph["interval"][0] < 0.5 < reads_photograph["interval"][1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medtex_edge.evaluate.measures.sanity import max_sensitivity, randomisation, rank_correlation, shuffled, sparsity
+from medtex_edge.evaluate.measures.sanity import max_sensitivity, randomisation, rank_correlations, shuffled, sparsity
 
 SIZE, SIDE = 64, 16
 
@@ -107,14 +107,14 @@ def test_what_is_black_in_every_photograph_counts_for_nothing() -> None:
 
     assert randomisation(low_outside, Net(), pictures, repeats=8)[0] < 0.35
     both = low_outside(None, pictures), low_outside(None, pictures)
-    assert rank_correlation(*both)[0] > 0.5  # without the mask the black corners alone would look like agreement
+    assert rank_correlations(*both)[0] > 0.5  # without the mask the black corners alone would appear as agreement
 
 
 def test_the_rank_correlation_sees_order_alone_and_flat_maps_share_nothing() -> None:
     a = np.random.default_rng(5).random((2, 8, 8)).astype(np.float32)
-    assert rank_correlation(a, a**3) == pytest.approx(1)
-    assert rank_correlation(a, -a) == pytest.approx(-1)
-    assert rank_correlation(a, np.ones_like(a)).tolist() == [0, 0]
+    assert rank_correlations(a, a**3) == pytest.approx(1)
+    assert rank_correlations(a, -a) == pytest.approx(-1)
+    assert rank_correlations(a, np.ones_like(a)).tolist() == [0, 0]
 
 
 def test_the_gini_index_of_known_maps_and_of_quantus() -> None:

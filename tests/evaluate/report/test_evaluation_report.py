@@ -11,11 +11,13 @@ from evaluation_kit import FULL, full, row, value, write_evaluation
 from page_kit import HOSTILE, Page
 
 from medtex_edge.errors import DataError
-from medtex_edge.evaluate.report.figures import MEASURES, contenders, figure, rows_of
+from medtex_edge.evaluate.report.contenders import contenders, rows_of
 from medtex_edge.evaluate.report.report import read_evaluation, write_evaluation_report
 from medtex_edge.evaluate.report.summary import summary
 from medtex_edge.evaluate.report.warnings import not_measured, warnings
-from medtex_edge.train.report.wording import NO_DEVICE, SYNTHETIC
+from medtex_edge.train.report.figures import figure
+from medtex_edge.train.report.measures import MEASURES
+from medtex_edge.train.report.report import NO_DEVICE, SYNTHETIC
 
 
 def page_of(folder: Path, evaluation: dict[str, Any]) -> Page:
@@ -61,14 +63,14 @@ def test_a_whole_evaluation_is_shown_in_the_order_in_which_a_sceptic_reads(tmp_p
         assert words in page.text
 
 
-def test_rivals_stand_at_the_best_layer_of_each_column_and_every_layer_can_be_opened(tmp_path: Path) -> None:
+def test_baselines_are_given_at_the_best_layer_of_each_column_and_every_layer_can_be_opened(tmp_path: Path) -> None:
     (teacher,) = (c for c in contenders(rows_of(FULL["lesions"]), MEASURES) if c.title == "Grad-CAM of the teacher")
     assert (teacher.best["pixel_auc"][0].value, teacher.best["pixel_auc"][1]) == (0.68, "blocks.3")
     assert (teacher.best["pointing"][0].value, teacher.best["pointing"][1]) == (0.74, "blocks.6")
     (lower,) = (c for c in contenders(rows_of(FULL["explanation"]), MEASURES) if c.title == "Grad-CAM of the teacher")
     assert (lower.best["deletion"][0].value, lower.best["insertion"][0].value) == (0.33, 0.38)
     text = page_of(tmp_path, full()).text
-    assert "every layer of the rivals (3 rows)" in text
+    assert "every layer of the baselines (3 rows)" in text
 
 
 def test_the_best_of_a_column_is_marked_and_a_constant_map_wins_no_prize_for_stability(tmp_path: Path) -> None:
@@ -80,11 +82,13 @@ def test_the_best_of_a_column_is_marked_and_a_constant_map_wins_no_prize_for_sta
     assert '<tr class="ours"><th scope="row">ours</th>' in source
 
 
-def test_where_ours_wins_the_summary_says_by_how_much_and_whether_the_intervals_decide_it() -> None:
-    said = sentence(summary(FULL), "pixel AUC of our maps")
-    assert "is 0.78 (0.73 to 0.83), higher is better" in said
-    assert "2 rivals at its best layer, Grad-CAM of the teacher, blocks.3: 0.68 (0.63 to 0.73); ours is better" in said
-    assert "one average map for all: 0.60 (0.55 to 0.65); ours is better (intervals apart)" in said
+def test_where_ours_wins_the_summary_states_by_how_much_and_whether_the_intervals_decide_it() -> None:
+    found = sentence(summary(FULL), "pixel AUC of our maps")
+    assert "is 0.78 (0.73 to 0.83), higher is better" in found
+    assert (
+        "2 baselines at its best layer, Grad-CAM of the teacher, blocks.3: 0.68 (0.63 to 0.73); ours is better" in found
+    )
+    assert "one average map for all: 0.60 (0.55 to 0.65); ours is better (intervals apart)" in found
     changed = full()
     changed["lesions"]["rows"][0]["measures"]["pixel_auc"] = value(0.75)
     assert "ours is better (intervals overlap)" in sentence(summary(changed), "pixel AUC of our maps")
@@ -92,26 +96,26 @@ def test_where_ours_wins_the_summary_says_by_how_much_and_whether_the_intervals_
     assert "in 93 % (88 % to 98 %)" in sentence(summary(FULL), "keeps the teacher's verdict", "opens 15 %")
 
 
-def test_where_ours_loses_the_page_says_so_at_its_head_and_in_the_summary(tmp_path: Path) -> None:
+def test_where_ours_loses_the_page_states_it_at_its_head_and_in_the_summary(tmp_path: Path) -> None:
     changed = full()
     changed["lesions"]["rows"][0] = row("ours", "ours", pixel_auc=0.59, pointing=0.91)
     changed["explanation"]["rows"][0] = row("ours", "ours", deletion=0.36, insertion=0.3, randomisation=0.9)
     changed["explanation"]["leakage"]["readable"] = True
     changed["answer"]["models"]["student"]["operating_point"]["sensitivity"] = 0.7
     doubts = warnings(changed)
-    assert sentence(doubts, "pixel AUC", "a rival").endswith("Grad-CAM of the teacher, blocks.3 (0.680).")
+    assert sentence(doubts, "pixel AUC", "a baseline").endswith("Grad-CAM of the teacher, blocks.3 (0.680).")
     assert sentence(doubts, "pixel AUC", "a control")
-    assert sentence(doubts, "deletion", "a rival")
+    assert sentence(doubts, "deletion", "a baseline")
     assert sentence(doubts, "deletion", "a control")
     assert sentence(doubts, "sensitivity of 90 %", "finds 70 %")
     assert sentence(doubts, "from the mask alone")
     assert not [line for line in doubts if "pointing" in line]
-    said = summary(changed)
-    assert "ours loses" in sentence(said, "pixel AUC of our maps")
-    assert "hardly depend on what was learned" in sentence(said, "shuffled, the rank")
-    assert "or as a code" in sentence(said, "From the mask alone")
+    lines = summary(changed)
+    assert "ours loses" in sentence(lines, "pixel AUC of our maps")
+    assert "hardly depend on what was learned" in sentence(lines, "shuffled, the rank")
+    assert "or as a code" in sentence(lines, "From the mask alone")
     text = page_of(tmp_path, changed).text
-    assert text.index("lose to a rival") < text.index("In plain words")
+    assert text.index("lose to a baseline") < text.index("Summary")
 
 
 def test_a_student_that_obeys_the_mask_of_another_photograph_is_found_out() -> None:
@@ -132,8 +136,8 @@ def test_equal_figures_are_no_victory() -> None:
 
 
 def test_the_less_data_curve_is_compared_in_pairs_and_losing_is_a_negative_number() -> None:
-    said = sentence(summary(FULL), "MED-TEX minus supervised")
-    assert "+0.138 at 10 % (+0.138 to +0.138)" in said
+    found = sentence(summary(FULL), "MED-TEX minus supervised")
+    assert "+0.138 at 10 % (+0.138 to +0.138)" in found
     changed = full()
     for point in changed["curve"]["methods"]["hinton"]["points"]:
         point["auc_referable"] += 0.1
@@ -143,10 +147,12 @@ def test_the_less_data_curve_is_compared_in_pairs_and_losing_is_a_negative_numbe
 def test_an_ablation_names_the_variants_that_do_as_well() -> None:
     changed = full()
     changed["ablation"]["rows"][1]["auc_referable"] = [0.95, 0.95, 0.95]
-    assert "not better than without random masks (0.950)" in sentence(summary(changed), "Beside other trainings, AUC")
+    assert "not better than without random masks (0.950)" in sentence(
+        summary(changed), "Compared with other trainings, AUC of referable"
+    )
 
 
-def test_a_drawn_dataset_is_said_before_everything_else(tmp_path: Path) -> None:
+def test_a_drawn_dataset_is_reported_before_everything_else(tmp_path: Path) -> None:
     changed = full()
     changed["data"]["synthetic"] = True
     text = page_of(tmp_path, changed).text
@@ -181,7 +187,7 @@ def test_of_a_whole_evaluation_nothing_is_missing_but_what_is() -> None:
     assert len(not_measured(changed)) == 2
 
 
-def test_the_curve_may_lie_beside_the_evaluation(tmp_path: Path) -> None:
+def test_the_curve_may_lie_in_the_folder_of_the_evaluation(tmp_path: Path) -> None:
     changed = full()
     (tmp_path / "curve.json").write_text(json.dumps(changed.pop("curve")))
     write_evaluation(tmp_path, changed)

@@ -1,4 +1,4 @@
-"""Eight bits: what is written into the graph, which layers are lifted, and what happens where bounds do not hold."""
+"""Int8: what is written into the graph, which layers fall back to fp16, and what happens where bounds do not hold."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ from rich.console import Console
 from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BundleError, ParityError
-from medtex_edge.export import build
-from medtex_edge.export.gate import parity, refusal
-from medtex_edge.export.gate.proof import ProofCase
+from medtex_edge.export import build, gate, parity
+from medtex_edge.export.gate import ProofCase
 from medtex_edge.export.int8 import calibration, quantize, search
-from medtex_edge.export.int8.quantize import Layer
+from medtex_edge.export.int8.quantize import Int8Layer
 from medtex_edge.export.int8.search import Damage
 from medtex_edge.export.precision import half, rounding
 from medtex_edge.progress import ProgressDisplay
@@ -81,7 +80,7 @@ def entry(bundle: Path) -> dict[str, Any]:
 # --- the graph ------------------------------------------------------------------------------------------------
 
 
-def test_the_bundle_holds_a_smaller_int8_graph_and_no_fp16_one_that_was_not_asked_for(exported: Path) -> None:
+def test_the_bundle_holds_a_smaller_int8_graph_and_no_fp16_one_that_was_not_requested(exported: Path) -> None:
     made = Bundle.open(exported)
     assert made.precisions == ("fp32", "int8")
     assert len(made.model("int8")) < 0.6 * len(made.model("fp32"))
@@ -201,10 +200,10 @@ def test_the_graph_rounds_as_numpy_does(seed: int, scale: float) -> None:
     draw = np.random.default_rng(seed)
     weight, image = draw.normal(size=(3, 4)).astype(np.float32), draw.integers(0, 256, (16, 4)).astype(np.uint8)
     content, steps = line(scale, weight)
-    came = rounding.literal(quantize.quantise(content, steps, {"gemm"}))(image)[0]
+    actual = rounding.literal(quantize.quantise(content, steps, {"gemm"}))(image)[0]
     step = quantize.weight_scales(weight, 0)[:, None]
     expected = np.clip(np.rint(image / scale), -128, 127) * scale @ (np.rint(weight / step) * step).T
-    np.testing.assert_allclose(came, expected, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-3)
 
 
 def test_integer_kernels_that_underflow_are_not_taken(full: bytes, scales: dict[str, float], images: Any) -> None:
@@ -213,9 +212,9 @@ def test_integer_kernels_that_underflow_are_not_taken(full: bytes, scales: dict[
     expected = parity.answers(rounding.literal(eight), images, lambda _: None)
     sides = replace(contract(), height=64, width=64, saliency_height=16, saliency_width=16)
     with onnxruntime.open_graph(eight, sides) as backend:
-        came = parity.of_backend(backend, images)
-    np.testing.assert_allclose(came[0], expected[0], atol=1e-3)
-    np.testing.assert_allclose(came[1], expected[1], atol=1e-3)
+        actual = parity.of_backend(backend, images)
+    np.testing.assert_allclose(actual[0], expected[0], atol=1e-3)
+    np.testing.assert_allclose(actual[1], expected[1], atol=1e-3)
 
 
 # --- calibration ----------------------------------------------------------------------------------------------
@@ -241,7 +240,7 @@ def test_ranges_grow_with_the_values(full: bytes, images: parity.Images) -> None
 
 def damages(*rows: tuple[float, float, int]) -> list[Damage]:
     return [
-        Damage(Layer(f"n{i}", f"l{i}", "student", "pointwise", ("x",), adds), probability, saliency)
+        Damage(Int8Layer(f"n{i}", f"l{i}", "student", "pointwise", ("x",), adds), probability, saliency)
         for i, (probability, saliency, adds) in enumerate(rows)
     ]
 
@@ -263,7 +262,7 @@ def test_where_everything_is_destroyed_there_is_nothing_to_try() -> None:
     assert list(search.candidates(damages((0.5, 0, 100), (0.5, 0.5, 50)))) == []
 
 
-def test_the_table_of_layers_says_what_became_of_each(exported: Path, full: bytes) -> None:
+def test_the_table_of_layers_lists_the_precision_of_each(exported: Path, full: bytes) -> None:
     found = entry(exported)
     rows = found["layers"]
     assert [row["layer"] for row in rows] == [layer.name for layer in quantize.layers(full)]
@@ -289,7 +288,7 @@ def test_damage_is_that_of_the_layer_alone(full: bytes, scales: dict[str, float]
 
 
 @pytest.mark.parametrize(("validation", "training", "proved_on"), [(80, 318, 256), (20, 150, 106), (20, 100, 64)])
-def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothing_was_calibrated_on(
+def test_layers_are_chosen_on_validation_photographs_and_on_training_ones_that_nothing_was_calibrated_on(
     validation: int, training: int, proved_on: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A photograph is its number: those to train on follow those to validate on."""
@@ -302,9 +301,9 @@ def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothin
     case = ProofCase(
         contract(), first[:, None], keys, (first[:, None], first[:, None, None]), validation, photos.images  # type: ignore[arg-type]
     )  # fmt: skip
-    told = SimpleNamespace(photographs=lambda split, data: photos)
+    run = SimpleNamespace(photographs=lambda split, data: photos)
     with ProgressDisplay(Console(quiet=True)) as steps:
-        wide = build._wider(case, told, None, None, steps)  # type: ignore[arg-type]
+        wide = build._wider(case, run, None, None, steps)  # type: ignore[arg-type]
     found = wide.images[:, 0]
     assert len(found) == len(set(found)) == proved_on
     assert np.array_equal(found[:validation], numbers[:validation])
@@ -321,18 +320,18 @@ def test_layers_are_chosen_on_photographs_beside_the_validation_ones_that_nothin
 def test_of_a_hundred_photographs_one_label_and_one_verdict_may_flip(photographs: int, flips: int, fine: bool) -> None:
     found = parity.Parity(photographs, flips, 0, 0, 0, 0.01, 0.01, 0.99, 0)
     for one in (found, replace(found, label_flips=0, verdict_flips=flips)):
-        assert parity.holds(one, half.BOUNDS["int8"]) == fine
-        assert not flips or not parity.holds(one, half.BOUNDS["fp16"])
+        assert parity.holds(one, parity.BOUNDS["int8"]) == fine
+        assert not flips or not parity.holds(one, parity.BOUNDS["fp16"])
     if not fine:
         with pytest.raises(ParityError, match=r"labels flipped \d+ \(bound [01]\).*without --int8|no bundle") as caught:
-            parity.check("int8", found, half.BOUNDS["int8"], ["eye.png"], "test")
+            parity.check("int8", found, parity.BOUNDS["int8"], ["eye.png"], "test")
         assert "--int8" in caught.value.hint
 
 
 def test_int8_that_is_too_coarse_is_refused_with_a_picture_and_no_bundle(
     run: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    layers: Callable[[bytes], list[Layer]] = quantize.layers
+    layers: Callable[[bytes], list[Int8Layer]] = quantize.layers
     monkeypatch.setattr(quantize, "LEVELS", 2)  # not eight bits but two
     monkeypatch.setattr(quantize, "layers", lambda content: layers(content)[:12])
     monkeypatch.setattr(search, "LEAST", 0.9)
@@ -347,7 +346,7 @@ def test_int8_that_is_too_coarse_is_refused_with_a_picture_and_no_bundle(
     assert cv2.imread(str(picture)).shape[1] > 800
 
 
-def test_where_no_layer_can_be_rounded_the_export_says_which_is_worst(
+def test_where_no_layer_can_be_rounded_the_export_states_which_is_worst(
     run: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     layers = quantize.layers
@@ -362,16 +361,16 @@ def test_the_picture_shows_the_worst_photographs_first(tmp_path: Path) -> None:
     agreed = contract()
     drawn = golden(agreed, 6)
     expected = drawn.probabilities, drawn.saliency
-    came = expected[0].copy(), expected[1].copy()
-    came[0][4] = came[0][4][::-1]
-    came[1][4] = np.nan
+    actual = expected[0].copy(), expected[1].copy()
+    actual[0][4] = actual[0][4][::-1]
+    actual[1][4] = np.nan
     keys = [f"eye-{i}.png" for i in range(6)]
-    refusal.show(tmp_path / "x.png", drawn.images, keys, expected, came, agreed)
+    gate.draw_refusal(tmp_path / "x.png", drawn.images, keys, expected, actual, agreed)
     picture = cv2.imread(str(tmp_path / "x.png"))
     rows, columns = picture.shape[:2]
     assert columns > 4 * 200
-    first = picture[: rows // refusal.ROWS]
-    calm = picture[-rows // refusal.ROWS :]
+    first = picture[: rows // gate.ROWS]
+    calm = picture[-rows // gate.ROWS :]
     largest = cv2.applyColorMap(np.full((1, 1), 255, np.uint8), cv2.COLORMAP_VIRIDIS)[0, 0]
     assert (first[:, -100:] == largest).all(axis=2).any()  # nan is the largest difference there is
     assert not (calm[:, -100:] == largest).all(axis=2).any()

@@ -13,6 +13,7 @@ from medtex_edge.bundle import Bundle
 from medtex_edge.errors import BackendError, BundleError, SettingsError
 from medtex_edge.runtime.backend import Backend, onnxruntime, open_backend
 from medtex_edge.runtime.backend.golden_check import check_golden
+from medtex_edge.runtime.backend.onnxruntime import runner
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_bundle_answers_with_the_shapes_and_types_of_its_contract(opened: Bund
     assert outputs.probabilities.dtype == outputs.saliency.dtype == np.float32
 
 
-def test_a_red_lesion_is_found_and_lies_where_the_saliency_says(opened: Bundle) -> None:
+def test_a_red_lesion_is_found_and_the_saliency_shows_where(opened: Bundle) -> None:
     image = np.ascontiguousarray(bundles.disc(64, lesion=True)[None, ..., ::-1])
     backend: Backend
     with open_backend("onnxruntime", opened, threads=1) as backend:
@@ -58,7 +59,7 @@ def test_an_image_that_is_not_contiguous_gives_the_same_answer(opened: Bundle) -
         ((0, 64, 64, 3), "uint8"),
     ],
 )
-def test_an_image_of_the_wrong_shape_or_type_says_what_was_expected(
+def test_an_image_of_the_wrong_shape_or_type_states_what_was_expected(
     opened: Bundle, shape: tuple[int, ...], dtype: str
 ) -> None:
     with onnxruntime.open(opened, threads=1) as backend, pytest.raises(BackendError, match="64, 64, 3"):
@@ -66,7 +67,7 @@ def test_an_image_of_the_wrong_shape_or_type_says_what_was_expected(
 
 
 @pytest.mark.parametrize(
-    ("model", "words"),
+    ("model", "fragment"),
     [
         (bundles.graph(size=32), "image: expected"),
         (bundles.graph(count=4), "probabilities: expected"),
@@ -79,8 +80,8 @@ def test_an_image_of_the_wrong_shape_or_type_says_what_was_expected(
     ],
     ids=["size", "classes", "names", "type", "nan", "range", "text", "cut"],
 )
-def test_a_graph_that_breaks_the_contract_is_refused_at_open(model: bytes, words: str) -> None:
-    with pytest.raises(BundleError, match=words) as caught:
+def test_a_graph_that_breaks_the_contract_is_refused_at_open(model: bytes, fragment: str) -> None:
+    with pytest.raises(BundleError, match=fragment) as caught:
         onnxruntime.open_graph(model, bundles.contract(), threads=1)
     assert "\n" not in caught.value.message
 
@@ -92,7 +93,7 @@ def test_a_graph_with_a_fixed_batch_of_one_is_accepted() -> None:
             backend.infer(np.zeros((2, 64, 64, 3), np.uint8))
 
 
-def test_a_closed_backend_says_so(opened: Bundle) -> None:
+def test_a_closed_backend_raises_an_error(opened: Bundle) -> None:
     backend = onnxruntime.open(opened, threads=1)
     backend.close()
     backend.close()
@@ -144,7 +145,7 @@ class Installation:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, *offered: str, broken: bool = False) -> None:
-    monkeypatch.setattr(onnxruntime, "_import", lambda: Installation(*offered, broken=broken))
+    monkeypatch.setattr(runner, "_import", lambda: Installation(*offered, broken=broken))
 
 
 @pytest.mark.parametrize("name", ["OpenVINO", "openvino", "OpenVINOExecutionProvider"])

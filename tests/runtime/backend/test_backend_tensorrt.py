@@ -84,7 +84,7 @@ def test_one_launch_serves_one_image(gpu: Gpu) -> None:
         assert not {"execute_async_v3", "cuMemHostAlloc", "cuMemAlloc", "cuMemcpyHtoDAsync"} & set(made)
 
 
-def test_the_gpu_tells_how_long_it_was_busy(gpu: Gpu) -> None:
+def test_the_gpu_reports_its_time(gpu: Gpu) -> None:
     with opened(gpu) as backend:
         assert backend.infer(images(1)).gpu_ms == 0.5
         assert backend.infer(images(3)).gpu_ms == 1.5
@@ -119,8 +119,8 @@ def test_frames_are_prepared_in_the_input_buffer_and_read_the_same(gpu: Gpu) -> 
         assert backend.input_buffer is not None
         assert backend.input_buffer.any()
         plain = SimpleNamespace(infer=backend.infer)  # without a buffer of its own
-        beside = [Scorer(plain, CONTRACT).score(frame) for frame in frames]
-    for one, other in zip(into, beside, strict=True):
+        separate = [Scorer(plain, CONTRACT).score(frame) for frame in frames]
+    for one, other in zip(into, separate, strict=True):
         assert one.probabilities is not None
         np.testing.assert_array_equal(one.probabilities, other.probabilities)
         np.testing.assert_array_equal(one.saliency, other.saliency)
@@ -154,7 +154,7 @@ def test_it_goes_on_queueing_call_by_call_where_a_graph_is_refused(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "fragment"),
     [
         ({"tensors": {"saliency": None}}, "image, probabilities, saliency, got image, probabilities"),
         ({"tensors": {"more": ["OUTPUT", "FLOAT", [1]]}}, "got image, probabilities, saliency, more"),
@@ -168,8 +168,8 @@ def test_it_goes_on_queueing_call_by_call_where_a_graph_is_refused(monkeypatch: 
         ({"tensors": {"saliency": ["OUTPUT", "FLOAT", [-1, 16, 16]]}, "batch": 2}, "expected .1, 3., got .2, 3."),
     ],
 )
-def test_an_engine_that_is_not_of_the_contract_is_never_run(gpu: Gpu, changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(BackendError, match=words) as caught:
+def test_an_engine_that_is_not_of_the_contract_is_never_run(gpu: Gpu, changes: dict[str, Any], fragment: str) -> None:
+    with pytest.raises(BackendError, match=fragment) as caught:
         opened(gpu, fake_tensorrt.plan(**changes))
     assert "engine build" in caught.value.hint
     assert "execute_async_v3" not in gpu.calls
@@ -183,7 +183,7 @@ def test_an_engine_with_an_open_batch_is_run_for_one_image_at_a_time(gpu: Gpu) -
     gpu.check()
 
 
-def test_bytes_that_are_no_engine_are_told_in_tensorrts_own_words(gpu: Gpu) -> None:
+def test_bytes_that_are_no_engine_are_an_error_with_tensorrts_own_message(gpu: Gpu) -> None:
     with pytest.raises(BackendError, match=r"cannot be read: .*magic tag does not match") as caught:
         opened(gpu, b"\x00not an engine")
     assert "engine build" in caught.value.hint
@@ -216,9 +216,9 @@ def error_of(step: Callable[[Gpu], None], gpu: Gpu) -> tuple[str, str] | None:
 
 
 @KINDS
-@pytest.mark.parametrize("said", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
-def test_whichever_call_fails_it_is_told_and_nothing_is_left(
-    monkeypatch: pytest.MonkeyPatch, integrated: bool, said: str
+@pytest.mark.parametrize("failure", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
+def test_whichever_call_fails_it_is_reported_and_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, integrated: bool, failure: str
 ) -> None:
     def life(gpu: Gpu) -> None:
         with opened(gpu) as backend:
@@ -231,21 +231,21 @@ def test_whichever_call_fails_it_is_told_and_nothing_is_left(
     silent = []
     for index in range(len(gpu.calls)):
         failing = Gpu(integrated=integrated).install(monkeypatch)
-        failing.fail_at, failing.fails_with = index, said
-        told = error_of(life, failing)
-        if told is None:
+        failing.fail_at, failing.fails_with = index, failure
+        error = error_of(life, failing)
+        if error is None:
             silent.append(index)
         else:
-            assert said in told[0]
-            assert "\n" not in told[0]
-            assert ("smaller --precision" if said == OUT_OF_MEMORY else "lost to this process") in told[1]
-        if failing.lost:  # what nobody can give back is kept, and nothing else is done to it
+            assert failure in error[0]
+            assert "\n" not in error[0]
+            assert ("smaller --precision" if failure == OUT_OF_MEMORY else "lost to this process") in error[1]
+        if failing.lost:  # what cannot be released is kept, and nothing else is done to it
             assert not failing.faults
             assert not failing.stack
         else:
             failing.check()
     closing = gpu.calls.index("cuStreamSynchronize") - 1
-    if said == OUT_OF_MEMORY:  # it goes on without a graph; and to make a context current takes no memory
+    if failure == OUT_OF_MEMORY:  # it goes on without a graph; and to make a context current takes no memory
         capture = range(gpu.calls.index("cuStreamBeginCapture_v2"), gpu.calls.index("cuGraphInstantiateWithFlags") + 1)
         assert [i for i in silent if i < closing and gpu.calls[i] != "push"] == list(capture)
     else:
@@ -261,7 +261,7 @@ def test_an_error_leaves_the_backend_usable_if_the_gpu_is(gpu: Gpu) -> None:
     gpu.check()
 
 
-def test_an_answer_may_be_asked_for_from_any_thread(gpu: Gpu) -> None:
+def test_any_thread_may_call_infer(gpu: Gpu) -> None:
     wrong: list[BaseException] = []
 
     def ask(seed: int) -> None:
@@ -307,15 +307,15 @@ def test_closing_waits_for_the_image_that_is_under_way(gpu: Gpu, monkeypatch: py
         return wait()
 
     monkeypatch.setattr(backend._engine._timer, "wait", slow)
-    asking = threading.Thread(target=lambda: answers.append(backend.infer(BLACK).gpu_ms))
-    asking.start()
+    inferring = threading.Thread(target=lambda: answers.append(backend.infer(BLACK).gpu_ms))
+    inferring.start()
     assert inside.wait(10)
     closing = threading.Thread(target=backend.close)
     closing.start()
     closing.join(0.05)
     assert closing.is_alive()
     go_on.set()
-    asking.join(10)
+    inferring.join(10)
     closing.join(10)
     assert answers == [0.5]
     gpu.check()
@@ -365,7 +365,7 @@ def test_a_process_that_ends_without_closing_ends_well(tmp_path: Path) -> None:
     assert "device memory" not in done.stdout
 
 
-def test_versions_and_missing_modules_are_told(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_and_missing_modules_are_reported(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     have: dict[str, Any] = {}
 
     def load(name: str) -> Any:

@@ -27,7 +27,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 
 def test_the_device_is_named_with_all_that_an_engine_depends_on(gpu: Gpu) -> None:
-    assert cuda.device() == cuda.Device("Orin", "8.7", "12.6", integrated=False)
+    assert cuda.device() == cuda.CudaDevice("Orin", "8.7", "12.6", integrated=False)
     assert "cuDevicePrimaryCtxRetain" not in gpu.calls  # asking costs no context
 
 
@@ -45,7 +45,7 @@ def test_no_pycuda_and_no_driver_are_two_things_to_do(monkeypatch: pytest.Monkey
     assert "onnxruntime" in caught.value.hint
 
 
-def test_a_machine_without_a_gpu_says_so_at_each_call(gpu: Gpu) -> None:
+def test_a_machine_without_a_gpu_raises_at_each_call(gpu: Gpu) -> None:
     gpu.fail_at, gpu.fails_with = 0, "no CUDA-capable device is detected"
     for ask in (cuda.device, cuda.context):
         with pytest.raises(BackendError, match="no CUDA-capable device") as caught:
@@ -56,20 +56,20 @@ def test_a_machine_without_a_gpu_says_so_at_each_call(gpu: Gpu) -> None:
 
 
 def test_the_context_is_retained_once_by_however_many_threads(gpu: Gpu) -> None:
-    seen = []
-    threads = [threading.Thread(target=lambda: seen.append(cuda.context())) for _ in range(8)]
+    contexts = []
+    threads = [threading.Thread(target=lambda: contexts.append(cuda.context())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(map(id, seen))) == 1
+    assert len(set(map(id, contexts))) == 1
     assert gpu.calls.count("cuDevicePrimaryCtxRetain") == 1
 
 
 def test_the_context_is_current_inside_and_what_was_before_afterwards(gpu: Gpu) -> None:
     depths = []
 
-    def look() -> None:
+    def check_depths() -> None:
         with cuda.context():
             depths.append(len(gpu.stack))
             with cuda.context():
@@ -78,13 +78,13 @@ def test_the_context_is_current_inside_and_what_was_before_afterwards(gpu: Gpu) 
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        look()
+        check_depths()
     assert depths == [1, 2, 1]
     gpu.check()
 
 
 @pytest.mark.parametrize(
-    ("said", "hint"),
+    ("message", "hint"),
     [
         ("cuMemAlloc failed: out of memory", "smaller --precision"),
         ("Error Code 2: OutOfMemory (Requested size was 4096 bytes)", "smaller --precision"),
@@ -94,9 +94,9 @@ def test_the_context_is_current_inside_and_what_was_before_afterwards(gpu: Gpu) 
         ("cuInit failed: something else", "doctor"),
     ],
 )
-def test_what_the_driver_says_becomes_what_to_do(said: str, hint: str) -> None:
-    error = cuda.failure(said, "inference failed")
-    assert error.message == f"inference failed: {said}"
+def test_a_message_of_the_driver_becomes_a_hint(message: str, hint: str) -> None:
+    error = cuda.failure(message, "inference failed")
+    assert error.message == f"inference failed: {message}"
     assert hint in error.hint
 
 

@@ -28,24 +28,25 @@ from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, MedtexError, SettingsError
 from medtex_edge.runtime import console
 from medtex_edge.runtime.backend import Backend, Outputs, handover, onnxruntime
-from medtex_edge.runtime.backend.handover import EngineBuild, Switching
-from medtex_edge.runtime.engines import key
-from medtex_edge.runtime.engines.cache import Cache, EngineKey
+from medtex_edge.runtime.backend.handover import EngineBuild, Handover
+from medtex_edge.runtime.engines import key as engine_key
+from medtex_edge.runtime.engines.cache import Cache
+from medtex_edge.runtime.engines.key import EngineKey
 from medtex_edge.runtime.reading import Verdict
 
 IMAGE = np.ascontiguousarray(bundles.disc(bundles.SIZE, lesion=True)[None, ..., ::-1])
 
 
 class Prepared:
-    """A preparation that ends when told to, with a backend or an error."""
+    """A preparation that ends on command, with a backend or an error."""
 
     def __init__(self, result: Backend | Exception | None) -> None:
         self.result = result
         self.ready = threading.Event()
         self.stopped = False
 
-    def run(self, heard: Callable[[str, float], None]) -> Backend | None:
-        heard("choosing kernels", 0.25)
+    def run(self, on_progress: Callable[[str, float], None]) -> Backend | None:
+        on_progress("choosing kernels", 0.25)
         self.ready.wait()
         if isinstance(self.result, Exception):
             raise self.result
@@ -69,7 +70,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
@@ -102,16 +103,16 @@ def builds() -> list[int]:
 
 
 def opened(bundle: Bundle, name: str = "auto", **options: Any) -> tuple[Backend, list[str]]:
-    said: list[str] = []
-    return handover.open(bundle, name, threads=1, told=said.append, **options), said
+    messages: list[str] = []
+    return handover.open(bundle, name, threads=1, on_message=messages.append, **options), messages
 
 
-def test_it_moves_to_the_better_backend_between_two_frames(bundle: Bundle, said: list[str]) -> None:
+def test_it_moves_to_the_better_backend_between_two_frames(bundle: Bundle, messages: list[str]) -> None:
     first, better = two(bundle)
     before, after = answer(first), answer(better)
     assert not np.array_equal(before, after), "or nothing below is proved"
     preparation = Prepared(better)
-    with Switching(first, preparation, said.append) as backend:
+    with Handover(first, preparation, messages.append) as backend:
         backend.begin()
         until(lambda: backend.progress == "25%: choosing kernels")
         for _ in range(3):
@@ -121,12 +122,12 @@ def test_it_moves_to_the_better_backend_between_two_frames(bundle: Bundle, said:
         assert backend.name == first.name, "until the next frame"
         assert np.array_equal(answer(backend), after)
         assert backend.name == better.name
-        until(lambda: len(said) == 2)
+        until(lambda: len(messages) == 2)
         assert closed(first)
         assert not closed(better)
     assert closed(better)
-    assert said[1] == f"3 images by {first.name}, then by {better.name}"
-    assert backend.notes == said[1:]
+    assert messages[1] == f"3 images by {first.name}, then by {better.name}"
+    assert backend.notes == messages[1:]
 
 
 def test_every_frame_is_answered_by_one_of_the_two_whenever_the_better_one_comes(bundle: Bundle) -> None:
@@ -134,44 +135,44 @@ def test_every_frame_is_answered_by_one_of_the_two_whenever_the_better_one_comes
         first, better = two(bundle)
         expected = [answer(first), answer(better)]
         preparation = Prepared(better)
-        with Switching(first, preparation, lambda line: None) as backend:
+        with Handover(first, preparation, lambda line: None) as backend:
             backend.begin()
             threading.Timer(delay_s, preparation.ready.set).start()
-            came = []
-            while len(came) < 20 or came[-1] == 0:
+            sources = []
+            while len(sources) < 20 or sources[-1] == 0:
                 found = answer(backend)
-                came.append([np.array_equal(found, each) for each in expected].index(True))
-                assert len(came) < 10_000
-        assert came == sorted(came)
+                sources.append([np.array_equal(found, each) for each in expected].index(True))
+                assert len(sources) < 10_000
+        assert sources == sorted(sources)
 
 
-@pytest.mark.parametrize(("error", "words"), [
+@pytest.mark.parametrize(("error", "fragment"), [
     (BackendError("no memory", hint="free some"), "no memory (free some); the run goes on with onnxruntime"),
     (ZeroDivisionError("a fault of ours"), "ZeroDivisionError: a fault of ours; the run goes on with onnxruntime"),
 ])  # fmt: skip
-def test_where_the_better_one_fails_the_first_serves_on_and_it_is_said_once(
-    bundle: Bundle, said: list[str], error: Exception, words: str
+def test_where_the_better_one_fails_the_first_serves_on_and_it_is_reported_once(
+    bundle: Bundle, messages: list[str], error: Exception, fragment: str
 ) -> None:
     first, better = two(bundle)
     better.close()
     preparation = Prepared(error)
-    with Switching(first, preparation, said.append) as backend:
+    with Handover(first, preparation, messages.append) as backend:
         before = answer(backend)
         backend.begin()
         preparation.ready.set()
-        until(lambda: len(said) == 2)
-        assert words in said[1]
+        until(lambda: len(messages) == 2)
+        assert fragment in messages[1]
         for _ in range(3):
             assert np.array_equal(answer(backend), before)
-    assert len(said) == 2
-    assert backend.notes == said[1:]
+    assert len(messages) == 2
+    assert backend.notes == messages[1:]
 
 
 @pytest.mark.parametrize("when", ["never begun", "preparing", "prepared, no frame since", "switched"])
-def test_closing_ends_the_thread_and_closes_both_at_any_time(bundle: Bundle, said: list[str], when: str) -> None:
+def test_closing_ends_the_thread_and_closes_both_at_any_time(bundle: Bundle, messages: list[str], when: str) -> None:
     first, better = two(bundle)
     preparation = Prepared(better)
-    backend = Switching(first, preparation, said.append)
+    backend = Handover(first, preparation, messages.append)
     if when != "never begun":
         backend.begin()
     if when in ("prepared, no frame since", "switched"):
@@ -190,25 +191,25 @@ def test_closing_ends_the_thread_and_closes_both_at_any_time(bundle: Bundle, sai
 def test_a_device_without_tensorrt_is_served_by_onnx_runtime_without_a_word(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key, "lacks_tensorrt", lambda: True)
-    backend, said = opened(bundle)
+    monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: True)
+    backend, messages = opened(bundle)
     with backend:
         assert backend.name == "onnxruntime:CPUExecutionProvider:fp32"
-    assert said == []
+    assert messages == []
 
 
-def test_tensorrt_that_does_not_work_is_an_error_where_it_was_asked_for_and_a_word_where_not(
+def test_tensorrt_that_does_not_work_is_an_error_where_requested_and_a_message_where_not(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(graph_sha256: str, precision: str) -> EngineKey:
         raise BackendError("pycuda is missing", hint="install it")
 
     engine_kit.give_device(monkeypatch)
-    monkeypatch.setattr(key, "key", broken)
-    backend, said = opened(bundle)
+    monkeypatch.setattr(engine_key, "key_of_graph", broken)
+    backend, messages = opened(bundle)
     with backend:
         assert backend.name.startswith("onnxruntime")
-    assert said == ["pycuda is missing (install it); ONNX Runtime serves"]
+    assert messages == ["pycuda is missing (install it); ONNX Runtime serves"]
     for options in ({"name": "tensorrt"}, {"require": True}):
         with pytest.raises(BackendError, match="pycuda"):
             opened(bundle, **options)
@@ -223,13 +224,13 @@ def test_an_engine_that_is_there_serves_from_the_first_frame(bundle: Bundle, mon
     assert caught.value.hint == f"medtex-edge engine build {bundle.path} --precision fp16"
     Cache().put(engine_kit.key_of(bundle), bundle.model("fp16"), {})
     for options in ({"name": "tensorrt"}, {"name": "auto"}, {"require": True}, {"precision": "fp16"}):
-        backend, said = opened(bundle, **options)
+        backend, messages = opened(bundle, **options)
         with backend:
             assert backend.name.endswith(":engine")
-        assert said == []
+        assert messages == []
     backend, _ = opened(bundle, precision="fp32")
     with backend:
-        assert isinstance(backend, Switching), "fp32 has no engine yet"
+        assert isinstance(backend, Handover), "fp32 has no engine yet"
 
 
 @pytest.mark.parametrize("how", ["wrong", "nan"])
@@ -238,14 +239,14 @@ def test_an_engine_that_gives_wrong_answers_never_serves_and_is_not_built_again(
 ) -> None:
     engine_kit.give_device(monkeypatch)
     Cache().put(engine_kit.key_of(bundle), engine_kit.built(how, b""), {})
-    for words in ("expected numbers in 0..1" if how == "nan" else "probabilities differ", "was refused: "):
-        backend, said = opened(bundle)
+    for fragment in ("expected numbers in 0..1" if how == "nan" else "probabilities differ", "was refused: "):
+        backend, messages = opened(bundle)
         with backend:
             assert backend.name == "onnxruntime:CPUExecutionProvider:fp32"
-            assert not isinstance(backend, Switching)
-        assert len(said) == 1
-        assert words in said[0]
-    assert "--again" in said[0]
+            assert not isinstance(backend, Handover)
+        assert len(messages) == 1
+        assert fragment in messages[0]
+    assert "--again" in messages[0]
     assert [entry.state for entry in Cache().list()] == ["refused"]
     with pytest.raises(MedtexError, match="was refused"):
         opened(bundle, require=True)
@@ -257,10 +258,10 @@ def test_an_engine_that_is_damaged_is_built_again(bundle: Bundle, monkeypatch: p
     path = Cache().put(engine_kit.key_of(bundle), b"does not load", {})
     if damage == "corrupt":
         path.write_bytes(path.read_bytes()[:-1])
-    backend, said = opened(bundle)
+    backend, messages = opened(bundle)
     with backend:
-        assert isinstance(backend, Switching)
-        assert len(said) == 1
+        assert isinstance(backend, Handover)
+        assert len(messages) == 1
         assert not path.exists()
         backend.begin()
         until(lambda: answer(backend) is not None and backend.name.endswith(":engine"))
@@ -268,25 +269,25 @@ def test_an_engine_that_is_damaged_is_built_again(bundle: Bundle, monkeypatch: p
     assert [entry.state for entry in Cache().list()] == ["ready"]
 
 
-@pytest.mark.parametrize(("how", "words"), [
+@pytest.mark.parametrize(("how", "fragment"), [
     ("wrong", "the engine could not be built: .*tiny.medtex: this device"),
     ("crash", "the engine's build was ended by SIGSEGV"),
-    ("refuses", "no way to build it (export it again); the run goes on"),
+    ("refuses", "no kernel to build it (export it again); the run goes on"),
     ("full", "the engine could not be kept: cannot write"),
 ])  # fmt: skip
-def test_whatever_becomes_of_a_build_the_run_goes_on_and_says_it_once(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, how: str, words: str
+def test_however_a_build_fails_the_run_goes_on_and_reports_it_once(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, how: str, fragment: str
 ) -> None:
     engine_kit.give_device(monkeypatch, how)
-    backend, said = opened(bundle)
+    backend, messages = opened(bundle)
     with backend:
-        assert isinstance(backend, Switching)
+        assert isinstance(backend, Handover)
         before = answer(backend)
         backend.begin()
         until(lambda: backend.notes)
         assert np.array_equal(answer(backend), before)
-    assert len(said) == 2
-    assert all(part in said[1] for part in words.split(".*"))
+    assert len(messages) == 2
+    assert all(part in messages[1] for part in fragment.split(".*"))
     assert [entry.state for entry in Cache().list()] == (["refused"] if how == "wrong" else [])
 
 
@@ -294,27 +295,27 @@ def test_closing_ends_a_build_that_runs_at_once_and_leaves_nothing(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine_kit.give_device(monkeypatch, "slow")
-    backend, said = opened(bundle)
+    backend, messages = opened(bundle)
     with backend:
-        assert isinstance(backend, Switching)
+        assert isinstance(backend, Handover)
         backend.begin()
         until(lambda: backend.progress == "40%: choosing kernels")
         (builder,) = builds()
     with pytest.raises(ProcessLookupError):
         os.kill(builder, 0)
     assert [path.name for path in Cache().folder.iterdir()] == [".lock"]
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 def test_a_build_that_ended_well_and_left_no_engine_is_no_engine(
-    bundle: Bundle, said: list[str], monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "command", lambda path, precision: [sys.executable, "-c", "pass"])
     preparation = EngineBuild(bundle, engine_kit.key_of(bundle), Cache())
-    with Switching(onnxruntime.open(bundle, threads=1), preparation, said.append) as backend:
+    with Handover(onnxruntime.open(bundle, threads=1), preparation, messages.append) as backend:
         backend.begin()
         until(lambda: backend.notes)
-    assert "no engine of tiny.medtex (fp16) on this device yet" in said[1]
+    assert "no engine of tiny.medtex (fp16) on this device yet" in messages[1]
 
 
 def camera() -> streams.Camera:
@@ -326,25 +327,25 @@ def test_a_run_on_a_camera_switches_over_and_the_next_one_begins_with_the_engine
 ) -> None:
     engine_kit.give_device(monkeypatch)
     source = camera()
-    infer = Switching.infer
+    infer = Handover.infer
 
-    def counted(self: Switching, image: npt.NDArray[np.uint8]) -> Outputs:
+    def counted(self: Handover, image: npt.NDArray[np.uint8]) -> Outputs:
         # The run ends with the stream, which ends some frames after the switch.
         if self.name.endswith(":engine"):
             threading.Timer(0.3, source.off).start()
         return infer(self, image)
 
-    monkeypatch.setattr(Switching, "infer", counted)
+    monkeypatch.setattr(Handover, "infer", counted)
     arguments = ["run", str(bundle.path), "--source", source.url, "--no-display", "--json"]
     try:
         assert main([*arguments, "--retries", "0"]) in (0, 6)
     finally:
         source.off()
-    told = capsys.readouterr()
-    summary = json.loads(told.out)
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
     assert summary["backend"].endswith(":engine")
     assert f"by onnxruntime:CPUExecutionProvider:fp32, then by {summary['backend']}" in summary["notes"][0]
-    assert told.err.count("is being built") == 1
+    assert captured.err.count("is being built") == 1
     source = camera()
     try:
         assert main([*arguments[:3], source.url, *arguments[4:], "--max-frames", "3", "--require-tensorrt"]) == 0
@@ -356,7 +357,7 @@ def test_a_run_on_a_camera_switches_over_and_the_next_one_begins_with_the_engine
     assert len(builds()) == 1
 
 
-def test_photographs_are_read_by_one_backend_and_the_command_that_builds_is_said(
+def test_photographs_are_read_by_one_backend_and_the_command_that_builds_is_named(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine_kit.give_device(monkeypatch)
@@ -367,7 +368,7 @@ def test_photographs_are_read_by_one_backend_and_the_command_that_builds_is_said
     assert main(["run", str(bundle.path), "--source", "eye.png", "--no-display", "--require-tensorrt"]) == 7
 
 
-def test_the_status_line_tells_how_far_the_engine_is() -> None:
+def test_the_status_line_shows_the_progress_of_the_engine() -> None:
     lines: list[str] = []
     line = SimpleNamespace(update=lines.append, start=lambda: None, stop=lambda: None)
     terminal: Any = SimpleNamespace(is_terminal=True, status=lambda text: line)

@@ -20,8 +20,9 @@ from medtex_edge.bundle import Bundle, write_bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, BundleError
 from medtex_edge.export.int8 import quantize
-from medtex_edge.runtime.backend import graph_parts, onnxruntime_profile
+from medtex_edge.runtime.backend import graph_parts
 from medtex_edge.runtime.backend import profile as profiles
+from medtex_edge.runtime.backend.onnxruntime import profile as onnxruntime_profile
 from medtex_edge.runtime.backend.profile import RUNS, WARM_UP, profile
 from medtex_edge.runtime.backend.tensorrt import engine, runner
 from medtex_edge.runtime.backend.tensorrt import profile as tensorrt_profile
@@ -38,7 +39,7 @@ INSPECTED = json.dumps({"Layers": [
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """Beside the test, and temporary files too."""
+    """A bundle in the working folder, and temporary files in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
@@ -66,7 +67,7 @@ def named() -> bytes:
     return bytes(helper.make_model(helper.make_graph(nodes, "named", [image], ends, weights)).SerializeToString())
 
 
-def test_parts_are_told_by_what_weights_a_node_was_computed_with() -> None:
+def test_the_part_of_a_node_follows_from_the_weights_that_it_was_computed_with() -> None:
     found = graph_parts.parts(named())
     parts = {name: found[name] for name in ("cast", "head", "sigmoid", "mask", "classifier", "probabilities")}
     assert parts == {
@@ -91,14 +92,14 @@ def test_a_graph_without_such_names_has_no_parts() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 7, 50, 200])
-def test_what_is_no_graph_is_said(cut: int) -> None:
+def test_what_is_no_graph_is_an_error(cut: int) -> None:
     with pytest.raises(BundleError, match="no ONNX"):
         graph_parts.nodes(named()[:-cut])
     with pytest.raises(BundleError, match="no ONNX"):
         graph_parts.nodes(b"\xff" * cut)
 
 
-def test_every_layer_is_told_and_the_shares_are_of_one_whole(tiny: Bundle) -> None:
+def test_every_layer_is_reported_and_the_shares_add_up_to_one(tiny: Bundle) -> None:
     found = profile("onnxruntime", tiny, threads=1)
     assert found.clock == "processor"
     assert {"Cast", "MatMul", "AveragePool", "Softmax"} <= {layer.kind for layer in found.layers}
@@ -124,7 +125,7 @@ def node(name: str, us: int, provider: str = "CPUExecutionProvider", kind: str =
 END = {"cat": "Session", "name": "model_run", "dur": 1}
 
 
-def test_events_are_told_apart_by_run_and_only_the_layers_count() -> None:
+def test_events_are_separated_by_run_and_only_the_layers_count() -> None:
     start = {"cat": "Session", "name": "session_initialization", "dur": 9000}
     fence = {"cat": "Node", "name": "a_fence_before", "dur": 500, "args": {}}
     events = [start, node("a", 100), fence, node("b", 50), END, node("a", 300), node("b", 70), END]
@@ -147,7 +148,7 @@ def test_a_node_on_a_gpu_takes_what_its_kernels_take() -> None:
     assert (clock, runs) == ("gpu", [{"a": 0.25, "b": 0.0, "c": 0.003}])
 
 
-def test_where_a_gpu_tells_nothing_it_is_said_that_launching_is_not_running() -> None:
+def test_where_a_gpu_reports_no_times_the_clock_is_that_of_launching() -> None:
     clock, _, runs = onnxruntime_profile.read([node("a", 7, "CUDAExecutionProvider"), END])
     assert (clock, runs) == ("processor, launching only", [{"a": 0.007}])
     report = {"backend": "onnxruntime:CUDA", "clock": clock, "parts": {"": 1.0}, "layers": [{}], "ms": 0.007}
@@ -158,20 +159,20 @@ def test_a_layer_takes_the_median_of_the_runs_and_the_warm_up_counts_for_nothing
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [{"a": 1000.0} for _ in range(1 + WARM_UP)] + [{"a": float(ms), "b": 1.0} for ms in range(RUNS)]
-    watched = [profiles.Watched(name, "Conv", "fp32", ()) for name in "ab"]
+    watched = [profiles.MeasuredLayer(name, "Conv", "fp32", ()) for name in "ab"]
     monkeypatch.setattr(onnxruntime_profile, "watch", lambda *_, **__: ("processor", watched, runs))
     first, second = profile("onnxruntime", tiny).layers
     assert first.ms == statistics.median(range(RUNS))
     assert second.share == pytest.approx(1 / (1 + first.ms))
 
 
-def test_an_engine_that_tells_nothing_is_an_error(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_reports_no_layers_is_an_error(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime_profile, "watch", lambda *_, **__: ("processor", [], []))
-    with pytest.raises(BackendError, match="tells of no layers"):
+    with pytest.raises(BackendError, match="reports no layers"):
         profile("onnxruntime", tiny)
 
 
-def test_layers_that_were_fused_across_parts_say_so() -> None:
+def test_layers_that_were_fused_across_parts_name_both() -> None:
     parts = {"a": "explainer", "b": "student"}
     assert profiles._part(("b", "a", "x"), parts) == "explainer + student"
     assert profiles._part(("a",), parts) == "explainer"
@@ -186,13 +187,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 
 def watch(gpu: Gpu, bundle: Bundle, **plan: Any) -> Any:
     images = np.zeros((4, 64, 64, 3), np.uint8)
-    told = {"layers": LAYERS, "inspected": INSPECTED, **plan}
+    reported = {"layers": LAYERS, "inspected": INSPECTED, **plan}
     trt = fake_tensorrt.module(gpu)
-    return tensorrt_profile.watch(bundle, images, precision="fp16", plan=fake_tensorrt.plan(**told), trt=trt)
+    return tensorrt_profile.watch(bundle, images, precision="fp16", plan=fake_tensorrt.plan(**reported), trt=trt)
 
 
 @pytest.mark.parametrize("integrated", [True, False], ids=["integrated", "discrete"])
-def test_tensorrt_tells_each_layer_of_each_image(
+def test_tensorrt_reports_each_layer_of_each_image(
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch, integrated: bool
 ) -> None:
     gpu = Gpu(integrated=integrated).install(monkeypatch)
@@ -203,19 +204,19 @@ def test_tensorrt_tells_each_layer_of_each_image(
     assert [layer.precision for layer in watched] == ["fp16", "fp32", "unknown"]
     assert [layer.nodes for layer in watched] == [("conv_1", "relu_1"), (), ()]
     assert runs == [{name: ms * (1 + run) for name, ms in LAYERS.items()} for run in range(1, 5)]
-    assert gpu.launches == 0  # a captured graph tells nothing
+    assert gpu.launches == 0  # a captured graph reports no layers
     gpu.check()
 
 
-def test_an_engine_that_does_not_describe_itself_is_told_by_names(tiny: Bundle, gpu: Gpu) -> None:
+def test_an_engine_that_does_not_describe_itself_is_reported_by_names(tiny: Bundle, gpu: Gpu) -> None:
     _, watched, _ = watch(gpu, tiny, inspected="")
     assert {layer.kind for layer in watched} == {"unknown"}
     gpu.check()
 
 
-@pytest.mark.parametrize("said", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
+@pytest.mark.parametrize("failure", [OUT_OF_MEMORY, "an illegal memory access was encountered"])
 def test_whichever_call_fails_while_tensorrt_is_watched_nothing_is_left(
-    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, said: str
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     def error(gpu: Gpu) -> str:
         try:
@@ -228,10 +229,10 @@ def test_whichever_call_fails_while_tensorrt_is_watched_nothing_is_left(
     assert error(gpu) == ""
     for index in range(gpu.calls.index("cuEventElapsedTime") + 1):
         failing = Gpu().install(monkeypatch)
-        failing.fail_at, failing.fails_with = index, said
-        if said == OUT_OF_MEMORY and gpu.calls[index] == "push":  # takes no memory
+        failing.fail_at, failing.fails_with = index, failure
+        if failure == OUT_OF_MEMORY and gpu.calls[index] == "push":  # takes no memory
             continue
-        assert said in error(failing)
+        assert failure in error(failing)
         if failing.lost:
             assert not failing.faults
             assert not failing.stack
@@ -242,12 +243,12 @@ def test_whichever_call_fails_while_tensorrt_is_watched_nothing_is_left(
 def test_the_profile_of_tensorrt_is_of_this_devices_engine(
     tiny: Bundle, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
     plan = fake_tensorrt.plan(layers=LAYERS, inspected=INSPECTED)
-    monkeypatch.setattr(runner, "built", lambda bundle, precision: asked.append(precision) or plan)
+    monkeypatch.setattr(runner, "built", lambda bundle, precision: requested.append(precision) or plan)
     monkeypatch.setattr(runner, "module", lambda: fake_tensorrt.module(gpu))
     found = profile("tensorrt", tiny, precision="fp16")
-    assert asked == ["fp16"]
+    assert requested == ["fp16"]
     assert found.clock == "gpu"
     middle = statistics.median(range(WARM_UP + 2, WARM_UP + RUNS + 2))
     assert [layer.ms for layer in found.layers] == [ms * middle for ms in LAYERS.values()]
@@ -266,11 +267,11 @@ def test_every_version_has_the_names_that_are_used(version: str) -> None:
 
 def test_a_real_tensorrt_takes_our_profiler() -> None:
     rtx = pytest.importorskip("tensorrt_rtx")
-    told: list[tuple[str, float]] = []
-    made = engine._profiler(rtx, lambda name, ms: told.append((name, ms)))
+    reported: list[tuple[str, float]] = []
+    made = engine._profiler(rtx, lambda name, ms: reported.append((name, ms)))
     assert isinstance(made, rtx.IProfiler)
     made.report_layer_time("conv", 0.5)
-    assert told == [("conv", 0.5)]
+    assert reported == [("conv", 0.5)]
 
 
 def test_a_file_has_a_row_for_each_layer_and_the_terminal_the_most_costly(
@@ -303,27 +304,27 @@ def test_of_all_engines_those_are_watched_that_were_measured(tiny: Bundle) -> No
     assert [(each["backend"], each["precision"]) for each in found] == [("onnxruntime", "fp32")]
 
 
-def test_one_of_many_that_cannot_be_watched_says_so_in_its_place(
+def test_one_of_many_that_cannot_be_profiled_has_its_error_in_the_report(
     tiny: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = bench_profile.profile
 
     def some(name: str, *arguments: Any, **options: Any) -> Any:
         if name == "tensorrt":
-            raise BackendError("it tells of no layers")
+            raise BackendError("it reports no layers")
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(bench_profile, "profile", some)
     found = bench_profile.measure(tiny.path, [("onnxruntime", "fp32"), ("tensorrt", "fp32")], None)
-    assert [each["error"] for each in found["profiles"]] == [None, "it tells of no layers"]
+    assert [each["error"] for each in found["profiles"]] == [None, "it reports no layers"]
     bench_profile.show(found)
-    assert "tensorrt fp32: no layers: it tells of no layers" in capsys.readouterr().out
+    assert "tensorrt fp32: no layers: it reports no layers" in capsys.readouterr().out
     with pytest.raises(BackendError):
         bench_profile.measure(tiny.path, [("tensorrt", "fp32")], None)
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "words"),
+    ("name", "code", "fragment"),
     [
         ("layers.txt", 2, "expected a name that ends in .json or .csv, got layers.txt"),
         ("layers", 2, ".json or .csv"),
@@ -332,15 +333,15 @@ def test_one_of_many_that_cannot_be_watched_says_so_in_its_place(
     ],
 )
 def test_a_file_that_cannot_be_meant_or_written_is_one_line(
-    tiny: Bundle, name: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
+    tiny: Bundle, name: str, code: int, fragment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("scratch.json").mkdir()
     assert main(["bench", *FAST, "--profile", name]) == code
-    assert words in capsys.readouterr().err
+    assert fragment in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ['[{"cat": "Node", "name": "a_kern', "", "{}"])
-def test_a_file_of_events_that_was_cut_off_is_said(tmp_path: Path, content: str) -> None:
+def test_a_file_of_events_that_was_cut_off_is_reported(tmp_path: Path, content: str) -> None:
     (tmp_path / "cut.json").write_text(content)
     with pytest.raises(BackendError, match="its profile"):
         onnxruntime_profile._read(tmp_path / "cut.json")

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.peers import baselines, rounds
+from benchmarks.peers import report as peers_report
 from medtex_edge.bundle import Bundle
 from medtex_edge.cli import main
 from medtex_edge.errors import SettingsError
@@ -20,14 +22,9 @@ from medtex_edge.image.geometry import LAYOUTS, crop_resize, find_field_of_view
 from medtex_edge.runtime.bench import bench, timings
 from medtex_edge.runtime.bench import machine as bench_machine
 from medtex_edge.runtime.bench import report as bench_report
-from medtex_edge.runtime.bench.frames import Ring, golden_stills, parse_size, to_layout
+from medtex_edge.runtime.bench.bench import Ring, golden_stills, parse_size, to_layout
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.summary import Histogram
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-import peers_report
-import peers_rivals
-import peers_rounds
 
 FAST = ("--size", "320x240", "--frames", "20")
 
@@ -49,10 +46,10 @@ def test_every_stage_is_measured_in_every_format(layout: str, capsys: pytest.Cap
     found = report(capsys, "--format", layout)
     stages = found["in_turn"]["latency_ms"]
     assert set(stages) == set(timings.STAGES) - ({"convert"} if layout == "bgr" else set()) | {"whole"}
-    for way in ("in_turn", "in_threads"):
-        assert found[way]["scored"] == 20
-        assert found[way]["refused"] == {}
-        assert found[way]["frames_per_second"] > 0
+    for mode in ("in_turn", "in_threads"):
+        assert found[mode]["scored"] == 20
+        assert found[mode]["refused"] == {}
+        assert found[mode]["frames_per_second"] > 0
     for figures in stages.values():
         assert figures["count"] == 20
         assert figures["median"] <= figures["p95"] <= figures["p99"] <= figures["max"]
@@ -89,7 +86,7 @@ def test_the_bars_lie_one_behind_the_other() -> None:
     assert rows == [("quality", 0.0, 1.0), ("infer", 1.0, 3.0), ("draw", 3.0, 6.0), ("whole", 0.0, 4.0)]
 
 
-def test_without_the_native_module_it_works_and_says_so() -> None:
+def test_without_the_native_module_it_works_and_warns() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "medtex_edge", "bench", "--size", "160x120", "--frames", "10"],
         env=os.environ | {"MEDTEX_EDGE_NATIVE": "0"}, capture_output=True, text=True, timeout=120,
@@ -108,7 +105,7 @@ def test_refused_frames_are_counted_and_not_timed(capsys: pytest.CaptureFixture[
     assert {figures["count"] for figures in found["latency_ms"].values()} == {found["scored"]}
 
 
-def test_nothing_scored_is_an_error_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_scored_is_an_error_with_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("night.png", np.zeros((240, 320, 3), np.uint8))
     assert main(["bench", *FAST, "--source", "night.png"]) == 5
     error = capsys.readouterr().err
@@ -125,7 +122,7 @@ def test_a_source_is_measured_at_its_own_size(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "words"),
+    ("options", "code", "fragment"),
     [
         (("--size", "wide"), 2, "WIDTHxHEIGHT"),
         (("--size", "20x20"), 2, "64 to 7680"),
@@ -137,10 +134,10 @@ def test_a_source_is_measured_at_its_own_size(capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_what_cannot_be_meant_is_one_line(
-    options: tuple[str, ...], code: int, words: str, capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], code: int, fragment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", *options]) == code
-    assert words in capsys.readouterr().err
+    assert fragment in capsys.readouterr().err
 
 
 def test_a_small_frame_is_no_eye_in_motion(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,9 +180,9 @@ def test_frames_that_a_run_draws_into_stay_as_they_were() -> None:
 def test_a_converted_frame_shows_the_model_the_same_picture(layout: str) -> None:
     bgr = bundles.disc(240, width=320, lesion=True)
     box = find_field_of_view(bgr, layout="bgr")
-    seen = crop_resize(bgr, box, 64, 64, layout="bgr").astype(int)
+    direct_pixels = crop_resize(bgr, box, 64, 64, layout="bgr").astype(int)
     converted = crop_resize(to_layout(bgr, layout), box, 64, 64, layout=layout).astype(int)
-    assert np.abs(seen - converted).mean() < 3
+    assert np.abs(direct_pixels - converted).mean() < 3
 
 
 def test_an_odd_side_has_no_chroma() -> None:
@@ -215,44 +212,44 @@ def test_a_percentile_is_right_to_two_per_cent() -> None:
 def test_what_speaks_against_the_figures_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = bench_machine.describe("engine", "fp32") | {"load": 2.5, "governor": "schedutil", "native": False}
     monkeypatch.setattr(bench_machine, "throttled", lambda: 3)
-    words = " ".join(bench_machine.warnings(machine, 1))
+    fragment = " ".join(bench_machine.warnings(machine, 1))
     for word in ("load 2.5", "schedutil", "native module", "slowed down"):
-        assert word in words
+        assert word in fragment
     calm = machine | {"load": 0.0, "governor": None, "native": True}
     assert bench_machine.warnings(calm, 3) == []
 
 
-def test_the_rival_sees_and_answers_what_we_do() -> None:
+def test_the_baseline_answers_as_we_do() -> None:
     bundle = Bundle.open("tiny.medtex")
-    engine = peers_rivals.by_onnxruntime(bundle.model(), 1)
+    engine = baselines.by_onnxruntime(bundle.model(), 1)
     for lesion in (False, True):
         frame = bundles.disc(240, width=320, lesion=lesion)
         box = find_field_of_view(frame, layout="bgr")
-        image, (left, top, side) = peers_rivals.Pixels().prepare(frame, bundles.SIZE)
+        image, (left, top, side) = baselines.Pixels().prepare(frame, bundles.SIZE)
         assert max(abs(left - box.left), abs(top - box.top), abs(side - box.side)) <= 6
         probabilities, _ = engine(image)
         ours, _ = engine(crop_resize(frame, box, bundles.SIZE, bundles.SIZE, layout="bgr"))
         assert probabilities.argmax() == ours.argmax()
         drawn = frame.copy()
-        taken = peers_rivals.Rival(engine, bundle.contract)(Frame(drawn, "bgr"))
-        assert set(taken) == {*peers_rivals.PARTS, "whole"}
+        taken = baselines.Baseline(engine, bundle.contract)(Frame(drawn, "bgr"))
+        assert set(taken) == {*baselines.PARTS, "whole"}
         assert (drawn != frame).any()
 
 
-def case(size: tuple[int, int], ours: float, rival: float) -> peers_rounds.Case:
+def case(size: tuple[int, int], ours: float, baseline: float) -> rounds.Case:
     def times(pixels: float) -> dict[str, list[float]]:
-        parts = {**dict.fromkeys(peers_rivals.PARTS, [0.0] * 3), "infer": [10.0] * 3, "overlay": [pixels] * 3}
+        parts = {**dict.fromkeys(baselines.PARTS, [0.0] * 3), "infer": [10.0] * 3, "overlay": [pixels] * 3}
         return {**parts, "whole": [10.0 + pixels] * 3}
 
-    return peers_rounds.Case(size, "bgr", {peers_rounds.OURS: times(ours), "a": times(rival)})
+    return rounds.Case(size, "bgr", {rounds.OURS: times(ours), "a": times(baseline)})
 
 
-def test_what_was_asked_stands_beside_what_was_reached() -> None:
-    rows = peers_report.asked([case((640, 480), 1.0, 8.0)])
+def test_each_target_has_its_measured_value() -> None:
+    rows = peers_report.targets([case((640, 480), 1.0, 8.0)])
     found = {row["what"].split(": ")[1]: (row["median"], row["met"]) for row in rows}
     assert found["everything that is not inference, share of (a)'s"] == (0.125, True)
     assert found["the whole over inference alone"] == (1.1, True)
-    slow = peers_report.asked([case((640, 480), 4.0, 8.0)])
+    slow = peers_report.targets([case((640, 480), 4.0, 8.0)])
     assert [row["met"] for row in slow] == [False, False]
 
 

@@ -19,6 +19,7 @@ from medtex_edge.runtime.backend import Backend, Outputs, onnxruntime
 from medtex_edge.runtime.bench import bench, compare
 from medtex_edge.runtime.bench import report as bench_report
 from medtex_edge.runtime.bench.timings import WARM_UP
+from medtex_edge.runtime.engines import key as engine_key
 from medtex_edge.runtime.frame import Frame
 from medtex_edge.runtime.scorer import Scorer
 
@@ -55,10 +56,10 @@ class Behind:
     """A backend that does something more; put behind every one that is opened."""
 
     def __init__(self, real: Backend) -> None:
-        self.real, self.name, self.seen = real, real.name, 0
+        self.real, self.name, self.calls = real, real.name, 0
 
     def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
-        self.seen += 1
+        self.calls += 1
         return self.real.infer(image)
 
     def close(self) -> None:
@@ -99,13 +100,13 @@ def test_every_precision_is_measured_and_compared_with_the_first(capsys: pytest.
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
-def test_an_engine_that_is_not_here_is_a_row_that_says_why(
+def test_an_engine_that_is_missing_is_a_row_with_the_reason(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lacking(*_: str) -> None:
         raise BackendError("no GPU that could serve", hint="plug one in")
 
-    monkeypatch.setattr(compare.key, "key", lacking)
+    monkeypatch.setattr(engine_key, "key_of_graph", lacking)
     offered = [onnxruntime.CUDA, onnxruntime.CPU]
     monkeypatch.setattr(onnxruntime, "providers", lambda: offered)
     assert main(["bench", *FAST, "--backend", "all", "--json", "all.json", "--png", "all.png"]) == 0
@@ -120,7 +121,7 @@ def test_an_engine_that_is_not_here_is_a_row_that_says_why(
 def test_an_engine_without_its_plan_names_the_command_that_builds_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare.key, "key", engine_kit.key)
+    monkeypatch.setattr(engine_key, "key_of_graph", engine_kit.key)
     found = report(capsys, "--backend", "all", "--precision", "fp16")
     assert rows(found) == [("onnxruntime", "fp16")]
     assert rows(found, measured=False) == [("tensorrt", "fp16")]
@@ -135,7 +136,7 @@ def test_wrong_answers_are_never_timed(capsys: pytest.CaptureFixture[str], monke
     wrong = found["rows"][1]
     assert "does not give the answers" in wrong["error"]
     assert wrong["in_turn"] is wrong["golden"] is wrong["times_first"] is None
-    assert [each.seen for each in opened] == [2 + SEEN, 2]  # the golden vectors alone
+    assert [each.calls for each in opened] == [2 + SEEN, 2]  # the golden vectors alone
 
 
 def test_the_first_row_that_was_measured_is_the_measure_of_the_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +150,7 @@ def test_an_engine_that_breaks_down_is_out_and_the_others_go_on(
 ) -> None:
     class Breaks(Behind):
         def infer(self, image: npt.NDArray[np.uint8]) -> Outputs:
-            if self.name.endswith("fp16") and self.seen == 20:
+            if self.name.endswith("fp16") and self.calls == 20:
                 raise BackendError("the GPU is lost")
             return super().infer(image)
 
@@ -157,7 +158,7 @@ def test_an_engine_that_breaks_down_is_out_and_the_others_go_on(
     found = report(capsys, "--precision", "all")
     assert rows(found) == [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
     assert found["rows"][1]["error"] == "the GPU is lost"
-    assert [each.seen for each in opened] == [2 + SEEN, 20, 2 + SEEN]
+    assert [each.calls for each in opened] == [2 + SEEN, 20, 2 + SEEN]
 
 
 def test_nothing_to_measure_is_the_first_ones_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +191,7 @@ def test_all_see_the_same_frames_in_turns(monkeypatch: pytest.MonkeyPatch, capsy
     assert begins == ["fp32", "fp16", "int8", "int8", "fp16", "fp32"]
 
 
-def test_one_precision_can_be_asked_for_and_has_to_be_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_precision_can_be_requested_and_has_to_be_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows(report(capsys, "--backend", "all", "--precision", "int8")) == [("onnxruntime", "int8")]
     write("one.medtex")
     assert main(["bench", "one.medtex", *FAST, "--backend", "all", "--precision", "int8"]) == 3
@@ -221,7 +222,7 @@ def test_terminal_and_picture_show_every_engine_and_the_gpu_within_the_inference
     assert "gpu" in stages
 
 
-def test_a_reading_tells_what_the_gpu_took_where_the_engine_knows() -> None:
+def test_a_reading_has_the_time_of_the_gpu_where_the_engine_measures_it() -> None:
     frame = Frame(bundles.disc(lesion=True))
     with onnxruntime.open_graph(bundles.graph(), bundles.contract()) as backend:
         known = Scorer(OnGpu(backend), bundles.contract()).score(frame)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from medtex_edge.cli import main
 from medtex_edge.runtime.doctor import gpu, machine
 
 
-def test_doctor_says_what_is_there_and_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_lists_what_is_there_and_how_to_get_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     for word in ("python", "native module", "onnxruntime", "TensorRT", "/dev/video", "GStreamer", "display"):

@@ -1,4 +1,4 @@
-"""The doctor on boards that others captured: tests/jetson/README.md says which, and where they were found."""
+"""The doctor on boards that others captured: tests/jetson/README.md lists them and where they were found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jetson_kit import HOME, NAMES, WITHOUT_GSTREAMER, Board, read
 from medtex_edge.cli import main
 from medtex_edge.runtime.doctor import gpu, jetson, machine, opencv, probe
 from medtex_edge.runtime.doctor.check import Check
-from medtex_edge.runtime.doctor.probe import Done, SystemProbe
+from medtex_edge.runtime.doctor.probe import SystemProbe, ToolResult
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_checks(board: Board | SystemProbe) -> dict[str, Check]:
     """The sections that know of boards, by name."""
-    where = board.host() if isinstance(board, Board) else board
+    where = board.probe() if isinstance(board, Board) else board
     found = jetson.board(where)
     assert found is not None
     lines = [*jetson.checks(where, found), *gpu.checks(where, found), *opencv.checks(where, found, ":0", "")]
@@ -43,7 +43,7 @@ def values(board: Board) -> dict[str, str]:
     return {name: line.value for name, line in run_checks(board).items()}
 
 
-def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
+def test_a_board_with_jetpack_6_2_is_reported_line_by_line(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     assert values(board) == {
         "board": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super (tegra234)",
@@ -68,30 +68,30 @@ def test_a_board_with_jetpack_6_2_is_told_line_by_line(make: Callable[[str], Boa
     assert all(line.present for line in run_checks(board).values())
 
 
-def test_a_board_with_jetpack_7_2_is_told_line_by_line(make: Callable[[str], Board]) -> None:
+def test_a_board_with_jetpack_7_2_is_reported_line_by_line(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2")
-    board.probes["tensorrt"] = Done(0, "version 10.16.2.10\n")
-    told = values(board)
-    assert told["JetPack"] == "7.2.1 (L4T 39.2.1)"
-    assert told["python"] == f"3.12 of {HOME}, sees what JetPack installed"
-    assert told["power mode"] == "25W of 15W, 25W, MAXN_SUPER"
-    assert told["GPU clock"] == "306 to 918 MHz, 306 now"  # by jetson_clocks: the report has no /sys
-    assert told["CPU clock"] == "up to 1344 MHz, governor schedutil"
-    assert told["memory"] == "7486 MiB for CPU and GPU together, 4505 free; swap 0 MiB"
-    assert told["CUDA"] == "12.6: Orin (SM 8.7)"  # its driver calls itself TempVersion
-    assert told["CUDA toolkit"] == "13.2.2 in /usr/local/cuda"
-    assert told["TensorRT"] == "10.16.2.10"
-    assert told["folder"] == "/usr/lib/python3.12/dist-packages"
+    board.probes["tensorrt"] = ToolResult(0, "version 10.16.2.10\n")
+    found = values(board)
+    assert found["JetPack"] == "7.2.1 (L4T 39.2.1)"
+    assert found["python"] == f"3.12 of {HOME}, sees what JetPack installed"
+    assert found["power mode"] == "25W of 15W, 25W, MAXN_SUPER"
+    assert found["GPU clock"] == "306 to 918 MHz, 306 now"  # by jetson_clocks: the report has no /sys
+    assert found["CPU clock"] == "up to 1344 MHz, governor schedutil"
+    assert found["memory"] == "7486 MiB for CPU and GPU together, 4505 free; swap 0 MiB"
+    assert found["CUDA"] == "12.6: Orin (SM 8.7)"  # its driver calls itself TempVersion
+    assert found["CUDA toolkit"] == "13.2.2 in /usr/local/cuda"
+    assert found["TensorRT"] == "10.16.2.10"
+    assert found["folder"] == "/usr/lib/python3.12/dist-packages"
 
 
-def test_a_board_without_the_components_is_told_what_to_install(make: Callable[[str], Board]) -> None:
+def test_a_board_without_the_components_is_shown_what_to_install(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2-agx")
     board.remove(f"{board.system}/tensorrt/__init__.py")
     board.remove(f"{board.venv}/pycuda/__init__.py")
     found = run_checks(board)
     assert found["JetPack"].value == "7.2 (L4T 39.2.0), nvidia-jetpack is not installed"
     assert found["DLA"].value == "2 (not used)"
-    assert found["GPU clock"] == Check("jetson", "GPU clock", "1300 MHz, held there")
+    assert found["GPU clock"] == Check("jetson", "GPU clock", "1300 MHz, fixed")
     for name in ("TensorRT", "CUDA toolkit"):
         assert found[name].cure == "sudo apt update && sudo apt install nvidia-jetpack"
     assert found["pycuda"].cure.endswith("nvidia-jetpack, then PATH=/usr/local/cuda/bin:$PATH pip install pycuda")
@@ -108,7 +108,7 @@ def test_a_thor_is_known_and_lacks_the_python_module(make: Callable[[str], Board
     assert found["TensorRT"].cure == "sudo apt update && sudo apt install python3-libnvinfer"
 
 
-def test_tensorrt_8_is_too_old_and_says_that_10_3_is_needed(make: Callable[[str], Board]) -> None:
+def test_tensorrt_8_is_too_old_and_states_that_10_3_is_needed(make: Callable[[str], Board]) -> None:
     found = run_checks(make("jetpack-6.0"))
     assert found["TensorRT"].value == "8.6.2.3 is too old: 10.3 is needed; ONNX Runtime serves"
     assert "TensorRT is 8.6, 10.3 is needed" in found["JetPack"].value
@@ -119,7 +119,7 @@ def test_tensorrt_8_is_too_old_and_says_that_10_3_is_needed(make: Callable[[str]
 
 def test_a_tensorrt_that_pip_brought_is_too_old_as_well(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
-    board.probes["tensorrt"] = Done(0, "version 8.6.1\n")
+    board.probes["tensorrt"] = ToolResult(0, "version 8.6.1\n")
     assert run_checks(board)["TensorRT"].value.startswith("8.6.1 is too old")
 
 
@@ -145,7 +145,7 @@ def test_the_power_mode_is_known_without_its_tool(make: Callable[[str], Board]) 
 def test_the_fastest_mode_is_found_by_its_name_and_not_by_its_number(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     assert run_checks(board)["power mode"].advice.startswith("sudo nvpmodel -m 2 (MAXN_SUPER")
-    board.tools["nvpmodel -q"] = Done(0, "NVPM VERB: Current mode: NV Power Mode: MAXN_SUPER\n2\n")
+    board.tools["nvpmodel -q"] = ToolResult(0, "NVPM VERB: Current mode: NV Power Mode: MAXN_SUPER\n2\n")
     assert run_checks(board)["power mode"].advice == ""
 
 
@@ -153,23 +153,25 @@ def test_clocks_that_follow_the_load_are_advised_to_be_held(make: Callable[[str]
     board = make("jetpack-6.2")
     assert run_checks(board)["GPU clock"].advice.startswith("sudo jetson_clocks")
     board.write("sys/class/devfreq/17000000.gpu/min_freq", "918000000\n")
-    assert run_checks(board)["GPU clock"] == Check("jetson", "GPU clock", "918 MHz, held there")
+    assert run_checks(board)["GPU clock"] == Check("jetson", "GPU clock", "918 MHz, fixed")
 
 
 def test_a_tool_that_wants_root_is_named_with_sudo(make: Callable[[str], Board]) -> None:
     board = make("jetpack-7.2")
-    board.tools["jetson_clocks --show"] = Done(1, "Error: Run this script(/usr/bin/jetson_clocks) as a root user\n")
+    board.tools["jetson_clocks --show"] = ToolResult(
+        1, "Error: Run this script(/usr/bin/jetson_clocks) as a root user\n"
+    )
     assert run_checks(board)["GPU clock"].cure == "sudo jetson_clocks --show"
     assert run_checks(board)["CPU clock"].cure == "sudo jetson_clocks --show"
 
 
-def test_little_free_memory_is_told_how_to_become_more(make: Callable[[str], Board]) -> None:
+def test_little_free_memory_has_advice_on_how_to_free_more(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("proc/meminfo", "MemTotal: 7802880 kB\nMemAvailable: 900000 kB\n")
     assert "isolate multi-user.target" in run_checks(board)["memory"].advice
 
 
-def test_packages_that_were_updated_since_the_flash_are_told(make: Callable[[str], Board]) -> None:
+def test_packages_that_were_updated_since_the_flash_are_reported(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
     assert run_checks(board)["JetPack"].value == "6.2 (L4T 36.4.0); nvidia-l4t-core is 36.4.3"
@@ -190,7 +192,7 @@ def test_jetpack_5_is_too_old(make: Callable[[str], Board]) -> None:
     assert run_checks(board)["JetPack"].value == "L4T 35.4.1 is too old: JetPack 6.1 is needed"
 
 
-def test_a_container_without_the_boards_files_says_which_to_mount(make: Callable[[str], Board]) -> None:
+def test_a_container_without_the_boards_files_states_which_to_mount(make: Callable[[str], Board]) -> None:
     board = make("jetpack-6.2")
     board.remove("etc/nv_tegra_release")
     board.remove("var/lib/dpkg/status")
@@ -200,18 +202,18 @@ def test_a_container_without_the_boards_files_says_which_to_mount(make: Callable
 class TestPython:
     def test_an_environment_that_does_not_see_the_systems_packages(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
-        found = run_checks(dataclasses.replace(board.host(), path=(board.venv,)))
+        found = run_checks(dataclasses.replace(board.probe(), path=(board.venv,)))
         cure = f"/usr/bin/python3 -m venv --system-site-packages {HOME} (keeps what is installed there)"
         assert found["python"].cure == found["TensorRT"].cure == cure
         assert found["TensorRT"].value == "libnvinfer 10.3.0.30 is there, this Python does not see its module"
 
     def test_another_python_than_the_one_that_jetpack_is_built_for(self, make: Callable[[str], Board]) -> None:
-        found = run_checks(dataclasses.replace(make("jetpack-6.2").host(), version=(3, 12)))
+        found = run_checks(dataclasses.replace(make("jetpack-6.2").probe(), version=(3, 12)))
         assert found["python"].value.endswith("JetPack's TensorRT and OpenCV are for 3.10")
         assert found["python"].cure.startswith("/usr/bin/python3 -m venv --system-site-packages ~/medtex")
 
     def test_a_python_that_is_not_the_systems(self, make: Callable[[str], Board]) -> None:
-        found = run_checks(dataclasses.replace(make("jetpack-7.2").host(), base_prefix="/home/nurse/miniconda3"))
+        found = run_checks(dataclasses.replace(make("jetpack-7.2").probe(), base_prefix="/home/nurse/miniconda3"))
         assert found["python"].value.endswith("sees neither JetPack's TensorRT nor its OpenCV")
 
 
@@ -219,18 +221,18 @@ class TestTensorRT:
     def test_a_missing_library_of_the_dla_is_named_with_its_package(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
         error = "ImportError: libnvdla_compiler.so: cannot open shared object file: No such file or directory"
-        board.probes["tensorrt"] = Done(1, f"Traceback (most recent call last):\n  File ...\n{error}\n")
+        board.probes["tensorrt"] = ToolResult(1, f"Traceback (most recent call last):\n  File ...\n{error}\n")
         found = run_checks(board)["TensorRT"]
         assert found.value == f"cannot be imported: {error}"
         assert found.cure == "sudo apt install nvidia-l4t-dla-compiler && sudo ldconfig"
 
-    @pytest.mark.parametrize("done", [Done(-11, ""), Done(-1, "no answer within 20 s"), Done(0, "")])
-    def test_an_import_that_crashes_or_hangs_is_told(self, make: Callable[[str], Board], done: Done) -> None:
+    @pytest.mark.parametrize("done", [ToolResult(-11, ""), ToolResult(-1, "no answer within 20 s"), ToolResult(0, "")])
+    def test_an_import_that_crashes_or_hangs_is_reported(self, make: Callable[[str], Board], done: ToolResult) -> None:
         board = make("jetpack-6.2")
         board.probes["tensorrt"] = done
         found = run_checks(board)["TensorRT"]
         assert not found.present
-        assert found.value == f"cannot be imported: {done.text or 'it said nothing'}"
+        assert found.value == f"cannot be imported: {done.text or 'it printed nothing'}"
 
 
 class TestHiddenOpenCV:
@@ -252,7 +254,7 @@ class TestHiddenOpenCV:
 
     def test_after_the_cure_jetpacks_own_is_imported(self, board: Board) -> None:
         board.remove(f"{board.venv}/cv2/__init__.py")
-        assert opencv.hidden(board.host()) is None
+        assert opencv.hidden(board.probe()) is None
         assert run_checks(board)["folder"] == Check("opencv", "folder", board.system)
 
     def test_all_wheels_of_the_folder_are_removed_and_numpy_2_replaced(self, board: Board) -> None:
@@ -277,19 +279,19 @@ class TestHiddenOpenCV:
     def test_one_that_was_built_on_the_board_with_gstreamer_is_welcome(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
         board.write(f"{board.local}/cv2.cpython-310-aarch64-linux-gnu.so", b"\x7fELF")
-        assert opencv.hidden(board.host()) == (board.local, board.system)
+        assert opencv.hidden(board.probe()) == (board.local, board.system)
         assert run_checks(board)["folder"] == Check("opencv", "folder", board.local)
 
     def test_numpy_2_under_jetpacks_own_is_named_with_its_cure(self, make: Callable[[str], Board]) -> None:
         board = make("jetpack-6.2")
         board.numpy("2.2.6")
-        said = "AttributeError: _ARRAY_API not found\nImportError: numpy.core.multiarray failed to import\n"
-        board.probes["cv2"] = Done(1, said)
+        output = "AttributeError: _ARRAY_API not found\nImportError: numpy.core.multiarray failed to import\n"
+        board.probes["cv2"] = ToolResult(1, output)
         found = run_checks(board)["import"]
         assert found.required
         assert found.cure == f"{HOME}/bin/python -m pip install 'numpy<2'"
 
-    def test_without_any_of_the_systems_it_is_said_how_to_install_it(self, board: Board) -> None:
+    def test_without_any_of_the_systems_the_cure_is_how_to_install_it(self, board: Board) -> None:
         board.remove(f"{board.system}/cv2/__init__.py")
         board.forget("libopencv-python")
         assert (
@@ -311,23 +313,23 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Board:
 class TestHostile:
     @settings(max_examples=100)
     @given(st.sampled_from(HOSTILE), st.binary(max_size=300), st.integers(0, 4000))
-    def test_no_bytes_in_any_file_end_the_look(self, lasting: Board, path: str, junk: bytes, cut: int) -> None:
+    def test_no_bytes_in_any_file_end_the_checks(self, lasting: Board, path: str, junk: bytes, cut: int) -> None:
         file = lasting.root / path
         good = file.read_bytes()
         try:
             for bad in (junk, good[:cut], good[:cut] + junk, junk + good):
                 file.write_bytes(bad)
-                if jetson.board(lasting.host()) is not None:
+                if jetson.board(lasting.probe()) is not None:
                     assert all(line.cure for line in run_checks(lasting).values() if not line.present)
         finally:
             file.write_bytes(good)
 
     @settings(max_examples=60)
     @given(st.sampled_from(TOOLS), st.text(max_size=200), st.integers(0, 1500))
-    def test_nothing_that_a_tool_prints_ends_the_look(self, lasting: Board, tool: str, junk: str, cut: int) -> None:
+    def test_nothing_that_a_tool_prints_ends_the_checks(self, lasting: Board, tool: str, junk: str, cut: int) -> None:
         good = lasting.tools[tool]
         try:
-            lasting.tools[tool] = Done(0, good.text[:cut] + junk)
+            lasting.tools[tool] = ToolResult(0, good.text[:cut] + junk)
             assert run_checks(lasting)["board"].present
         finally:
             lasting.tools[tool] = good
@@ -363,7 +365,7 @@ class TestHostile:
 
 class TestTools:
     def test_a_tool_that_is_missing_or_fails_is_a_fact(self) -> None:
-        assert probe.run_tool("medtex-edge-has-no-such-tool") == Done(-1, "")
+        assert probe.run_tool("medtex-edge-has-no-such-tool") == ToolResult(-1, "")
         done = probe.run_tool(sys.executable, "-c", "import sys; print('out'); sys.exit('no \\x1b[31mluck')")
         assert (done.code, done.last_line) == (1, "no \ufffd[31mluck")
 
@@ -388,7 +390,7 @@ def test_the_command_prints_cures_and_advice_behind_an_arrow(
     board.install(board.venv, "cv2")
     board.wheel(board.venv, "opencv_python-4.11.0.86")
     board.probes["cv2"] = WITHOUT_GSTREAMER
-    monkeypatch.setattr(machine, "Host", board.host)
+    monkeypatch.setattr(machine, "SystemProbe", board.probe)
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     power = next(index for index, line in enumerate(lines) if "power mode" in line)
@@ -398,6 +400,6 @@ def test_the_command_prints_cures_and_advice_behind_an_arrow(
     assert lines[hidden].startswith("  missing folder")
     assert lines[hidden + 1] == f"          -> {HOME}/bin/python -m pip uninstall -y opencv-python"
     assert main(["doctor", "--json"]) == 0
-    told = {line["name"]: line for line in json.loads(capsys.readouterr().out)["findings"]}
-    assert told["JetPack"]["value"] == "6.2 (L4T 36.4.3)"
-    assert told["power mode"]["advice"].startswith("sudo nvpmodel")
+    found = {line["name"]: line for line in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["JetPack"]["value"] == "6.2 (L4T 36.4.3)"
+    assert found["power mode"]["advice"].startswith("sudo nvpmodel")

@@ -27,22 +27,23 @@ from medtex_edge.cli import main
 from medtex_edge.errors import BackendError, StorageError
 from medtex_edge.runtime.backend.tensorrt import runner
 from medtex_edge.runtime.engines import build as engine_build
-from medtex_edge.runtime.engines import file
-from medtex_edge.runtime.engines import key as target
-from medtex_edge.runtime.engines.cache import Cache, EngineKey
+from medtex_edge.runtime.engines import cache as engine_cache
+from medtex_edge.runtime.engines import key as engine_key
+from medtex_edge.runtime.engines.cache import Cache
+from medtex_edge.runtime.engines.key import EngineKey
 
 PLAN = bytes(range(256)) * 40
 OTHER = dataclasses.replace(KEY, graph_sha256="11" * 32)
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def cache(tmp_path: Path, said: list[str]) -> Cache:
-    return Cache(tmp_path / "engines", said.append)
+def cache(tmp_path: Path, messages: list[str]) -> Cache:
+    return Cache(tmp_path / "engines", messages.append)
 
 
 @pytest.fixture
@@ -75,14 +76,14 @@ def files(cache: Cache) -> list[str]:
     return sorted(path.name for path in cache.folder.iterdir() if path.name != ".lock")
 
 
-def test_what_is_kept_comes_back_byte_for_byte_with_its_report(cache: Cache, said: list[str]) -> None:
+def test_what_is_kept_comes_back_byte_for_byte_with_its_report(cache: Cache, messages: list[str]) -> None:
     assert cache.get(KEY) is None
     cache.put(KEY, PLAN, {"seconds": 3.5})
     assert cache.get(KEY) == PLAN
     (entry,) = cache.list()
     assert (entry.state, entry.key, entry.report) == ("ready", KEY, {"seconds": 3.5})
     assert entry.path.parent.stat().st_mode & 0o777 == 0o700
-    assert said == []
+    assert messages == []
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(EngineKey)])
@@ -95,26 +96,26 @@ def test_an_engine_of_another_graph_gpu_tensorrt_or_driver_is_another_engine(cac
     assert KEY.fits(other) == (name in ("graph_sha256", "precision"))
 
 
-def test_what_is_built_is_kept_under_the_key_by_which_the_backend_looks_for_it(
+def test_what_is_built_is_kept_under_the_key_by_which_the_backend_finds_it(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Gpu().install(monkeypatch)
     monkeypatch.setattr(runner, "module", lambda: SimpleNamespace(__name__="tensorrt", __version__="10.3.0"))
     monkeypatch.setattr(runner, "open_engine", lambda plan, contract, label: plan)
-    key = target.key_of(bundle, "fp16")
+    key = engine_key.key_of(bundle, "fp16")
     Cache().put(key, PLAN, {})
     assert runner.open(bundle, precision="fp16") == PLAN
     assert key.graph_sha256 == bundle.manifest["model.fp16.onnx"]
     assert all(vars(key).values())
 
 
-def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, said: list[str]) -> None:
+def test_an_engine_under_another_engines_name_is_removed_and_reported(cache: Cache, messages: list[str]) -> None:
     path = cache.put(KEY, PLAN, {})
     path.rename(path.with_name(f"{OTHER.name}.engine"))
     assert [entry.state for entry in cache.list()] == ["damaged"]
     assert cache.get(OTHER) is None
-    assert len(said) == 1
-    assert "another graph, GPU, TensorRT or driver; removed" in said[0]
+    assert len(messages) == 1
+    assert "another graph, GPU, TensorRT or driver; removed" in messages[0]
     assert files(cache) == []
 
 
@@ -123,8 +124,8 @@ def test_an_engine_under_another_engines_name_is_removed_and_said(cache: Cache, 
 def test_no_damage_goes_unnoticed_wherever_it_lies(
     tmp_path_factory: pytest.TempPathFactory, where: float, bit: int, how: str
 ) -> None:
-    said: list[str] = []
-    cache = Cache(tmp_path_factory.mktemp("cache"), said.append)
+    messages: list[str] = []
+    cache = Cache(tmp_path_factory.mktemp("cache"), messages.append)
     path = cache.put(KEY, PLAN[:300], {"layers": ["a"]})
     content = bytearray(path.read_bytes())
     at = int(where * len(content))
@@ -135,12 +136,12 @@ def test_no_damage_goes_unnoticed_wherever_it_lies(
     path.write_bytes(content)
     cache.list()
     assert cache.get(KEY) is None
-    assert len(said) == 1
+    assert len(messages) == 1
     assert files(cache) == []
 
 
 @pytest.mark.parametrize("kind", ["pipe", "another user's", "of another version", "empty"])
-def test_what_is_no_engine_of_ours_is_never_read_as_one(cache: Cache, said: list[str], kind: str) -> None:
+def test_what_is_no_engine_of_ours_is_never_read_as_one(cache: Cache, messages: list[str], kind: str) -> None:
     path = cache.put(KEY, PLAN, {})
     if kind == "pipe":
         path.unlink()
@@ -152,7 +153,7 @@ def test_what_is_no_engine_of_ours_is_never_read_as_one(cache: Cache, said: list
     else:
         path.write_bytes(b"" if kind == "empty" else path.read_bytes().replace(b"engine/1", b"engine/9", 1))
     assert cache.get(KEY) is None
-    assert len(said) == 1
+    assert len(messages) == 1
     assert not path.exists()
 
 
@@ -179,14 +180,14 @@ def test_pruning_keeps_what_is_wanted_and_removes_what_killed_builds_left(cache:
     assert files(cache) == sorted([f"{KEY.name}.engine", cache.timing_path(KEY).name, "notes.txt"])
 
 
-def test_a_full_disk_is_said_with_the_way_out_and_leaves_nothing(cache: Cache) -> None:
+def test_a_full_disk_is_an_error_with_a_hint_and_leaves_nothing(cache: Cache) -> None:
     with small_disk(2000), pytest.raises(StorageError, match="cannot write") as caught:
         cache.put(KEY, PLAN, {})
     assert "medtex-edge engine prune" in caught.value.hint
     assert files(cache) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = Cache(tmp_path / "file" / "engines")
     with pytest.raises(StorageError):
@@ -224,7 +225,7 @@ def test_a_write_that_is_killed_leaves_no_engine_and_the_next_build_removes_the_
         assert files(cache) == []
 
 
-def test_build_makes_proves_and_keeps_an_engine_and_tells_its_steps_as_json(bundle: Bundle, tmp_path: Path) -> None:
+def test_build_makes_proves_and_keeps_an_engine_and_reports_its_steps_as_json(bundle: Bundle, tmp_path: Path) -> None:
     child = build(bundle, "good", "--json")
     out, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (0, "")
@@ -271,7 +272,7 @@ def test_a_builder_ends_with_the_process_that_wanted_it_however_that_ends(bundle
     parent.wait()
 
     def gone() -> bool:
-        try:  # where nobody collects what is orphaned, it stays as a zombie
+        try:  # where orphans are not collected, it stays as a zombie
             return Path(f"/proc/{builder}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except FileNotFoundError:
             return True
@@ -280,7 +281,7 @@ def test_a_builder_ends_with_the_process_that_wanted_it_however_that_ends(bundle
 
 
 @pytest.mark.parametrize(("how", "why"), [("wrong", "probabilities differ by"), ("nan", "expected numbers in 0..1")])
-def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_asked(
+def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_requested(
     bundle: Bundle, tmp_path: Path, how: str, why: str
 ) -> None:
     for _ in range(2):
@@ -296,22 +297,24 @@ def test_an_engine_with_wrong_answers_is_put_aside_and_not_built_again_unless_as
     assert [entry.state for entry in Cache().list()] == ["ready"]
 
 
-@pytest.mark.parametrize(("how", "code", "words"), [
-    ("refuses", 7, "error: node /net/conv: no way to build it\n  hint: export it again\n"),
+@pytest.mark.parametrize(("how", "code", "fragment"), [
+    ("refuses", 7, "error: node /net/conv: no kernel to build it\n  hint: export it again\n"),
     ("full", 9, "medtex-edge engine prune"),
 ])  # fmt: skip
-def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, how: str, code: int, words: str) -> None:
+def test_a_build_that_fails_names_the_reason_and_leaves_nothing(
+    bundle: Bundle, how: str, code: int, fragment: str
+) -> None:
     child = build(bundle, how)
     _, err = child.communicate(timeout=60)
     assert child.returncode == code
-    assert words in err
+    assert fragment in err
     assert files(Cache()) == []
 
 
-def test_list_and_prune_tell_what_this_device_can_use(
+def test_list_and_prune_report_what_this_device_can_use(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(target, "key", engine_kit.key)
+    monkeypatch.setattr(engine_key, "key_of_graph", engine_kit.key)
     cache, mine = Cache(), engine_kit.key_of(bundle)
     assert main(["engine", "list"]) == 0
     assert "no engines in" in capsys.readouterr().out
@@ -336,7 +339,7 @@ def test_without_tensorrt_nothing_is_pruned_that_might_be_of_use(
     def missing(graph_sha256: str, precision: str) -> EngineKey:
         raise BackendError("pycuda is missing", hint="install it")
 
-    monkeypatch.setattr(target, "key", missing)
+    monkeypatch.setattr(engine_key, "key_of_graph", missing)
     Cache().put(KEY, PLAN, {})
     assert main(["engine", "prune"]) == 7
     assert "--all" in capsys.readouterr().err
@@ -349,20 +352,20 @@ def program(code: str) -> engine_build.BuildProcess:
     return engine_build.BuildProcess([sys.executable, "-c", code], lambda step, done: None)
 
 
-@pytest.mark.parametrize(("code", "words"), [
+@pytest.mark.parametrize(("code", "fragment"), [
     ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
     ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by SIGKILL"),
-    ("import sys; print('what TensorRT said'); sys.exit(7)", "could not be built: what TensorRT said"),
+    ("import sys; print('a message of TensorRT'); sys.exit(7)", "could not be built: a message of TensorRT"),
     ("import sys; print('error: no room\\n  hint: make some'); sys.exit(9)", "could not be kept: no room"),
     ("import sys; sys.exit(3)", "exit code 3"),
     ("print('x' * 300_000 + '[]'); print('{\"step\": [], \"done\": \"much\"}'); raise SystemExit(1)", "could not be"),
 ])  # fmt: skip
-def test_whatever_becomes_of_a_builder_is_said_in_one_error(code: str, words: str) -> None:
-    with pytest.raises(BackendError, match=words):
+def test_however_a_builder_ends_it_is_one_error(code: str, fragment: str) -> None:
+    with pytest.raises(BackendError, match=fragment):
         program(code).run()
 
 
-def test_a_builder_that_cannot_be_started_is_said() -> None:
+def test_a_builder_that_cannot_be_started_is_reported() -> None:
     with pytest.raises(BackendError, match="cannot be started"):
         engine_build.BuildProcess(["/no/such/program"], lambda step, done: None).run()
 
@@ -377,6 +380,6 @@ def test_a_builder_that_was_stopped_before_it_began_never_begins(tmp_path: Path)
 def test_engines_are_listed_newest_first(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, day in ((OTHER, 2), (KEY, 3), (dataclasses.replace(KEY, driver="11.4"), 1)):
         clock = SimpleNamespace(now=lambda zone, day=day: datetime(2026, 11, day, tzinfo=zone))
-        monkeypatch.setattr(file, "datetime", clock)
+        monkeypatch.setattr(engine_cache, "datetime", clock)
         cache.put(key, PLAN, {})
     assert [entry.created[:10] for entry in cache.list()] == ["2026-11-03", "2026-11-02", "2026-11-01"]

@@ -23,7 +23,7 @@ for _ in range(10):
     torch.zeros(25_000_000).add_(1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-ASKED = "from medtex_edge.train.compute.device import keep_freed_memory; print(keep_freed_memory())"
+REQUEST = "from medtex_edge.train.compute.device import keep_freed_memory; print(keep_freed_memory())"
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
 
 
@@ -45,5 +45,5 @@ def test_a_step_finds_the_memory_of_the_one_before() -> None:
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_what_the_user_chose_stays(name: str) -> None:
     value = {"MALLOC_TRIM_THRESHOLD_": "1000000", "GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1000000"}[name]
-    assert _run(ASKED, **{name: value}) == "False"
-    assert _run(ASKED) == "True"
+    assert _run(REQUEST, **{name: value}) == "False"
+    assert _run(REQUEST) == "True"

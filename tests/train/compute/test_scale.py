@@ -1,4 +1,4 @@
-"""Several processes are one: the same losses, the same weights, checkpoints that pass between them, one voice."""
+"""Several processes train as one: equal losses and weights, checkpoints for any number of them, one error message."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from medtex_edge.train.losses.masks import random_masks
 
 pytest.importorskip("accelerate", reason="several processes need accelerate: pip install 'medtex-edge[train]'")
 WORKER = Path(scale_worker.__file__)
-GONE = "another process of this training ended without a word"
+GONE = "another process of this training ended without a message"
 ENDED = "this training was ended from outside (SIGTERM)"
 
 
@@ -96,7 +96,7 @@ def test_a_run_of_two_processes_goes_on_with_one(alone: dict[str, Any], tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("mode", "message"),
     [
         ("fail", "this process has had enough"),
         ("nan", "the loss became nan in only, epoch 1, by label, size"),
@@ -104,12 +104,12 @@ def test_a_run_of_two_processes_goes_on_with_one(alone: dict[str, Any], tmp_path
         ("vanish far", ENDED),
     ],
 )
-def test_what_fails_in_one_process_ends_all_with_one_error(tmp_path: Path, mode: str, said: str) -> None:
+def test_what_fails_in_one_process_ends_all_with_one_error(tmp_path: Path, mode: str, message: str) -> None:
     done = _two(tmp_path, mode)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    # Who sees first that a process is gone, the other one or the launcher, is a race; one of them says so.
-    assert errors in [[f"error: {each}"] for each in ((GONE, ENDED) if said == GONE else (said,))], done.stderr
+    # The other process and the launcher race to detect that a process is gone; one of them reports it.
+    assert errors in [[f"error: {each}"] for each in ((GONE, ENDED) if message == GONE else (message,))], done.stderr
     assert not (tmp_path / "found.json").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_steps_draws_do_not_depend_on_what_else_draws() -> None:
     with seeded_step(0, 1, 7):
         first = random_masks(4, 8)
     with seeded_step(1, 2, 7):
-        torch.rand(5)  # dropout, say
+        torch.rand(5)  # as dropout does
         torch.testing.assert_close(random_masks(2, 8), first[1::2])
     with seeded_step(0, 1, 8):
         assert not torch.equal(random_masks(4, 8), first)
@@ -196,7 +196,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(monkeypatch: pytest.Mon
         slice_size(16)
 
 
-def test_a_machine_without_a_compiler_trains_without_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_trains_without_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from medtex_edge.train.models.compiling import compile_networks
     from medtex_edge.train.models.student import Classifier
 
@@ -204,10 +204,10 @@ def test_a_machine_without_a_compiler_trains_without_and_says_so(monkeypatch: py
         raise RuntimeError("no working C++ compiler\nwas found")
 
     monkeypatch.setattr(torch, "compile", missing)
-    said: list[str] = []
+    messages: list[str] = []
     classifier = Classifier("test_efficientnet", 2, weights="none")
-    assert not compile_networks(classifier, None, torch.device("cpu"), said.append)
-    assert said == ["  not compiled: RuntimeError: no working C++ compiler"]
+    assert not compile_networks(classifier, None, torch.device("cpu"), messages.append)
+    assert messages == ["  not compiled: RuntimeError: no working C++ compiler"]
     assert classifier(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
 
 
@@ -218,9 +218,9 @@ def test_compiled_networks_answer_and_learn_as_before_and_their_copies_are_plain
 
     torch.manual_seed(0)
     plain = Classifier("test_efficientnet", 3, weights="none").train()
-    compiled, said = copy.deepcopy(plain), []
-    if not compile_networks(compiled, None, torch.device("cpu"), said.append):
-        pytest.skip(f"no compiler here:{said[0]}")
+    compiled, messages = copy.deepcopy(plain), []
+    if not compile_networks(compiled, None, torch.device("cpu"), messages.append):
+        pytest.skip(f"no compiler here:{messages[0]}")
     x, gradients = torch.rand(4, 3, 64, 64), []
     for classifier in (plain, compiled):
         logits, features = classifier.with_features(x)

@@ -1,4 +1,4 @@
-"""The less-data curve: who gets which labels, what is trained, and that nothing is trained twice."""
+"""The less-data curve: the labels of each point, the trainings it needs, and their results, kept between commands."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from run_kit import STUDENT, write_photographs
 from medtex_edge.commands.curve import curve
 from medtex_edge.commands.train import train_teacher
 from medtex_edge.errors import DataError, SettingsError
+from medtex_edge.files import write_json
 from medtex_edge.train.config import TrainConfig
-from medtex_edge.train.curve.plan import CurvePlan, differences, plan_points, total_epochs, with_steps
+from medtex_edge.train.curve import plan
+from medtex_edge.train.curve.jobs import Job
+from medtex_edge.train.curve.plan import (
+    CurvePlan,
+    differences,
+    measure_curve,
+    plan_points,
+    total_epochs,
+    with_steps,
+)
 from medtex_edge.train.data.cache import Photos
-from medtex_edge.train.data.dataset import DataOptions
+from medtex_edge.train.data.dataset import DataOptions, load_dataset
+from medtex_edge.train.data.split import Splits, write_splits
 from medtex_edge.train.data.subset import Subset, labelled
 from medtex_edge.train.models.teacher import FileOptions
 from medtex_edge.train.prepare import DataSource
@@ -48,7 +59,7 @@ def test_seeds_draw_differently_and_repeat() -> None:
     assert labelled(LABELS, 0.25, 0).tolist() != labelled(LABELS, 0.25, 1).tolist()
 
 
-def test_a_fraction_alone_is_shown_as_often_as_all_and_shows_nothing_else() -> None:
+def test_a_fraction_alone_gives_as_many_photographs_as_all_and_no_others() -> None:
     alone = Subset(0.25, 3).of(_photos())
     kept = set(labelled(LABELS, 0.25, 3).tolist())
     assert len(alone.images) == len(LABELS)
@@ -143,7 +154,7 @@ def test_the_curve_is_written_with_every_point_and_its_counts(measured: Path) ->
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_not_trained_again_and_what_is_missing_is(measured: Path) -> None:
+def test_finished_points_are_not_trained_again_and_missing_ones_are(measured: Path) -> None:
     folders = sorted((measured / "curve" / "points").glob("[!.]*"))
     times = {f: (f / "metrics.json").stat().st_mtime_ns for f in folders}
     before = json.loads((measured / "curve" / "curve.json").read_text())
@@ -155,12 +166,44 @@ def test_what_is_finished_is_not_trained_again_and_what_is_missing_is(measured: 
 
 
 @pytest.mark.slow
-def test_other_settings_do_not_mix_with_what_is_there(measured: Path) -> None:
+def test_other_settings_are_refused_where_points_exist(measured: Path) -> None:
     with pytest.raises(SettingsError, match="other settings"):
         _curve(measured, "--lr", "0.001")
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_says_why(measured: Path) -> None:
+def test_a_training_that_fails_is_an_error_with_the_end_of_its_log(measured: Path) -> None:
     with pytest.raises(DataError, match="no model 'no_such_net'"):
         _curve(measured, "--student", "no_such_net", "--out", str(measured / "broken"))
+
+
+def test_each_point_counts_the_labels_of_the_split_that_its_training_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs = write_photographs(tmp_path / "photographs", 40, split=False)
+    dataset = load_dataset(photographs, options=DataOptions(), seed=0)
+    train = {0: dataset.of("train"), 3: dataset.of("train")[:-5]}
+
+    def run_jobs(todo: list[Job], **_: Any) -> None:
+        for job in todo:
+            job.folder.mkdir(parents=True)
+            write_splits(job.folder, Splits(tuple(s.key for s in train[job.task["subset"]["seed"]])))
+            measures = {"auc_referable": 0.5, "accuracy": 0.5}
+            write_json(job.folder / "metrics.json", {"student": measures, "teacher": measures})
+
+    monkeypatch.setattr(plan, "run_jobs", run_jobs)
+    source = DataSource(photographs, DataOptions())
+    wanted = CurvePlan(source, "teacher-{seed}", FileOptions(), ("supervised",), (1.0,), (0, 3), {})
+    found = measure_curve(wanted, dataset, tmp_path / "curve", jobs=1, threads=1, on_progress=lambda done, count: None)
+    points = found["methods"]["supervised"]["points"]
+    assert [(p["seed"], p["n_labelled"]) for p in points] == [(0, len(train[0])), (3, len(train[3]))]
+
+
+def test_one_teacher_for_seeds_that_draw_their_own_val_split_is_refused(tmp_path: Path) -> None:
+    photographs = write_photographs(tmp_path / "drawn", 40, split=False)
+    dataset = load_dataset(photographs, options=DataOptions(), seed=0)
+    source = DataSource(photographs, DataOptions())
+    wanted = CurvePlan(source, "runs/teacher", FileOptions(), ("supervised",), (1.0,), (0,), {})
+    with pytest.raises(SettingsError, match="no val split") as caught:
+        measure_curve(wanted, dataset, tmp_path / "curve", jobs=1, threads=1, on_progress=lambda done, count: None)
+    assert "teacher-{seed}" in caught.value.hint

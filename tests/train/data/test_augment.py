@@ -1,4 +1,4 @@
-"""Augmentation: a photograph at two sizes is changed in the same way: teacher and student see one view."""
+"""Augmentation: a photograph at two sizes is changed equally, so that teacher and student get one view."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _inside(x: Tensor) -> Tensor:
     return x[..., side // 4 : -side // 4, side // 4 : -side // 4]
 
 
-@pytest.mark.parametrize(("size", "asked"), [(64, 96), (64, 160), (96, 64)])
-def test_both_sizes_of_a_photograph_are_changed_alike(size: int, asked: int) -> None:
+@pytest.mark.parametrize(("size", "teacher_size"), [(64, 96), (64, 160), (96, 64)])
+def test_both_sizes_of_a_photograph_are_changed_alike(size: int, teacher_size: int) -> None:
     torch.manual_seed(3)
     large = _smooth(16, 192)
-    small, big = (F.interpolate(large, (s, s), mode="bilinear", antialias=True) for s in (size, asked))
+    small, big = (F.interpolate(large, (s, s), mode="bilinear", antialias=True) for s in (size, teacher_size))
     a, b = Augment().both(small, big)
     assert a.shape[-1] == size
-    assert b.shape[-1] == asked
+    assert b.shape[-1] == teacher_size
     same = F.interpolate(b, (size, size), mode="bilinear", antialias=True)
     moved = float((_inside(a) - _inside(small)).abs().mean())
     apart = float((_inside(a) - _inside(same)).abs().mean())

@@ -42,7 +42,7 @@ def test_a_second_reading_decodes_nothing(dataset: Dataset, tmp_path: Path, monk
     assert np.array_equal(first.images, second.images)
 
 
-def test_another_size_split_or_geometry_is_another_file(
+def test_another_size_split_or_geometry_has_another_cache_file(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_photos(dataset, "val", 48, cache=tmp_path)
@@ -54,7 +54,7 @@ def test_another_size_split_or_geometry_is_another_file(
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "pickle", "no sum", "bad sum", "other shape"])
-def test_a_damaged_cache_is_built_anew(dataset: Dataset, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_built_again(dataset: Dataset, tmp_path: Path, damage: str) -> None:
     expected = np.array(load_photos(dataset, "val", 48, cache=tmp_path).images)
     (path,) = tmp_path.glob("*.npy")
     sums = path.with_suffix(".json")
@@ -74,20 +74,20 @@ def test_a_damaged_cache_is_built_anew(dataset: Dataset, tmp_path: Path, damage:
     assert np.array_equal(load_photos(dataset, "val", 48, cache=tmp_path).images, expected)
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(dataset: Dataset, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_no_part_of_the_cache_remains(dataset: Dataset, tmp_path: Path) -> None:
     with small_disk(20_000), pytest.raises(StorageError, match="cannot write") as caught:
         load_photos(dataset, "train", 64, cache=tmp_path / "cache")
     assert caught.value.hint
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said(dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+def test_a_folder_that_cannot_be_made_is_an_error(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file of that name")
     with pytest.raises(StorageError):
         load_photos(dataset, "val", 48, cache=tmp_path / "file" / "cache")
 
 
-def test_a_photograph_that_changed_meanwhile_leaves_no_cache(tmp_path: Path) -> None:
+def test_a_photograph_that_changed_after_the_check_is_not_cached(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", {"train/a": 2, "train/b": 2, "val/a": 1, "val/b": 1})
     dataset = load_dataset(folder, options=DataOptions())
     (folder / dataset.of("val")[1].key).write_bytes(b"gone bad")
@@ -114,9 +114,9 @@ def test_a_split_without_photographs_is_empty(dataset: Dataset, tmp_path: Path) 
 
 
 def test_progress_is_counted(dataset: Dataset, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    load_photos(dataset, "train", 48, cache=tmp_path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 7) for done in range(1, 8)]
+    calls: list[tuple[int, int]] = []
+    load_photos(dataset, "train", 48, cache=tmp_path, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 7) for done in range(1, 8)]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real photographs (../shared/data) are not on this machine")

@@ -26,7 +26,7 @@ def layout(folder: Path, image: np.ndarray, masks: dict[str, np.ndarray], name: 
     return folder
 
 
-def test_synthetic_masks_load_beside_their_photographs(tmp_path: Path) -> None:
+def test_synthetic_masks_load_with_their_photographs(tmp_path: Path) -> None:
     lesions = load_lesions(write_dataset(tmp_path / "c", count=10, size=128, seed=2), 96)
     assert lesions.images.shape == (10, 96, 96, 3)
     assert set(lesions.masks) == set(KINDS)
@@ -38,7 +38,7 @@ def test_synthetic_masks_load_beside_their_photographs(tmp_path: Path) -> None:
     assert lesions.masks["ALL"].any(axis=(1, 2)).sum() == 8  # two healthy eyes
 
 
-def test_a_mask_lies_where_its_lesion_is_seen(tmp_path: Path) -> None:
+def test_a_mask_lies_where_its_lesion_is_visible(tmp_path: Path) -> None:
     image = eye(3, 160).copy()
     height, width = image.shape[:2]
     mask = np.zeros((height, width), bool)
@@ -46,8 +46,8 @@ def test_a_mask_lies_where_its_lesion_is_seen(tmp_path: Path) -> None:
     image[mask] = (0, 255, 0)
     lesions = load_lesions(layout(tmp_path, image, {"HE": mask}), 224)
     green = lesions.images[0].astype(int)
-    seen = green[..., 1] - green[..., 0] > 100
-    overlap = (seen & lesions.masks["HE"][0]).sum() / (seen | lesions.masks["HE"][0]).sum()
+    visible = green[..., 1] - green[..., 0] > 100
+    overlap = (visible & lesions.masks["HE"][0]).sum() / (visible | lesions.masks["HE"][0]).sum()
     assert overlap > 0.75  # a pixel that shows any of the lesion belongs to it
     assert np.array_equal(lesions.masks["ALL"], lesions.masks["HE"])
     assert not lesions.masks["EX"].any()
@@ -67,7 +67,7 @@ def test_a_lesion_of_one_pixel_survives_any_shrinking(
     assert 1 <= found.sum() <= 9
 
 
-def test_an_own_union_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_given_union_is_used_unchanged(tmp_path: Path) -> None:
     image = eye(3, 128)
     everything = np.ones(image.shape[:2], bool)
     lesions = load_lesions(layout(tmp_path, image, {"ALL": everything}), 64)
@@ -76,7 +76,7 @@ def test_an_own_union_is_taken_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(lesions.images[0], prepare(image, 64, 64)[0])
 
 
-def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_named_in_one_error(tmp_path: Path) -> None:
     image = eye(3, 128)
     layout(tmp_path, image, {}, "bare")
     layout(tmp_path, image, {"MA": np.zeros((5, 7), bool)}, "small")

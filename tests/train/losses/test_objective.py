@@ -71,8 +71,8 @@ def test_l_local_is_smallest_where_the_evidence_tells_the_teachers_answer(
     p = torch.eye(classes)[[0, -1]]
     evidence = torch.full((2, channels, 8, 8), -4.0)
     evidence[1, -1, :2, :2] = 9.0  # the last class, in one corner
-    told, blank = term(evidence, p), term(torch.zeros_like(evidence), p)
-    assert float(told.detach()) < float(blank.detach())
+    informed, blank = term(evidence, p), term(torch.zeros_like(evidence), p)
+    assert float(informed.detach()) < float(blank.detach())
     gradient = torch.autograd.grad(term(evidence.requires_grad_(), p), evidence)[0]
     # A diseased photograph asks for evidence and a healthy one for none.
     assert float(gradient[0].sum()) > 0

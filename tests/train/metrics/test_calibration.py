@@ -8,21 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtex_edge.contract import OperatingPoint
-from medtex_edge.train.metrics.calibration import (
-    answer_table,
-    at_threshold,
-    calibration,
-    ece,
-    kappa_interval,
-    roc,
-    share,
-)
-from medtex_edge.train.metrics.classification import quadratic_kappa
+from medtex_edge.train.metrics.calibration import calibration, ece
+from medtex_edge.train.metrics.classification import answer_table, quadratic_kappa, roc
+from medtex_edge.train.metrics.intervals import kappa_interval, proportion
+from medtex_edge.train.metrics.operating_point import at_threshold
 
 POINT = OperatingPoint(0.5, 0.9, 0.95, (0.8, 0.99), 0.9, (0.8, 0.95), 20, 40)
 
 
-def test_what_happens_as_often_as_it_was_said_is_calibrated() -> None:
+def test_what_happens_as_often_as_it_was_predicted_is_calibrated() -> None:
     confidence = np.repeat([0.5, 0.75], 40)
     correct = np.tile([1.0, 0.0], 20).tolist() + np.tile([1.0, 1.0, 1.0, 0.0], 10).tolist()
     assert ece(confidence, np.array(correct), 2) == pytest.approx(0)
@@ -80,17 +74,17 @@ def test_what_cannot_be_measured_is_none() -> None:
     assert found["specificity"] is None
     assert found["specificity_interval"] is None
     assert roc(np.array([0.9, 0.2]), np.array([True, True])) is None
-    assert share(np.zeros(0, np.bool_)) == {"value": None, "interval": None, "n": 0}
+    assert proportion(np.zeros(0, np.bool_)) == {"value": None, "interval": None, "n": 0}
     assert kappa_interval([[5, 0], [0, 0]]) is None
 
 
 def test_the_interval_of_kappa_holds_its_value() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 100)
-    said = np.clip(labels + rng.integers(-1, 2, 100), 0, 3)
+    predicted = np.clip(labels + rng.integers(-1, 2, 100), 0, 3)
     confusion = np.zeros((4, 4), int)
-    np.add.at(confusion, (labels, said), 1)
-    kappa, interval = quadratic_kappa(said, labels, 4), kappa_interval(confusion.tolist())
+    np.add.at(confusion, (labels, predicted), 1)
+    kappa, interval = quadratic_kappa(predicted, labels, 4), kappa_interval(confusion.tolist())
     assert kappa is not None
     assert interval is not None
     assert interval[0] < kappa < interval[1]

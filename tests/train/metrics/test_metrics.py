@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from medtex_edge.train.metrics.classification import (
-    answer_metrics,
-    auc,
-    auc_interval,
-    fit_temperature,
-    operating_point,
-    proportion_interval,
-)
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.classification import answer_metrics, auc, roc
+from medtex_edge.train.metrics.intervals import auc_interval, bootstrap_mean, proportion_interval
+from medtex_edge.train.metrics.operating_point import choose_operating_point
+from medtex_edge.train.metrics.ranks import rank_auc, rank_correlation
 from medtex_edge.train.metrics.saliency import dilate, pixel_auc, pointing, saliency_report, score_maps
 
 
@@ -47,6 +45,49 @@ def test_clopper_pearson_matches_published_values() -> None:
     assert proportion_interval(0, 0) == (0, 1)
 
 
+@given(st.integers(1, 300), st.data())
+def test_clopper_pearson_is_scipys_but_for_the_last_bits(total: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, total))
+    exact = binomtest(successes, total).proportion_ci(0.95, method="exact")
+    assert proportion_interval(successes, total) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_the_roc_curve_and_the_ranks_have_the_area_that_scikit_learn_computes(pairs: list[tuple[int, bool]]) -> None:
+    scores, truth = np.array([score for score, _ in pairs], float), np.array([positive for _, positive in pairs])
+    curve = roc(scores, truth)
+    if curve is None:
+        assert truth.all() or not truth.any()
+        return
+    x, y = np.array(curve["fpr"]), np.array(curve["tpr"])
+    expected = pytest.approx(roc_auc_score(truth, scores))
+    assert np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) == expected
+    assert rank_auc(scores, truth) == expected
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+
+
+def test_the_rank_correlation_is_of_the_order_alone_and_none_for_a_flat_map() -> None:
+    a = np.random.default_rng(0).random((7, 7))
+    assert rank_correlation(a, a**3) == 1
+    assert rank_correlation(a, -a) == pytest.approx(-1)
+    assert rank_correlation(a, np.ones_like(a)) is None
+
+
+def test_the_interval_of_a_mean_covers_it_as_often_as_it_states() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        _, (low, high) = bootstrap_mean(rng.exponential(size=60), repeats=400, seed=seed)
+        covered += low <= 1 <= high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 1.0], [1.0, 1.0, 1.0, 0.0], [0.1, 0.2]])
+def test_a_handful_of_photographs_still_has_an_interval_around_its_mean(values: list[float]) -> None:
+    mean, (low, high) = bootstrap_mean(np.array(values))
+    assert min(values) <= low <= mean <= high <= max(values)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), target=st.floats(0.5, 1.0), count=st.integers(8, 120))
 def test_the_operating_point_reaches_the_wanted_sensitivity_and_no_higher_threshold_does(
@@ -56,7 +97,7 @@ def test_the_operating_point_reaches_the_wanted_sensitivity_and_no_higher_thresh
     truth = rng.random(count) < 0.5
     truth[:2] = True, False
     scores = np.clip(rng.normal(0.4 + 0.2 * truth, 0.2), 0, 1)
-    point = operating_point(scores, truth, target)
+    point = choose_operating_point(scores, truth, target)
     assert point.sensitivity >= target - 1e-9
     positive = np.sort(scores[truth])
     above = positive[positive >= point.threshold]

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from medtex_edge.train.loop.predict import softmax
-from medtex_edge.train.metrics.classification import answer_metrics, fit_temperature, operating_point
+from medtex_edge.train.metrics.calibration import fit_temperature
+from medtex_edge.train.metrics.classification import answer_metrics
+from medtex_edge.train.metrics.operating_point import choose_operating_point
 from medtex_edge.train.prepare import referable_classes
 
 
@@ -55,10 +57,10 @@ def test_the_verdict_of_the_referable_classes_reaches_the_wanted_sensitivity(nam
     logits, labels = _answers(kind, 2.0)
     probabilities = softmax(logits / fit_temperature(logits, labels))
     scores, truth = probabilities[:, list(referable)].sum(1), np.isin(labels, referable)
-    point = operating_point(scores, truth, target)
-    said = scores >= point.threshold
-    assert (said & truth).sum() / truth.sum() == pytest.approx(point.sensitivity)
-    assert (~said & ~truth).sum() / (~truth).sum() == pytest.approx(point.specificity)
+    point = choose_operating_point(scores, truth, target)
+    referred = scores >= point.threshold
+    assert (referred & truth).sum() / truth.sum() == pytest.approx(point.sensitivity)
+    assert (~referred & ~truth).sum() / (~truth).sum() == pytest.approx(point.specificity)
     assert target <= point.sensitivity < target + 0.02
     assert point.sensitivity_interval[0] <= point.sensitivity <= point.sensitivity_interval[1]
     assert (point.positives, point.negatives) == (int(truth.sum()), int((~truth).sum()))
@@ -80,10 +82,10 @@ def test_a_temperature_moves_no_label_but_may_move_a_verdict_so_it_comes_first()
     assert cold[0, 2:].sum() < 0.3 < hot[0, 2:].sum()
 
 
-def test_labels_of_one_class_still_give_a_point_that_says_what_it_does_not_know() -> None:
+def test_labels_of_one_class_still_give_a_point_whose_intervals_are_as_wide_as_its_ignorance() -> None:
     scores = np.linspace(0.1, 0.9, 9, dtype=np.float32)
-    none = operating_point(scores, np.zeros(9, bool), 0.9)
+    none = choose_operating_point(scores, np.zeros(9, bool), 0.9)
     assert (none.threshold, none.positives, none.sensitivity_interval) == (0.5, 0, (0.0, 1.0))
-    every = operating_point(scores, np.ones(9, bool), 0.9)
+    every = choose_operating_point(scores, np.ones(9, bool), 0.9)
     assert every.sensitivity >= 0.9
     assert every.specificity_interval == (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Teachers of every form answer the same, or say why they cannot."""
+"""Teachers of every form answer the same, or give the reason why they cannot."""
 
 from __future__ import annotations
 

@@ -12,8 +12,14 @@ import pytest
 from page_kit import HOSTILE, Page
 
 from medtex_edge.errors import DataError
-from medtex_edge.train.report.report import write_report
-from medtex_edge.train.report.wording import NO_DEVICE, SYNTHETIC, plain_words
+from medtex_edge.train.report.report import (
+    NO_DEVICE,
+    SYNTHETIC,
+    control_warnings,
+    run_summary,
+    student_warnings,
+    write_report,
+)
 from medtex_edge.train.synthetic.dataset import write_dataset
 
 ANSWER = {
@@ -64,7 +70,7 @@ def report(run: Path) -> Page:
     return Page(write_report(run).read_text(encoding="utf-8"))
 
 
-def test_figures_stand_with_their_intervals_and_every_picture_is_inside(tmp_path: Path) -> None:
+def test_figures_are_given_with_their_intervals_and_every_picture_is_inside(tmp_path: Path) -> None:
     page = report(make_run(tmp_path / "run", METRICS, {"name": "mine", "operating_point": POINT}))
     for words in ("mine", "0.950 (0.90 to 0.99)", "0.920 (0.85 to 0.97)", "0.900 (0.80 to 0.95)", "one average map"):
         assert words in page.text
@@ -112,7 +118,7 @@ def test_values_of_the_wrong_kind_do_not_break_the_page(tmp_path: Path) -> None:
     report(make_run(tmp_path / "run", {"student": odd, "saliency": {"mean_area": "x", "controls": {"a": 3}}}))
 
 
-def test_a_run_on_drawn_photographs_says_so_first(tmp_path: Path) -> None:
+def test_a_run_on_drawn_photographs_is_reported_as_such_first(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", count=1, size=96)
     for name, data in (("of the folder", dataset), ("of the table", dataset / "labels.csv"), ("real", tmp_path)):
         run = make_run(tmp_path / name, METRICS)
@@ -121,9 +127,28 @@ def test_a_run_on_drawn_photographs_says_so_first(tmp_path: Path) -> None:
 
 
 def test_the_summary_warns_of_small_samples() -> None:
-    (sentence,) = (line for line in plain_words(METRICS, {}) if "validation photographs" in line)
+    (sentence,) = (line for line in run_summary(METRICS, {}) if "validation photographs" in line)
     assert "80 validation photographs, where one photograph is 1.25 points" in sentence
     assert "intervals before the figures" in sentence
+
+
+def test_a_control_that_beats_the_maps_is_a_warning_with_both_figures() -> None:
+    saliency = METRICS["saliency"] | {"controls": {"mean_map": {"pixel_auc": 0.7}, "uniform": {"pixel_auc": 0.5}}}
+    (warning,) = control_warnings(saliency)
+    assert "our maps (0.670) lose" in warning
+    assert "one average map for all (0.700)" in warning
+    assert control_warnings(METRICS["saliency"]) == []
+    assert control_warnings({"pixel_auc": "high", "controls": {"a": 3, "b": {"pixel_auc": None}}}) == []
+
+
+def test_a_student_below_its_wanted_sensitivity_or_badly_calibrated_is_a_warning() -> None:
+    student = ANSWER | {"operating_point": POINT | {"sensitivity": 0.7}, "calibration": {"ece": 0.2}, "n": 500}
+    low, calibration = student_warnings(student)
+    assert "sensitivity of 90 %" in low
+    assert "finds 70 %" in low
+    assert "off by 0.20" in calibration
+    assert student_warnings(ANSWER | {"operating_point": POINT, "calibration": {"ece": 0.05}, "n": 500}) == []
+    assert ["80 photographs" in line for line in student_warnings(ANSWER)] == [True]
 
 
 def test_a_folder_that_is_no_run_is_an_error_with_the_next_step(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Synthetic eyes: deterministic, honest about their grade, and nothing but the lesions tells it."""
+"""Synthetic eyes: they are deterministic, and their grade depends on the lesions alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from medtex_edge.commands.synthetic import synthetic
 from medtex_edge.errors import NoFieldOfView, SettingsError, StorageError
 from medtex_edge.image.geometry import find_field_of_view
 from medtex_edge.train.data.lesions import KINDS, LESIONS
-from medtex_edge.train.synthetic.dataset import grade_of, plan, render, write_dataset, write_video
+from medtex_edge.train.synthetic.dataset import grade_of, plan_eyes, render, write_dataset, write_video
 from medtex_edge.train.synthetic.lesions import Counts
 from medtex_edge.train.synthetic.video import count_frames, film
 
@@ -74,7 +74,7 @@ def test_another_grade_is_the_same_eye_and_camera_with_other_lesions() -> None:
         assert difference[sick.masks["ALL"]].mean() > 8
 
 
-def test_the_lesions_tell_the_grade_and_the_rest_does_not() -> None:
+def test_the_grade_depends_on_the_lesions_alone() -> None:
     rest, area, referable = [], [], []
     for seed in range(120):
         scene = render((seed, 5), size=96)
@@ -112,7 +112,7 @@ def test_left_and_right_eyes_have_the_disc_on_their_nose_side() -> None:
 @given(st.integers(1, 400), st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_a_plan_has_its_count_and_splits_by_patient(count: int, seed: int) -> None:
-    eyes = plan(count, seed)
+    eyes = plan_eyes(count, seed)
     assert len(eyes) == count == len({eye.name for eye in eyes})
     splits: dict[str, set[str]] = {}
     for eye in eyes:
@@ -125,20 +125,20 @@ def test_a_plan_has_its_count_and_splits_by_patient(count: int, seed: int) -> No
         assert any(eye.split == "val" for eye in eyes)
 
 
-def test_names_tell_nothing_of_the_grade() -> None:
-    grades = np.array([eye.grade for eye in plan(240, 0)])
+def test_names_are_independent_of_the_grade() -> None:
+    grades = np.array([eye.grade for eye in plan_eyes(240, 0)])
     assert abs(np.corrcoef(np.arange(240), grades)[0, 1]) < 0.2
 
 
 def test_a_dataset_appears_whole_with_masks_and_labels(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     folder = write_dataset(
-        tmp_path / "new" / "dataset", count=12, size=96, seed=3, progress=lambda *now: seen.append(now)
+        tmp_path / "new" / "dataset", count=12, size=96, seed=3, progress=lambda *now: calls.append(now)
     )
     rows = read_csv(folder / "labels.csv")
     assert list(rows[0]) == ["image", "grade", "split", "patient"]
     assert sorted(row["image"] for row in rows) == sorted(path.name for path in (folder / "images").iterdir())
-    assert seen[-1] == (12, 12)
+    assert calls[-1] == (12, 12)
     for row in rows:
         names = {path.name for path in (folder / "masks").glob(Path(row["image"]).stem + "_*.png")}
         assert {name.split("_")[-1] for name in names} >= {"ALL.png", "OD.png"}
@@ -179,13 +179,13 @@ def test_a_video_has_its_frames_a_blink_and_a_blur(tmp_path: Path, name: str) ->
     assert sharpness[20] < 0.8 * sharpness[0]
 
 
-def test_a_video_that_cannot_be_written_whole_is_not_left(tmp_path: Path) -> None:
+def test_no_part_of_a_video_remains_on_a_full_disk(tmp_path: Path) -> None:
     with small_disk(20_000), pytest.raises(StorageError):
         write_video(tmp_path / "eye.avi", seed=1, frames=20, size=256)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
+def test_impossible_numbers_are_refused(tmp_path: Path) -> None:
     for wish in (
         lambda: render(0, size=20),
         lambda: render(0, grade=5),
@@ -198,7 +198,7 @@ def test_impossible_wishes_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_writes_and_says_what_it_is_for(tmp_path: Path) -> None:
+def test_the_command_writes_a_dataset_and_states_its_purpose(tmp_path: Path) -> None:
     arguments = ["--out", str(tmp_path / "c"), "--count", "10", "--size", "96", "--seed", "1"]
     result = CliRunner().invoke(synthetic, [*arguments, "--video", str(tmp_path / "v.avi"), "--frames", "5"])
     assert result.exit_code == 0, result.output

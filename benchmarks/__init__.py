@@ -1,0 +1,1 @@
+"""Measurements of the project: each program runs as `python -m benchmarks.NAME` in the root of the repository."""

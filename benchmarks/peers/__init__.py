@@ -1,0 +1,1 @@
+"""medtex-edge against what an engineer would write with common libraries."""

@@ -1,0 +1,1 @@
+"""The targets of docs/evidence/results.md: trainings, evaluations and the page."""
