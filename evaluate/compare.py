@@ -14,7 +14,7 @@ from typing import Any
 
 from medtex_edge.errors import DataError
 from medtex_edge.train.config import METHOD_WEIGHTS, TrainConfig
-from medtex_edge.train.curve.plan import TITLES
+from medtex_edge.train.curve.curve import TITLES
 from medtex_edge.train.report.figures import is_number, read_json_object
 from medtex_edge.train.run_folder import Run, load_run
 

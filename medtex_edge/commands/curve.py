@@ -72,7 +72,7 @@ def curve(
       medtex-edge curve --data photos/ --label-column grade --teacher runs/teacher --seeds 3 --jobs 2 --out curve/
     """
     from medtex_edge.files import write_json
-    from medtex_edge.train.curve.plan import CurvePlan, measure_curve
+    from medtex_edge.train.curve.curve import CurvePlan, measure_curve
     from medtex_edge.train.curve.plot import plot_curve
     from medtex_edge.train.prepare import open_dataset
 
@@ -140,7 +140,7 @@ def _show(found: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from medtex_edge.train.curve.plan import differences
+    from medtex_edge.train.curve.curve import differences
     from medtex_edge.train.curve.plot import by_fraction
 
     console = Console()

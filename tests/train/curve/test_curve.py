@@ -18,16 +18,9 @@ from medtex_edge.commands.train import train_teacher
 from medtex_edge.errors import DataError, SettingsError
 from medtex_edge.files import write_json
 from medtex_edge.train.config import TrainConfig
-from medtex_edge.train.curve import plan
+from medtex_edge.train.curve import curve as curve_module
+from medtex_edge.train.curve.curve import CurvePlan, differences, measure_curve, plan_points, total_epochs, with_steps
 from medtex_edge.train.curve.jobs import Job
-from medtex_edge.train.curve.plan import (
-    CurvePlan,
-    differences,
-    measure_curve,
-    plan_points,
-    total_epochs,
-    with_steps,
-)
 from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.data.dataset import DataOptions, load_dataset
 from medtex_edge.train.data.split import Splits, write_splits
@@ -191,7 +184,7 @@ def test_each_point_counts_the_labels_of_the_split_that_its_training_recorded(
             measures = {"auc_referable": 0.5, "accuracy": 0.5}
             write_json(job.folder / "metrics.json", {"student": measures, "teacher": measures})
 
-    monkeypatch.setattr(plan, "run_jobs", run_jobs)
+    monkeypatch.setattr(curve_module, "run_jobs", run_jobs)
     source = DataSource(photographs, DataOptions())
     wanted = CurvePlan(source, "teacher-{seed}", FileOptions(), ("supervised",), (1.0,), (0, 3), {})
     found = measure_curve(wanted, dataset, tmp_path / "curve", jobs=1, threads=1, on_progress=lambda done, count: None)
