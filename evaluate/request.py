@@ -153,10 +153,11 @@ def _train_evaluator(
     subject: Subject, data: Path, teacher: str, path: Path, epochs: int, display: ProgressDisplay
 ) -> None:
     config = evaluator_config(subject.student, subject.size, subject.seed, epochs)
-    referable = ",".join(str(index) for index in subject.referable)
     with Reporter(display.console, path) as reporter:
         reporter.message(f"no --evaluator was given: training one into {path}")
-        train(config, DataSource(data, subject.options, referable), teacher, path, reporter, splits=subject.splits)
+        train(
+            config, DataSource(data, subject.options, subject.referable), teacher, path, reporter, splits=subject.splits
+        )
 
 
 def _check_packages(names: tuple[str, ...]) -> None:

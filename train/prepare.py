@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import random
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -32,7 +33,7 @@ class DataSource:
 
     path: Path
     options: DataOptions
-    referable: str = ""  # class names or indices, comma-separated; "": see `referable_classes`
+    referable: str | tuple[int, ...] = ""  # names or `N+`, or the indices of a run; "": see `referable_classes`
 
 
 @dataclass(frozen=True)
@@ -114,35 +115,93 @@ def photographs(
     return replace(photos, teacher_images=others.images)
 
 
-def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str) -> tuple[int, ...]:
-    """Indices of the referable classes.
+def referable_classes(classes: tuple[str, ...], ordered: bool, wanted: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Indices of the referable classes, ascending; some of them, never all.
 
-    Grades: from the second on where there are more than two (grade >= 2, as for diabetic retinopathy), else the last;
-    unordered classes: all but the first. `wanted` overrides: names or indices, comma-separated, or `N+` for grades.
+    Grades have a default: grade 2 and above as for diabetic retinopathy where they count from 0, the second of two.
+    Classes that are only names have none: their order is that of the alphabet, and says nothing about disease.
+    `wanted` is a list of names, comma-separated, or `N+`, the grade N and above; a tuple is indices already, as a
+    run's card holds them. A number means the grade of that number, never a place in the list.
+
+    Raises `SettingsError` where nothing tells which classes mean disease, and for a name that no class has.
     """
-    count = len(classes)
-    if not wanted:
-        first = (2 if count > 2 else 1) if ordered else 1
-        return tuple(range(first, count))
-    if wanted.endswith("+") and wanted[:-1].isdigit():
-        chosen = tuple(range(int(wanted[:-1]), count))
+    if isinstance(wanted, tuple):
+        chosen = tuple(sorted(set(wanted)))
+        if not all(0 <= index < len(classes) for index in chosen):
+            raise SettingsError(f"referable: expected indices of {len(classes)} classes, got {chosen}")
+    elif not wanted.strip():
+        chosen = _default_grades(classes, ordered)
+    elif match := re.fullmatch(r"(\d+)\s*\+", wanted.strip()):
+        chosen = _from_grade(classes, ordered, int(match[1]))
     else:
-        indices = []
-        for item in (part.strip() for part in wanted.split(",")):
-            if item in classes:
-                indices.append(classes.index(item))
-            elif item.isdigit() and int(item) < count:
-                indices.append(int(item))
-            else:
-                raise SettingsError(
-                    f"referable: there is no class {item!r}", hint=f"the classes are {', '.join(classes)}"
-                )
-        chosen = tuple(sorted(set(indices)))
-    if not 0 < len(chosen) < count:
+        chosen = tuple(sorted({_class_index(classes, ordered, item) for item in _names(classes, wanted)}))
+    if not 0 < len(chosen) < len(classes):
         raise SettingsError(
-            f"referable: expected some, not all, of {', '.join(classes)}; {wanted!r} names {len(chosen)} of {count}"
+            f"referable: expected some, not all, of {', '.join(classes)}; "
+            f"{wanted!r} names {len(chosen)} of {len(classes)}"
         )
     return chosen
+
+
+def _grades(classes: tuple[str, ...], ordered: bool) -> tuple[int, ...] | None:
+    """The grade that each class name begins with ("3", "3_severe"); None where the classes are no grades."""
+    matches = [re.match(r"\d+", name) for name in classes]
+    if not ordered or not all(matches):
+        return None
+    return tuple(int(match[0]) for match in matches if match)
+
+
+def _default_grades(classes: tuple[str, ...], ordered: bool) -> tuple[int, ...]:
+    grades, count = _grades(classes, ordered), len(classes)
+    if not ordered:
+        names = ", ".join(classes)
+        which = f"does {classes[0]} or {classes[1]} mean disease?" if count == 2 else "which of them mean disease?"
+        # The hint names no class: whoever is in a hurry copies it.
+        raise SettingsError(
+            f"referable: the classes {names} are names without an order; {which}",
+            hint="answer by --referable CLASS" + ("" if count == 2 else ", several separated by commas"),
+        )
+    if grades is not None and grades[0] != 0:
+        raise SettingsError(
+            f"referable: the grades {', '.join(classes)} do not count from 0; which is the lowest referable one?",
+            hint="answer by --referable N+",
+        )
+    first = 2 if count > 2 else 1
+    return (
+        tuple(range(first, count)) if grades is None else tuple(i for i, grade in enumerate(grades) if grade >= first)
+    )
+
+
+def _from_grade(classes: tuple[str, ...], ordered: bool, first: int) -> tuple[int, ...]:
+    grades = _grades(classes, ordered)
+    if grades is None:
+        raise SettingsError(
+            f"referable: expected names, since the classes {', '.join(classes)} are no grades; got '{first}+'",
+            hint="name the referable classes, separated by commas",
+        )
+    if first not in grades:
+        raise SettingsError(
+            f"referable: expected one of the grades {', '.join(map(str, grades))}, got '{first}+'",
+            hint=f"the classes are {', '.join(classes)}",
+        )
+    return tuple(index for index, grade in enumerate(grades) if grade >= first)
+
+
+def _names(classes: tuple[str, ...], wanted: str) -> list[str]:
+    # A class name may hold a comma: then it is named alone.
+    return [wanted] if wanted in classes else [part.strip() for part in wanted.split(",")]
+
+
+def _class_index(classes: tuple[str, ...], ordered: bool, item: str) -> int:
+    if item in classes:
+        return classes.index(item)
+    alike = [index for index, name in enumerate(classes) if name.casefold() == item.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    grades = _grades(classes, ordered)
+    if grades is not None and item.isdecimal() and int(item) in grades:
+        return grades.index(int(item))
+    raise SettingsError(f"referable: there is no class {item!r}", hint=f"the classes are {', '.join(classes)}")
 
 
 def open_folder(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,14 @@ def train_teacher(
         source, synthetic = options.source(shared, reporter)
         config = options.config(TeachConfig, (options.QUICK_TEACHER if synthetic else {}) | given)
         metrics = options.teach(config, source, folder, reporter)
+    quoted = shlex.quote(str(folder))
     _finish(
         metrics,
         as_json,
-        [("teacher", folder), ("next", f"medtex-edge train --teacher {folder}{options.data_arguments(shared)}")],
+        [
+            ("teacher", folder),
+            ("next", f"medtex-edge train --teacher {shlex.quote(str(folder))}{options.data_arguments(shared)}"),
+        ],
     )
 
 
@@ -141,7 +146,7 @@ def train(
         )
     lines: list[tuple[str, Any]] = [("run", folder), ("report", folder / "report.html")]
     if config.method in EXPLAINED:
-        lines.append(("next", f"medtex-edge export {folder} --fp16"))
+        lines.append(("next", f"medtex-edge export {shlex.quote(str(folder))} --fp16"))
     _finish(metrics, as_json, lines)
     return folder, metrics
 

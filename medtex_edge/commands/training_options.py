@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,8 @@ def shared_options(command: Command) -> Command:
         click.option(
             "--referable",
             default="",
-            help="Referable classes: names, indices, or '2+' for grades from 2. Default: 2+ for grades.",
+            help="The classes that mean disease: names separated by commas, or '2+' for grade 2 and above. "
+            "Default: 2+ for grades that count from 0; classes that are names have none.",
         ),
         click.option("--size", type=int, help="Side of the input in pixels, a multiple of 32.  [default: 224]"),
         click.option("--batch", type=int, help="Photographs per step, over all processes.  [default: 16]"),
@@ -285,10 +287,20 @@ def reporter(
     shutdown()
 
 
+# The options that decide which photographs are read, how they are split and what they mean, with their defaults.
+_DATA_DEFAULTS: dict[str, Any] = {
+    "image_column": "image", "label_column": "label", "split_column": "split", "patient_column": "patient",
+    "mask_column": "", "image_folder": "", "val_fraction": 0.2, "accept": (), "referable": "", "seed": 0,
+}  # fmt: skip
+
+
 def data_arguments(shared: dict[str, Any]) -> str:
-    """The arguments of a next command that name the same photographs."""
+    """The arguments, quoted for a shell, by which a next command reads the same photographs with the same meaning."""
     if shared["data"] is None:
         return ""
-    return f" --data {shared['data']}" + (
-        f" --label-column {shared['label_column']}" if shared["label_column"] != "label" else ""
-    )
+    words = ["--data", str(shared["data"])]
+    for name, default in _DATA_DEFAULTS.items():
+        if (value := shared[name]) != default:
+            for each in value if isinstance(value, tuple | list) else [value]:
+                words += [f"--{name.replace('_', '-')}", str(each)]
+    return " " + shlex.join(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -165,16 +166,53 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_weights(dataset: Path, t
             assert torch.equal(value, b[key]), f"{name}: {key}"
 
 
-def test_referable_classes_by_default_by_name_and_from_a_grade_on() -> None:
-    grades = ("0", "1", "2", "3", "4")
-    assert referable_classes(grades, True, "") == (2, 3, 4)
-    assert referable_classes(("no", "yes"), True, "") == (1,)
-    assert referable_classes(("normal", "amd", "dme"), False, "") == (1, 2)
-    assert referable_classes(grades, True, "3+") == (3, 4)
-    assert referable_classes(("normal", "amd", "dme"), False, "dme") == (2,)
-    for wrong in ("amd", "0+", "7+"):
-        with pytest.raises(SettingsError):
-            referable_classes(grades, True, wrong)
+GRADES = ("0", "1", "2", "3", "4")
+
+
+@pytest.mark.parametrize(
+    ("classes", "wanted", "chosen"),
+    [
+        (GRADES, "", (2, 3, 4)),
+        (GRADES, "3+", (3, 4)),
+        (("0", "1"), "", (1,)),
+        (("0", "2", "4"), "", (1, 2)),  # a grade that no photograph has moves no other one
+        (("0_none", "2_mild", "10_worst"), "2+", (1, 2)),
+        (("1", "2", "3", "4", "5"), "3+", (2, 3, 4)),
+        (("1", "2", "3", "4", "5"), "3", (2,)),
+        (("1", "2", "3", "4", "5"), (3, 4), (3, 4)),  # indices, as a run's card holds them
+    ],
+)
+def test_a_number_means_the_grade_of_that_number(
+    classes: tuple[str, ...], wanted: str | tuple[int, ...], chosen: tuple[int, ...]
+) -> None:
+    assert referable_classes(classes, True, wanted) == chosen
+
+
+def test_classes_that_are_names_are_chosen_by_name() -> None:
+    names = ("amd", "dme", "normal")
+    assert referable_classes(names, False, "dme") == (1,)
+    assert referable_classes(names, False, "DME, amd") == (0, 1)
+    assert referable_classes(("DR, severe", "normal"), False, "DR, severe") == (0,)
+
+
+@pytest.mark.parametrize(
+    ("classes", "ordered", "wanted", "question"),
+    [
+        (("DR", "No_DR"), False, "", "does DR or No_DR mean disease?"),
+        (("Mild", "Moderate", "No_DR", "Severe"), False, "", "which of them mean disease?"),
+        (("Mild", "No_DR", "Severe"), False, "2+", "are no grades"),
+        (("Mild", "No_DR", "Severe"), False, "1", "there is no class '1'"),
+        (("1", "2", "3", "4", "5"), True, "", "do not count from 0"),
+        (GRADES, True, "amd", "there is no class 'amd'"),
+        (GRADES, True, "0+", "some, not all"),
+        (GRADES, True, "7+", "one of the grades"),
+    ],
+)
+def test_which_classes_mean_disease_is_requested_and_never_guessed(
+    classes: tuple[str, ...], ordered: bool, wanted: str, question: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(question)):
+        referable_classes(classes, ordered, wanted)
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ class Reporter:
         self._folder = folder
         self._log = choose_trackers(log)
         self._trackers: dict[str, Any] = {}
+        self._started: set[str] = set()
         self._steps = _StepCount()
 
     def __enter__(self) -> Reporter:
-        if not self.display.console.quiet:
-            for name in self._log:
-                self._trackers[name] = open_tracker(name, self._folder)
+        # TensorBoard writes into the run folder: it starts with the first epoch, so that a refusal leaves no folder.
+        self._start(name for name in self._log if name != "tensorboard")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -68,6 +68,7 @@ class Reporter:
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         label = f"{row['phase']} {int(row['epoch']) + 1:3d}"
         self.display.message(f" {text}  ({float(row['seconds']):.0f} s)", label=label)
+        self._start(name for name in self._log if name == "tensorboard" and name not in self._started)
         values, step = {f"{row['phase']}/{name}": value for name, value in numbers.items()}, self._steps.total(row)
         for name in tuple(self._trackers):
             self._track(name, lambda tracker: tracker.log(values, step=step))
@@ -84,6 +85,13 @@ class Reporter:
         for row in history:
             self._steps.total(row)
         self.message(f"resuming after {history[-1]['phase']} epoch {int(history[-1]['epoch']) + 1}")
+
+    def _start(self, names: Iterable[str]) -> None:
+        if self.display.console.quiet:
+            return
+        for name in names:
+            self._started.add(name)
+            self._trackers[name] = open_tracker(name, self._folder)
 
     def _track(self, name: str, call: Callable[[Any], None]) -> None:
         """Call a tracker. One that fails is dropped with a warning: its server must not end a training of hours."""

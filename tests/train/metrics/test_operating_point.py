@@ -24,10 +24,10 @@ class Kind(NamedTuple):
 
 GRADES = ("0", "1", "2", "3", "4")
 KINDS = {
-    "two classes": Kind(("normal", "ill"), False, "", (1,)),
+    "two classes": Kind(("normal", "ill"), False, "ill", (1,)),
     "grades": Kind(GRADES, True, "", (2, 3, 4)),
     "grades from 3": Kind(GRADES, True, "3+", (3, 4)),
-    "no order, all but the first": Kind(("normal", "amd", "dme", "rvo"), False, "", (1, 2, 3)),
+    "no order, all but the first": Kind(("normal", "amd", "dme", "rvo"), False, "amd,dme,rvo", (1, 2, 3)),
     "no order, two of them": Kind(("amd", "dme", "normal", "rvo"), False, "rvo,amd", (0, 3)),
 }
 
