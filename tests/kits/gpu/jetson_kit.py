@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medtex_edge.runtime.doctor.probe import SystemProbe, ToolResult
 
-CAPTURES = Path(__file__).parents[1] / "jetson"
+CAPTURES = Path(__file__).parents[2] / "jetson"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.txt"))
 HOME = "/home/nurse/medtex"  # a virtual environment that sees the system's packages
 _BUILD = "  GUI:    {}\n    FFMPEG:    YES\n    GStreamer:    {}\n"

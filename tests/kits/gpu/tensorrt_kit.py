@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-SURFACES = Path(__file__).parents[1] / "tensorrt_surfaces"
+SURFACES = Path(__file__).parents[2] / "tensorrt_surfaces"
 VERSIONS = tuple(sorted(path.stem.removeprefix("tensorrt-") for path in SURFACES.glob("*.txt")))
 # Subclassed or read as bytes, so handed on as they are.
 _AS_THEY_ARE = ("ILogger", "IProgressMonitor", "IHostMemory")
