@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-import fake_cuda
+import fake_cuda_graphs
 import pytest
 from backend_kit import BLACK, KINDS, assert_answers, images, opened
 from fake_cuda import OUT_OF_MEMORY, Gpu
@@ -26,7 +26,7 @@ def test_an_engine_that_writes_nothing_is_refused_and_not_shown_as_the_answer_be
     with opened(gpu) as backend:
         assert_answers(backend, images(1))
         for thing in gpu.live.values():
-            if isinstance(thing, fake_cuda.Executable):
+            if isinstance(thing, fake_cuda_graphs.Executable):
                 thing.work.clear()  # the launch succeeds, and does nothing
         with pytest.raises(BackendError, match="gave nan"):
             backend.infer(images(1))
