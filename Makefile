@@ -59,13 +59,16 @@ sanitize: $(STAMP)
 aarch64-check: $(STAMP)
 	$(BIN)/python tests/aarch64/check.py $(if $(BUNDLE),--bundle $(BUNDLE))
 
+# The folders of what tests share, each with a colon behind it.
+KITS = $(shell printf '%s:' tests/kits/*/)
+
 # pycuda is compiled: the toolkit's own nvcc has to come before any other.
 gpu-check: $(filter $(GPU_PYTHON:$(BIN)/python=$(STAMP)),$(STAMP))
-	@PYTHONPATH=.:tests/kits:tests/gpu $(GPU_PYTHON) -c 'import gpu_engines, importlib.util as i, sys; \
+	@PYTHONPATH=.:$(KITS)tests/gpu $(GPU_PYTHON) -c 'import gpu_engines, importlib.util as i, sys; \
 	  sys.exit(not (gpu_engines.no_device() or i.find_spec("pycuda")))' || \
 	  PATH="/usr/local/cuda/bin:$$PATH" $(GPU_PYTHON) -m pip install --disable-pip-version-check 'pycuda>=2024.1'
 	PYTHONPATH=. $(GPU_PYTHON) -m pytest tests/gpu -rs
-	PYTHONPATH=.:tests/kits:tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
+	PYTHONPATH=.:$(KITS)tests/gpu $(GPU_PYTHON) tests/gpu/measure.py --out $(RESULTS)/gpu.md $(if $(BUNDLE),--bundle $(BUNDLE))
 
 results: $(STAMP)
 	$(BIN)/python -m benchmarks.results --data $(DATA) --out $(RESULTS)

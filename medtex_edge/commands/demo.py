@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,6 +23,7 @@ PHOTOGRAPHS, PHOTOGRAPH_SIDE = 200, 320
 SIDE = 128
 FRAMES, FRAME_SIDE, FRAMES_PER_SECOND = 150, 480, 25.0
 SEED = 7
+STDERR = 2  # the file descriptor
 
 
 class DemoCommand(NamedTuple):
@@ -65,6 +67,17 @@ PIPELINE = (
          "--readings", "readings.jsonl"),
     ),
 )  # fmt: skip
+# For `--json`: the name in the object, and the path of the product.
+PRODUCT_KEYS = {
+    "photographs": "photographs",
+    "teacher": "runs/teacher",
+    "student": "runs/student",
+    "report": "evaluation/report.html",
+    "bundle": "demo.medtex",
+    "video": "overlay.mp4",
+    "readings": "readings.jsonl",
+}
+FIGURES = {"metrics": "runs/student/metrics.json", "evaluation": "evaluation/evaluation.json"}
 PRODUCTS = (
     ("photographs", "photographs/", f"{PHOTOGRAPHS} synthetic ones with grades and lesion masks"),
     ("teacher", "runs/teacher/", ""),
@@ -83,10 +96,22 @@ OWN_DATA = (
 
 
 @click.command("demo")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="demo", show_default=True,
-              help="Folder of all results; finished parts in it are kept.")  # fmt: skip
-def demo(out: Path) -> None:
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="demo",
+    show_default=True,
+    help="Folder of all results; finished parts in it are kept.",
+)
+@click.option("--json", "as_json", is_flag=True,
+              help="Print one JSON object at the end: paths of the results, seconds, metrics.json of the student and "
+                   "evaluation.json; progress goes to stderr.")  # fmt: skip
+def demo(out: Path, as_json: bool) -> None:
     """Run the whole pipeline once: teacher, student and explainer, report, bundle, video with overlay.
+
+    \b
+    Example:
+      medtex-edge demo --out demo
 
     The photographs are synthetic. The demo takes some minutes on two cores; an interrupted one resumes where it
     stopped.
@@ -95,7 +120,7 @@ def demo(out: Path) -> None:
 
     from medtex_edge.files import storage
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, stderr=as_json)
     started = time.monotonic()
     with storage(out, "make"):
         out.mkdir(parents=True, exist_ok=True)
@@ -108,7 +133,12 @@ def demo(out: Path) -> None:
     for number, command in enumerate(PIPELINE, start=2):
         _title(console, number, total, command.title)
         _run(console, out, command)
-    _close(console, out, time.monotonic() - started)
+    _check(out)
+    seconds = time.monotonic() - started
+    if as_json:
+        click.echo(json.dumps(_results(out, seconds), allow_nan=False))
+    else:
+        _show(console, out, seconds)
 
 
 def _draw(console: Console, out: Path) -> None:
@@ -130,7 +160,9 @@ def _run(console: Console, out: Path, command: DemoCommand) -> None:
         return
     line = shlex.join(("medtex-edge", *command.arguments))
     console.print(f"{out} $ {line}", style="cyan", markup=False)
-    code = subprocess.run([*_interpreter(), *command.arguments], cwd=out).returncode
+    # With --json standard output belongs to the object at the end.
+    output = STDERR if console.stderr else None
+    code = subprocess.run([*_interpreter(), *command.arguments], cwd=out, stdout=output).returncode
     if code == 130:
         raise KeyboardInterrupt
     if code:
@@ -154,10 +186,24 @@ def _title(console: Console, number: int, total: int, title: str) -> None:
     console.print(f"\n[bold]{number}/{total}  {title}[/]")
 
 
-def _close(console: Console, out: Path, seconds: float) -> None:
+def _check(out: Path) -> None:
     missing = [name for _, name, _ in PRODUCTS if not (out / name).exists()]
     if missing:
         raise StorageError(f"{out} lacks {', '.join(missing)}", hint=f"delete {out} and run the demo again")
+
+
+def _results(out: Path, seconds: float) -> dict[str, Any]:
+    """What `--json` prints: where the results are, and the figures that the commands showed."""
+    from medtex_edge.files import storage
+
+    figures = {}
+    for name, path in FIGURES.items():
+        with storage(out / path, "read"):
+            figures[name] = json.loads((out / path).read_text("utf-8"))
+    return {**{name: str(out / path) for name, path in PRODUCT_KEYS.items()}, "seconds": round(seconds, 1), **figures}
+
+
+def _show(console: Console, out: Path, seconds: float) -> None:
     console.print(f"\n[bold green]Done[/] in {seconds / 60:.1f} minutes. Results:\n")
     for title, name, remark in PRODUCTS:
         console.print(f"  {title:<22} {out / name}" + (f"   ({remark})" if remark else ""), markup=False)

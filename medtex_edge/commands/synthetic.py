@@ -7,10 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(
-    epilog="Example: medtex-edge synthetic --out dataset --count 240 --video dataset.mp4, "
-    "then medtex-edge train --data dataset --label-column grade."
-)
+@click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or empty folder.")
 @click.option("--count", type=int, default=240, show_default=True, help="Number of photographs.")
 @click.option("--size", type=int, default=320, show_default=True, help="Height of the photographs in pixels.")
@@ -22,12 +19,24 @@ import click
     help="Also write a video of an eye to FILE.mp4 or FILE.avi.",
 )
 @click.option("--frames", type=int, default=250, show_default=True, help="Length of the video, at 25 a second.")
-def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, frames: int) -> None:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: folder, counts and video; progress goes to stderr.",
+)
+def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, frames: int, as_json: bool) -> None:
     """Write synthetic fundus photographs with exact lesion masks, for tests, demonstration and teaching.
+
+    \b
+    Example:
+      medtex-edge synthetic --out dataset --count 240 --video dataset.mp4
+      medtex-edge train --data dataset --label-column grade
 
     The grades 0 to 4 follow from the lesions by a written rule. No result on such
     photographs holds for patients.
     """
+    import json
     from collections import Counter
 
     from rich.console import Console
@@ -43,16 +52,24 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
     display = ProgressDisplay(Console(stderr=True))
     with display:
         write_dataset(out, count=count, size=size, seed=seed, progress=display)
+        if video is not None:
+            write_video(video, seed, frames=frames, progress=display)
     eyes = plan_eyes(count, seed)
     grades = Counter(eye.grade for eye in eyes)
     splits = Counter(eye.split for eye in eyes)
-    click.echo(f"{out}: {count} photographs of {len({eye.patient for eye in eyes})} synthetic patients")
+    patients = len({eye.patient for eye in eyes})
+    if as_json:
+        found = {
+            "folder": str(out), "count": count, "patients": patients, "grades": dict(sorted(grades.items())),
+            "splits": dict(splits), "video": None if video is None else str(video),
+        }  # fmt: skip
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{out}: {count} photographs of {patients} synthetic patients")
     click.echo("  grades: " + ", ".join(f"{grade}: {grades[grade]}" for grade in sorted(grades)))
     click.echo(f"  splits: train {splits['train']}, val {splits['val']}")
     click.echo("  images/, labels.csv, and lesion masks in masks/")
     if video is not None:
-        with display:
-            write_video(video, seed, frames=frames, progress=display)
         click.echo(f"{video}: {frames} frames with drift, a blink and a loss of focus")
     click.echo(f"Note: {PURPOSE}.")
     click.echo(f"Next: medtex-edge train --data {out} --label-column grade --masks {out}")

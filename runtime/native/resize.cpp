@@ -1,7 +1,7 @@
 // Crop and resize: exact means over boxes of pixels, in one pass over the picture's rows.
 //
-// One file of some 450 lines: the passes of one row share a workspace and are inlined into one loop, which a division
-// into translation units would prevent.
+// This file is longer than 400 lines because the passes of one row share a workspace and are inlined into one loop,
+// which a division into translation units would prevent.
 #include "geometry.hpp"
 
 #include <algorithm>

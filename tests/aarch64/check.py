@@ -108,8 +108,9 @@ def emulator(root: Path) -> tuple[str, ...]:
 def python(root: Path, site: Path, tree: Path) -> Path:
     """A Python for Arm that is started like any other, by the tests too: `sys.executable` is this file."""
     script = CACHE / "python"
+    paths = [str(tree), *kit_folders(tree), str(site)]
     script.write_text(
-        f"#!/bin/sh\nexport PYTHONHOME='{root}/usr' PYTHONPATH='{tree}:{tree}/tests/kits:{site}'\n"
+        f"#!/bin/sh\nexport PYTHONHOME='{root}/usr' PYTHONPATH='{os.pathsep.join(paths)}'\n"
         f'exec {" ".join(emulator(root))} -0 "$0" \'{root}/usr/bin/python{PYTHON}\' "$@"\n'
     )
     script.chmod(0o755)
@@ -149,7 +150,11 @@ def copy_tree(module: Path) -> Path:
 
 def python_path() -> str:
     """For this machine's Python: the tests' helpers besides what it has."""
-    return os.pathsep.join([str(ROOT), str(ROOT / "tests/kits"), os.environ.get("PYTHONPATH", "")])
+    return os.pathsep.join([str(ROOT), *kit_folders(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
+def kit_folders(tree: Path) -> list[str]:
+    return sorted(str(path) for path in (tree / "tests/kits").iterdir() if any(path.glob("*.py")))
 
 
 def drawn_bundle() -> Path:

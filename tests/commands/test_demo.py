@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from medtex_edge import __version__
 from medtex_edge.cli import COMMANDS, main
 from medtex_edge.commands import demo
-from medtex_edge.commands.demo import OWN_DATA, PIPELINE, PRODUCTS, DemoCommand
+from medtex_edge.commands.demo import FIGURES, OWN_DATA, PIPELINE, PRODUCT_KEYS, PRODUCTS, DemoCommand
 
 
 @pytest.fixture
@@ -23,6 +25,14 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return out
 
 
+def write_products(out: Path) -> None:
+    """Write every result of the demo as an empty folder or file."""
+    for name in [name for _, name, _ in PRODUCTS] + [c.product for c in PIPELINE if c.product]:
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True) if name.endswith("/") else path.write_bytes(b"")
+
+
 def test_every_demo_command_and_every_line_of_advice_names_a_command_that_exists() -> None:
     assert {command.arguments[0] for command in PIPELINE} <= set(COMMANDS)
     assert {line.split()[1] for line in OWN_DATA} <= set(COMMANDS)
@@ -31,10 +41,7 @@ def test_every_demo_command_and_every_line_of_advice_names_a_command_that_exists
 def test_it_ends_with_the_place_of_each_result_and_the_commands_for_own_photographs(
     drawn: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for _, name, _ in PRODUCTS] + [c.product for c in PIPELINE if c.product]:
-        path = drawn / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(parents=True, exist_ok=True) if name.endswith("/") else path.write_bytes(b"")
+    write_products(drawn)
     assert main(["demo"]) == 0
     shown = capsys.readouterr().out
     for title, name, _ in PRODUCTS:
@@ -42,6 +49,36 @@ def test_it_ends_with_the_place_of_each_result_and_the_commands_for_own_photogra
         assert name.rstrip("/") in shown
     for line in OWN_DATA:
         assert line in shown
+
+
+def test_with_json_the_only_output_is_one_object_of_paths_and_figures(
+    drawn: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_products(drawn)
+    for name, path in FIGURES.items():
+        (drawn / path).write_text(json.dumps({"name": name}))
+    assert main(["demo", "--json"]) == 0
+    captured = capfd.readouterr()
+    found = json.loads(captured.out)
+    assert {"teacher", "student", "bundle", "video", "report"} <= set(PRODUCT_KEYS) <= set(found)
+    assert all(Path(found[key]).exists() for key in PRODUCT_KEYS)
+    assert found["metrics"] == {"name": "metrics"}
+    assert found["evaluation"] == {"name": "evaluation"}
+    assert found["seconds"] >= 0
+    assert "medtex-edge --version" in captured.err, "the commands are shown"
+    assert f"medtex-edge {__version__}\n" in captured.err, "and what they print"
+
+
+def test_with_json_figures_that_cannot_be_read_are_an_error(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_products(drawn)
+    assert main(["demo", "--json"]) == 9
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "metrics.json" in captured.err
+
+
+def test_the_object_of_json_names_every_product() -> None:
+    assert list(PRODUCT_KEYS.values()) == [name.rstrip("/") for _, name, _ in PRODUCTS]
 
 
 def test_a_part_that_is_finished_is_kept(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kit_environment import kit_environment
 
-WORKER = Path(__file__).parents[1] / "kits" / "endurance_worker.py"
+WORKER = Path(__file__).parents[1] / "kits" / "processes" / "endurance_worker.py"
 MOST_RESIDENT_KB = 2048  # the index of an MP4 file grows by 75 bytes a frame
 MOST_BLOCKS = 400  # more of Python's memory; its own caches fill up: 92 were counted after 100,000 frames
 MOST_TRACED = 32768  # bytes; tracemalloc loses sight of a freed block now and then: 11 kB after 100,000 frames

@@ -56,7 +56,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
 
 def build(bundle: Bundle, how: str = "good", *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, engine_kit.__file__, how, "engine", "build", str(bundle.path), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=kit_environment())
 
 
 def builds(tmp_path: Path) -> list[int]:
@@ -265,7 +265,7 @@ def test_a_build_that_is_killed_leaves_nothing_and_holds_up_nobody(bundle: Bundl
 def test_a_builder_ends_with_the_process_that_wanted_it_however_that_ends(bundle: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, engine_kit.__file__, "slow", "engine", "build", str(bundle.path), "--parent"]
     code = f"import os, subprocess\nsubprocess.run([*{command!r}, str(os.getpid())])"
-    parent = subprocess.Popen([sys.executable, "-c", code])
+    parent = subprocess.Popen([sys.executable, "-c", code], env=kit_environment())
     until(lambda: builds(tmp_path))
     (builder,) = builds(tmp_path)
     parent.kill()

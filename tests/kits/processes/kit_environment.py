@@ -6,10 +6,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-KITS = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 
 
 def kit_environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """`base` with the folder of the kits and that of the GPU's first on `PYTHONPATH`."""
-    paths = [str(KITS), str(KITS.parent / "gpu"), base.get("PYTHONPATH", "")]
+    """`base` with the folders of the kits and that of the GPU's tests first on `PYTHONPATH`."""
+    kits = sorted(path for path in (TESTS / "kits").iterdir() if any(path.glob("*.py")))
+    paths = [*map(str, kits), str(TESTS / "gpu"), base.get("PYTHONPATH", "")]
     return {**base, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}

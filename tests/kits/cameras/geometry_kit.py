@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from medtex_edge.image.geometry import native_available
 
 U8 = npt.NDArray[np.uint8]
-DATA = Path(__file__).parents[2] / "../shared/data"
+DATA = Path(__file__).parents[3] / "../shared/data"
 PHOTOGRAPHS = sorted((DATA / "idrid/images").glob("*.jpg"))
 LESIONS = sorted((DATA / "idrid_lesions/images").glob("*.png"))
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from medtex_edge.train.synthetic.scene import render
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
+SHARED = Path(__file__).parents[3] / "../shared/data"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 import bundles
 import pytest
+from kit_environment import kit_environment
 
 from medtex_edge.bundle import Bundle, write_bundle
 from medtex_edge.errors import BackendError, BundleError
@@ -60,6 +61,7 @@ def give_device(monkeypatch: pytest.MonkeyPatch, how: str = "good") -> None:
     """A device with TensorRT, whose builder is this file."""
     program = [sys.executable, __file__, how]
     command = handover.command
+    monkeypatch.setenv("PYTHONPATH", kit_environment()["PYTHONPATH"])
     monkeypatch.setattr(engine_key, "lacks_tensorrt", lambda: False)
     monkeypatch.setattr(engine_key, "key_of_graph", key)
     monkeypatch.setattr(handover, "_open_plan", open_plan)

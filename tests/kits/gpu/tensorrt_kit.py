@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-SURFACES = Path(__file__).parents[1] / "tensorrt_surfaces"
+SURFACES = Path(__file__).parents[2] / "tensorrt_surfaces"
 VERSIONS = tuple(sorted(path.stem.removeprefix("tensorrt-") for path in SURFACES.glob("*.txt")))
 # Subclassed or read as bytes, so handed on as they are.
 _AS_THEY_ARE = ("ILogger", "IProgressMonitor", "IHostMemory")
@@ -34,7 +34,7 @@ def surface(version: str) -> Surface:
     return found
 
 
-class Guarded:
+class VersionedObject:
     """`real` with the members that its class has in that version."""
 
     def __init__(self, real: Any, kind: str, version: str, names: Surface, touched: set[str]) -> None:
@@ -78,7 +78,7 @@ class Guarded:
         if re.fullmatch(r"I\w+Layer", kind):
             kind = "ILayer"
         plain = kind in _AS_THEY_ARE or kind not in self._names or hasattr(type(value), "__members__")
-        return value if plain else Guarded(value, kind, self._version, self._names, self._touched)
+        return value if plain else VersionedObject(value, kind, self._version, self._names, self._touched)
 
 
 class Numbered:
@@ -93,7 +93,7 @@ class Numbered:
 
 def unwrap(value: Any) -> Any:
     """What TensorRT for RTX is given for it."""
-    if isinstance(value, Guarded):
+    if isinstance(value, VersionedObject):
         return value._real
     return value.real if isinstance(value, Numbered) else value
 
@@ -115,7 +115,7 @@ class Version:
         if name in _AS_THEY_ARE:
             return real
         if self._names[name] and hasattr(real, "__members__"):
-            return Guarded(real, name, self.__version__, self._names, self.touched)
+            return VersionedObject(real, name, self.__version__, self._names, self.touched)
         if name == "Builder":
             return lambda *given: self._made(_Builder(self._real, real(*map(unwrap, given)), self._flag()), name)
         return lambda *given: self._made(real(*map(unwrap, given)), name)
@@ -123,8 +123,8 @@ class Version:
     def _flag(self) -> int:
         return 1 << int(self._names["NetworkDefinitionCreationFlag"]["STRONGLY_TYPED"])
 
-    def _made(self, value: Any, kind: str) -> Guarded:
-        return Guarded(value, kind, self.__version__, self._names, self.touched)
+    def _made(self, value: Any, kind: str) -> VersionedObject:
+        return VersionedObject(value, kind, self.__version__, self._names, self.touched)
 
 
 class _Builder:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from medtex_edge.runtime.doctor import gpu, jetson, opencv
+from medtex_edge.runtime.doctor.check import Check
 from medtex_edge.runtime.doctor.probe import SystemProbe, ToolResult
 
-CAPTURES = Path(__file__).parents[1] / "jetson"
+CAPTURES = Path(__file__).parents[2] / "jetson"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.txt"))
 HOME = "/home/nurse/medtex"  # a virtual environment that sees the system's packages
 _BUILD = "  GUI:    {}\n    FFMPEG:    YES\n    GStreamer:    {}\n"
@@ -93,3 +95,12 @@ def _status(text: str) -> str:
 def _split(line: str) -> tuple[str, str, str]:
     package, version = line.split()
     return package, "install ok installed", version
+
+
+def run_checks(board: Board | SystemProbe) -> dict[str, Check]:
+    """The sections that know of boards, by name."""
+    where = board.probe() if isinstance(board, Board) else board
+    found = jetson.board(where)
+    assert found is not None
+    lines = [*jetson.checks(where, found), *gpu.checks(where, found), *opencv.checks(where, found, ":0", "")]
+    return {line.name: line for line in lines}
