@@ -60,7 +60,6 @@ def train_teacher(
         source, synthetic = options.source(shared, reporter)
         config = options.config(TeachConfig, (options.QUICK_TEACHER if synthetic else {}) | given)
         metrics = options.teach(config, source, folder, reporter)
-    quoted = shlex.quote(str(folder))
     _finish(
         metrics,
         as_json,
