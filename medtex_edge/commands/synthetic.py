@@ -7,10 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command(
-    epilog="Example: medtex-edge synthetic --out dataset --count 240 --video dataset.mp4, "
-    "then medtex-edge train --data dataset --label-column grade."
-)
+@click.command("synthetic")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or empty folder.")
 @click.option("--count", type=int, default=240, show_default=True, help="Number of photographs.")
 @click.option("--size", type=int, default=320, show_default=True, help="Height of the photographs in pixels.")
@@ -27,6 +24,11 @@ def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, f
 
     The grades 0 to 4 follow from the lesions by a written rule. No result on such
     photographs holds for patients.
+
+    \b
+    Example:
+      medtex-edge synthetic --out dataset --count 240 --video dataset.mp4
+      medtex-edge train --data dataset --label-column grade
     """
     from collections import Counter
 
