@@ -18,7 +18,9 @@ import click
     metavar="FILE",
     help="Also write a video of an eye to FILE.mp4 or FILE.avi.",
 )
-@click.option("--frames", type=int, default=250, show_default=True, help="Length of the video, at 25 a second.")
+@click.option(
+    "--frames", type=click.IntRange(1), default=250, show_default=True, help="Length of the video, at 25 a second."
+)
 def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, frames: int) -> None:
     """Write synthetic fundus photographs with exact lesion masks, for tests, demonstration and teaching.
 
