@@ -16,6 +16,8 @@ class MedtexError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.__notes__ = [hint]  # a traceback shows it below the message, from Python 3.11 on (PEP 678)
 
 
 class SettingsError(MedtexError):

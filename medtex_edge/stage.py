@@ -27,6 +27,21 @@ class _Stage(ModuleType):
 
         return signature(_function(self.__name__))
 
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        """For `help`, which takes a package for a module without a call: the function's text and its parameters."""
+        from inspect import cleandoc, signature
+
+        function = _function(self.__name__)
+        summary, _, rest = cleandoc(function.__doc__ or "").partition("\n\n")
+        lines: list[str] = []
+        for parameter in signature(function, eval_str=True).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY and "*" not in lines:
+                lines.append("*")
+            lines.append(str(parameter))
+        parameters = "\n".join(f"    {line}," for line in lines)
+        return f"{summary}\n\nmedtex_edge.{function.__name__}(\n{parameters}\n)\n\n{rest}"
+
 
 def make_callable(package: str) -> None:
     """Let the package `medtex_edge.NAME` be called as the function NAME of `medtex_edge.api.stages`."""

@@ -153,7 +153,14 @@ def open_bundle(
     """
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise SettingsError(f"threads: expected a positive whole number or None, got {threads!r}")
+    _check_path(path)
     return OpenBundle(Path(path), backend=backend, precision=precision, threads=threads)
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str | os.PathLike):
+        got = type(path).__name__
+        raise SettingsError(f"path: expected the path of a .medtex file, got {got}", hint="open_bundle('eye.medtex')")
 
 
 def _checked(image: object) -> npt.NDArray[np.uint8]:
@@ -166,9 +173,11 @@ def _checked(image: object) -> npt.NDArray[np.uint8]:
     if image.ndim != 3 or image.shape[2] != 3:
         hint = "one photograph at a time, channels last; grey: numpy.stack([grey] * 3, axis=-1)"
         raise SettingsError(f"image: {expected}, got shape {image.shape}", hint=hint)
-    if min(image.shape) < 1 or image.shape[0] * image.shape[1] > MAX_PIXELS:
+    got = f"{image.shape[1]} x {image.shape[0]} pixels"
+    if min(image.shape) < 1:
+        raise ImageError(f"image: expected a photograph, got {got}", hint="the array is empty: look where it is made")
+    if image.shape[0] * image.shape[1] > MAX_PIXELS:
         raise ImageError(
-            f"image: expected 1 to {MAX_PIXELS / 1e6:.0f} megapixels, got {image.shape[1]} x {image.shape[0]} pixels",
-            hint="make the photograph smaller",
+            f"image: expected at most {MAX_PIXELS / 1e6:.0f} megapixels, got {got}", hint="make the photograph smaller"
         )
     return image

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from medtex_edge.api.bundle import OpenBundle, open_bundle
 from medtex_edge.errors import SettingsError
 from medtex_edge.runtime.capture import Capture
 from medtex_edge.runtime.smoothing import LIVE_S
+
+MOST_SMOOTH_S = 10  # as `medtex-edge run --smooth`
 
 if TYPE_CHECKING:
     from medtex_edge.api.reading import Reading
@@ -52,9 +55,39 @@ def stream(
         raise SettingsError(f"stream: expected camera or source, got {came}", hint="camera=0, or source='photos/'")
     if camera is None and (size is not None or fps is not None):
         raise SettingsError("stream: expected a camera with size and fps, got a source", hint="leave them out")
-    if max_frames is not None and max_frames < 1:
-        raise SettingsError(f"max_frames: expected a positive whole number or None, got {max_frames!r}")
+    _check(source, size, fps, smooth, max_frames, retries)
     return _readings(bundle, camera, source, size, fps, smooth, max_frames, retries)
+
+
+def _check(source: object, size: object, fps: object, smooth: object, max_frames: object, retries: object) -> None:
+    """Raise `SettingsError` for a value that cannot be meant, whatever its type is."""
+    if source is not None and not isinstance(source, str | os.PathLike):
+        hint = "a camera has a parameter of its own: camera=0; an array is read by bundle.read(array)"
+        raise SettingsError(f"source: expected a path, a glob or a URL, got {type(source).__name__}", hint=hint)
+    if size is not None and not (isinstance(size, tuple | list) and len(size) == 2 and all(map(_positive, size))):
+        raise SettingsError(f"size: expected (width, height) in pixels or None, got {size!r}", hint="size=(1920, 1080)")
+    if fps is not None and not (_number(fps) and 0 < fps < math.inf):
+        raise SettingsError(f"fps: expected a positive number or None, got {fps!r}", hint="fps=30")
+    if smooth is not None and not (_number(smooth) and 0 <= smooth <= MOST_SMOOTH_S):
+        raise SettingsError(
+            f"smooth: expected 0 to {MOST_SMOOTH_S} seconds or None, got {smooth!r}", hint="smooth=0 averages nothing"
+        )
+    if max_frames is not None and not _positive(max_frames):
+        raise SettingsError(
+            f"max_frames: expected a positive whole number or None, got {max_frames!r}", hint="None reads to the end"
+        )
+    if retries is not None and not (retries == 0 or _positive(retries)):
+        raise SettingsError(
+            f"retries: expected a whole number from 0 on or None, got {retries!r}", hint="None tries for ever"
+        )
+
+
+def _number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _readings(

@@ -115,6 +115,10 @@ def demo(out: Path, as_json: bool) -> None:
 
     The photographs are synthetic. The demo takes some minutes on two cores; an interrupted one resumes where it
     stopped.
+
+    \b
+    Example:
+      medtex-edge demo --out demo
     """
     from rich.console import Console
 

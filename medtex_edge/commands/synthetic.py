@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command("synthetic")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or empty folder.")
 @click.option("--count", type=int, default=240, show_default=True, help="Number of photographs.")
 @click.option("--size", type=int, default=320, show_default=True, help="Height of the photographs in pixels.")
@@ -18,7 +18,9 @@ import click
     metavar="FILE",
     help="Also write a video of an eye to FILE.mp4 or FILE.avi.",
 )
-@click.option("--frames", type=int, default=250, show_default=True, help="Length of the video, at 25 a second.")
+@click.option(
+    "--frames", type=click.IntRange(1), default=250, show_default=True, help="Length of the video, at 25 a second."
+)
 @click.option(
     "--json",
     "as_json",
@@ -28,13 +30,13 @@ import click
 def synthetic(out: Path, count: int, size: int, seed: int, video: Path | None, frames: int, as_json: bool) -> None:
     """Write synthetic fundus photographs with exact lesion masks, for tests, demonstration and teaching.
 
+    The grades 0 to 4 follow from the lesions by a written rule. No result on such
+    photographs holds for patients.
+
     \b
     Example:
       medtex-edge synthetic --out dataset --count 240 --video dataset.mp4
       medtex-edge train --data dataset --label-column grade
-
-    The grades 0 to 4 follow from the lesions by a written rule. No result on such
-    photographs holds for patients.
     """
     import json
     from collections import Counter

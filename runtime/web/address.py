@@ -81,7 +81,7 @@ def listen(address: Address, token: str) -> socket.socket:
             f"--serve {address} can be reached from other machines, and whoever can reach it sees the pictures: "
             "expected a token",
             hint=f"--token-file FILE or {TOKEN_VARIABLE}; or serve on {HOST} and forward it: "
-            f"ssh -L {PORT}:{HOST}:{PORT} THIS_MACHINE",
+            f"ssh -L {address.port}:{HOST}:{address.port} THIS_MACHINE",
         )
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

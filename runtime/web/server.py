@@ -26,7 +26,7 @@ from medtex_edge.runtime.frame import Pixels
 from medtex_edge.runtime.reading import Reading
 from medtex_edge.runtime.web.access import COOKIE, AccessPolicy, headers_for
 from medtex_edge.runtime.web.feed import Feed
-from medtex_edge.runtime.web.upload import PATH, UploadReader, refusal
+from medtex_edge.runtime.web.upload import PATH, UploadReader, not_served, refusal
 from medtex_edge.runtime.web.viewer import POLICY, Viewer
 
 MOST_VIEWERS = 8
@@ -130,7 +130,8 @@ class Page:
         ]
         if self._reader is not None:
             routes.append(Route(PATH, self._reader.answer, methods=["POST"]))
-        app = Starlette(routes=routes)
+        app = Starlette(routes=routes, exception_handlers={404: not_served, 405: not_served})
+        app.router.redirect_slashes = False
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             why = self._policy.refuse(Headers(scope=scope))

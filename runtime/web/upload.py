@@ -15,8 +15,9 @@ import threading
 import time
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from medtex_edge.bundle import Bundle
 from medtex_edge.errors import ImageError, MedtexError
@@ -52,6 +53,16 @@ def refusal(status: int, expected: str, got: str, next_step: str, **headers: str
     return JSONResponse(error, status, {"Cache-Control": "no-store", **names})
 
 
+async def not_served(request: Request, error: Exception) -> Response:
+    """The answer to another method or address: JSON where an upload was meant, a line of text elsewhere."""
+    assert isinstance(error, HTTPException)
+    if request.url.path.rstrip("/") != PATH:
+        return PlainTextResponse(f"{error.detail}\n", error.status_code, error.headers)
+    answer = refusal(error.status_code, f"POST {PATH}", f"{request.method} {request.url.path}", _CURL)
+    answer.headers.update({**(error.headers or {}), "Connection": "close"})
+    return answer
+
+
 class UploadReader:
     """Answers `POST /read` from the page's loop. `close` gives back the session, which the first request opens."""
 
@@ -67,6 +78,7 @@ class UploadReader:
         """The reading of the photograph in the body, or why there is none."""
         try:
             self._check_head(request)
+            with_saliency = _flag(request, "saliency")
             if self._requests >= MOST_REQUESTS:
                 raise Refused(
                     503, f"at most {MOST_REQUESTS} photographs at a time", "one more", "send it again in a second",
@@ -74,7 +86,7 @@ class UploadReader:
                 )  # fmt: skip
             self._requests += 1
             try:
-                return await self._read(request)
+                return await self._read(request, with_saliency)
             finally:
                 self._requests -= 1
         except Refused as refused:
@@ -107,7 +119,7 @@ class UploadReader:
                 "send a smaller file, such as a JPEG" if int(length) else _CURL,
             )  # fmt: skip
 
-    async def _read(self, request: Request) -> Response:
+    async def _read(self, request: Request, with_saliency: bool) -> Response:
         try:
             data = await asyncio.wait_for(_body(request), UPLOAD_S)
         except asyncio.TimeoutError:
@@ -118,7 +130,7 @@ class UploadReader:
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:
-            return await asyncio.to_thread(self._answer, data, request.query_params.get("saliency") == "1")
+            return await asyncio.to_thread(self._answer, data, with_saliency)
 
     def _answer(self, data: bytes, with_saliency: bool) -> Response:
         """In a thread of its own: decode, read, encode."""
@@ -151,6 +163,14 @@ class UploadReader:
                     raise
                 self._backend, self._reader = backend, PhotoReader(backend, self._bundle.contract)
             return self._reader
+
+
+def _flag(request: Request, name: str) -> bool:
+    """Whether the address has `NAME=1`."""
+    value = request.query_params.get(name, "0")
+    if value not in ("0", "1"):
+        raise Refused(422, f"{name}=0 or {name}=1", f"{name}={value[:100]}", f"ADDRESS{PATH}?{name}=1")
+    return value == "1"
 
 
 async def _body(request: Request) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,19 @@ def test_a_bundle_is_refused_where_it_is_damaged_or_this_machine_does_not_reprod
 def test_an_argument_that_cannot_be_meant_is_refused(path: Path, how: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         medtex_edge.open_bundle(path, **how)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"eye.medtex"])
+def test_what_is_no_path_is_refused_and_its_traceback_shows_the_next_step(path: Any) -> None:
+    with pytest.raises(SettingsError, match=r"expected the path of a \.medtex file, got") as refused:
+        medtex_edge.open_bundle(path)
+    if sys.version_info >= (3, 11):
+        assert refused.value.hint in traceback.format_exception_only(refused.value)[-1]
+
+
+def test_an_array_without_pixels_is_no_photograph(path: Path) -> None:
+    with medtex_edge.open_bundle(path) as bundle, pytest.raises(ImageError, match="expected a photograph, got 9 x 0"):
+        bundle.read(np.zeros((0, 9, 3), np.uint8))
 
 
 def test_a_closed_bundle_reads_nothing_and_closes_again(path: Path, photo: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pydoc
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ def test_a_stage_is_a_function_and_a_package_in_any_order_of_import() -> None:
     assert callable(medtex_edge.train)
     assert medtex_edge.train is sys.modules["medtex_edge.train"]
     assert inspect.signature(medtex_edge.train) == inspect.signature(stages.train)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "export", "train"])
+def test_help_shows_the_call(name: str) -> None:
+    shown = pydoc.plain(pydoc.render_doc(getattr(medtex_edge, name)))
+    assert (getattr(stages, name).__doc__ or "").splitlines()[0] in shown
+    assert f"medtex_edge.{name}(" in shown
+    assert all(f"{parameter}:" in shown for parameter in inspect.signature(getattr(stages, name)).parameters)
 
 
 @pytest.mark.parametrize(

@@ -183,11 +183,19 @@ def test_two_streams_of_one_bundle_run_at_once(bundle: Path, photographs: Path) 
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"camera": 0, "source": "x"}, {"source": "x", "size": (640, 480)}, {"camera": 0, "max_frames": 0}]
-)
+    "how",
+    [
+        {}, {"camera": 0, "source": "x"}, {"source": "x", "size": (640, 480)}, {"source": 3}, {"source": b"x"},
+        {"camera": 0, "max_frames": 0}, {"camera": 0, "max_frames": "all"}, {"camera": 0, "size": "640x480"},
+        {"camera": 0, "size": (640, -1)}, {"camera": 0, "fps": 0}, {"camera": 0, "fps": "30"},
+        {"camera": 0, "smooth": -1}, {"camera": 0, "smooth": float("nan")}, {"camera": 0, "smooth": "off"},
+        {"camera": 0, "retries": -1}, {"camera": 0, "retries": 1.5},
+    ],
+)  # fmt: skip
 def test_arguments_that_cannot_be_meant_are_refused_at_the_call(bundle: Path, how: Any) -> None:
-    with pytest.raises(SettingsError, match=r"expected .* got"):
+    with pytest.raises(SettingsError, match=r"expected .* got") as refused:
         medtex_edge.stream(bundle, **how)
+    assert refused.value.hint
 
 
 def test_what_is_not_there_is_an_error_of_its_kind(bundle: Path, tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import re
+import runpy
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import bundles
+import click
 import numpy as np
 import pytest
 
 from medtex_edge import errors
+from medtex_edge.cli import cli
 from medtex_edge.contract import Contract, OperatingPoint
 from medtex_edge.runtime.reading import Reading, Reason, Verdict
 
@@ -49,3 +54,16 @@ def test_the_reference_has_the_exit_code_of_every_error(error: type[errors.Medte
     codes = {name: int(code) for code, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)}
     named = next(base for base in error.__mro__ if base.__name__ in codes)
     assert codes[named.__name__] == error.exit_code
+
+
+def test_every_command_has_an_example_that_its_page_shows_as_code() -> None:
+    hooks = runpy.run_path(str(REFERENCE.parent / "hooks.py"))
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="reference/cli.md"))
+    stack: list[tuple[str, click.Command]] = [("medtex-edge", cli)]
+    while stack:
+        name, command = stack.pop()
+        if isinstance(command, click.Group):
+            stack += [(f"{name} {child}", found) for child, found in command.commands.items()]
+        paragraphs = inspect.cleandoc(command.help or "").replace("\b\n", "").split("\n\n")
+        shown = [hooks["on_page_content"](f"<p>{paragraph}</p>", page=page) for paragraph in paragraphs]
+        assert any(block.startswith(f"<pre><code>{name}") for block in shown), name

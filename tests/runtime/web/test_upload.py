@@ -248,8 +248,21 @@ def test_a_page_without_a_bundle_reads_nothing_and_a_get_is_no_upload(bundle: Pa
     with served(bundle=bundle) as page:
         connection = http.client.HTTPConnection(urlsplit(page.url).netloc, timeout=10)
         connection.request("GET", "/read")
-        assert connection.getresponse().status == 405
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+        assert json.loads(answer.read())["error"]["got"] == "GET /read"
         connection.close()
+
+
+def test_another_address_and_a_parameter_that_cannot_be_meant_get_json_too(bundle: Path, photo: bytes) -> None:
+    with served(bundle=bundle) as page:
+        status, _, answer = post(page, photo, "/read/")
+        assert (status, answer["error"]["expected"]) == (404, "POST /read")
+        status, _, answer = post(page, photo, "/read?saliency=true")
+        assert (status, answer["error"]["got"]) == (422, "saliency=true")
+        status, _, answer = post(page, photo, "/read?saliency=0")
+        assert status == 200
+        assert "saliency" not in answer
 
 
 def test_no_picture_and_no_name_of_a_request_reaches_the_log(
