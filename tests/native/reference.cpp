@@ -30,16 +30,16 @@ medtex::Colour raw(const Source& frame, int64_t y, int64_t x) {
     return {pixel[0], pixel[frame.channel], pixel[2 * frame.channel]};
 }
 
-struct Share {
+struct Overlap {
     int64_t pixel, weight;
 };
 
 // Which pixels of a frame of `extent` the i-th of n output pixels is the mean of: those under an interval of
 // max(side / n, 1) pixels about its centre, in a box of `side` from pixel `start` on. Counted in 2 n parts of a pixel;
 // beyond the box its ends are repeated.
-std::vector<Share> shares(int64_t side, int64_t n, int64_t i, int64_t start, int64_t extent) {
+std::vector<Overlap> overlaps(int64_t side, int64_t n, int64_t i, int64_t start, int64_t extent) {
     const int64_t part = 2 * n, centre = (2 * i + 1) * side, half = std::max(side, n);
-    std::vector<Share> found;
+    std::vector<Overlap> found;
     for (int64_t k = (centre - half) / part - 1; k * part < centre + half; ++k) {
         const int64_t weight = std::min(centre + half, (k + 1) * part) - std::max(centre - half, k * part);
         const int64_t pixel = start + std::clamp<int64_t>(k, 0, side - 1);
@@ -87,11 +87,11 @@ void crop_resize(const Source& frame, int64_t left, int64_t top, int64_t side, c
     const bool yuv = is_yuv(frame.layout), swapped = frame.layout == Layout::bgr;
     const int64_t divisor = 4 * std::max(side, out.height) * std::max(side, out.width);
     for (int64_t j = 0; j < out.width; ++j) {
-        const std::vector<Share> columns = shares(side, out.width, j, left, frame.width);
+        const std::vector<Overlap> columns = overlaps(side, out.width, j, left, frame.width);
         for (int64_t i = 0; i < out.height; ++i) {
             int64_t sums[3] = {0, 0, 0};
-            for (const Share& row : shares(side, out.height, i, top, frame.height))
-                for (const Share& column : columns) {
+            for (const Overlap& row : overlaps(side, out.height, i, top, frame.height))
+                for (const Overlap& column : columns) {
                     const medtex::Colour colour = raw(frame, row.pixel, column.pixel);
                     for (int c = 0; c < 3; ++c) {
                         const int zero = yuv ? (c ? 128 : 16) : 0;
