@@ -121,7 +121,9 @@ def test_other_photographs_without_a_val_split_prove_an_export_too(
     assert main(["export", str(run), "--data", str(others), "--int8", "--out", str(tmp_path / "x.medtex")]) == 0
     report = Bundle.open(tmp_path / "x.medtex").report
     assert report["precisions"]["fp32"]["parity"]["onnxruntime"]["photographs"] == 24
-    assert report["precisions"]["int8"]["calibration"]["photographs"] == 19  # all but every fifth, which counts as validation
+    assert (
+        report["precisions"]["int8"]["calibration"]["photographs"] == 19
+    )  # all but every fifth, which counts as validation
 
 
 @pytest.mark.parametrize(
