@@ -158,7 +158,9 @@ def open_pictures(
     labels = np.array([place[s.label] if s.label >= 0 else -1 for s in samples], np.int64)
     if not (labels >= 0).any():
         raise DataError(
-            f"{source}: no labelled photographs in the split {split!r}", hint="take every photograph: --split all"
+            f"{source}: no labelled photographs in the split {split!r}",
+            hint="take every photograph: --split all"
+            + ("" if subject.splits else "; or evaluate the run, which knows its own validation photographs"),
         )
     return Pictures(dataset, splits, labels, tuple(s.key for s in samples), cache, progress)
 

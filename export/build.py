@@ -27,6 +27,7 @@ from medtex_edge.files import without_folders
 from medtex_edge.progress import ProgressDisplay
 from medtex_edge.runtime.backend import onnxruntime
 from medtex_edge.runtime.backend.golden_check import bounds
+from medtex_edge.train.data.cache import Photos
 from medtex_edge.train.models.medtex import MedTex
 from medtex_edge.train.run_folder import Run
 
@@ -131,7 +132,7 @@ def _photographs(
     run: Run, model: MedTex, contract: Contract, data: Path | None, int8: bool, steps: ProgressDisplay
 ) -> ProofCase:
     with steps.step("validation photographs") as step:
-        photos = run.photographs("val", data=data)
+        photos = _split(run, "val", data)
         count = len(photos.images)
         if count == 0:
             raise DataError(
@@ -143,7 +144,7 @@ def _photographs(
         step.note = f"{len(chosen)} of {count}" if len(chosen) < count else str(count)
         training = np.zeros((0, *images.shape[1:]), np.uint8)
         if int8 or count < MIN_PHOTOGRAPHS:
-            others = run.photographs("train", data=data)
+            others = _split(run, "train", data)
             more = _evenly(len(others.images), max(0, MIN_PHOTOGRAPHS - count))
             images = np.concatenate([images, others.images[more]])
             keys += [others.keys[i] for i in more]
@@ -159,12 +160,22 @@ def _photographs(
     return ProofCase(contract, images, tuple(keys), expected, validation=len(chosen), training=training)
 
 
+def _split(run: Run, split: str, data: Path | None) -> Photos:
+    """Photographs of "val" or "train"; of others in `data` that come without a val split, every fifth is val."""
+    photos = run.photographs(split, data=data)
+    if data is None or len((photos if split == "val" else run.photographs("val", data=data)).images):
+        return photos
+    every = run.photographs("train", data=data)
+    chosen = np.arange(len(every.images)) % 5 == 0
+    return every.where(chosen if split == "val" else ~chosen)
+
+
 def _wider(case: ProofCase, run: Run, model: MedTex, data: Path | None, steps: ProgressDisplay) -> ProofCase:
     """The case with training photographs that nothing was calibrated on added to the validation ones.
 
     Layers are chosen by their parity, several times over: on few photographs, that would be luck.
     """
-    photos = run.photographs("train", data=data)
+    photos = _split(run, "train", data)
     left = np.setdiff1d(np.arange(len(photos.images)), _calibration(len(photos.images)))
     chosen = left[_evenly(len(left), max(0, MAX_PHOTOGRAPHS - case.validation))]
     if case.validation + len(chosen) < MIN_PHOTOGRAPHS:

@@ -215,9 +215,10 @@ def source(shared: dict[str, Any], reporter: Reporter) -> tuple[DataSource, bool
         from medtex_edge.train.compute.processes import on_main
         from medtex_edge.train.synthetic.dataset import write_dataset
 
-        reporter.message(
+        reporter.display.console.print(
             "[bold yellow]NO --data WAS GIVEN: training on the built-in SYNTHETIC dataset.[/]\n"
-            "[yellow]It shows how the commands work. No result on it holds for patients.[/]"
+            "[yellow]It shows how the commands work. No result on it holds for patients.[/]",
+            highlight=False,
         )
         data = SYNTHETIC
         on_main(lambda: None if (SYNTHETIC / "labels.csv").exists() else write_dataset(SYNTHETIC))

@@ -114,6 +114,18 @@ def test_photographs_that_were_moved_are_requested_and_used(
     assert main([*command, "--data", str(moved)]) == 0
 
 
+def test_other_photographs_without_a_val_split_prove_an_export_too(
+    run: Path, tmp_path: Path, quick: Callable[[bytes | None], None]
+) -> None:
+    others = run_kit.write_photographs(tmp_path / "others", 24, split=False)
+    assert main(["export", str(run), "--data", str(others), "--int8", "--out", str(tmp_path / "x.medtex")]) == 0
+    report = Bundle.open(tmp_path / "x.medtex").report
+    assert report["precisions"]["fp32"]["parity"]["onnxruntime"]["photographs"] == 24
+    assert (
+        report["precisions"]["int8"]["calibration"]["photographs"] == 19
+    )  # all but every fifth, which counts as validation
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "fragment"),
     [

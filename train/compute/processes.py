@@ -157,8 +157,8 @@ def rank0_errors() -> Iterator[None]:
 
 
 def shutdown() -> None:
-    """Leave the process group at the end of the command."""
-    if dist.is_initialized():
+    """Leave the process group at the end of the command; one that this training did not join stays."""
+    if group().count > 1 and dist.is_initialized():
         dist.destroy_process_group()
 
 

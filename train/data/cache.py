@@ -40,6 +40,12 @@ class Photos:
         large = None if self.teacher_images is None else self.teacher_images[:count]
         return Photos(self.images[:count], self.labels[:count], self.keys[:count], large)
 
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Photos:
+        """The photographs for which `chosen` (N,) is true."""
+        large = None if self.teacher_images is None else self.teacher_images[chosen]
+        keys = tuple(key for key, one in zip(self.keys, chosen, strict=True) if one)
+        return Photos(self.images[chosen], self.labels[chosen], keys, large)
+
 
 def load_photos(dataset: Dataset, split: str, size: int, *, cache: Path, progress: Progress = None) -> Photos:
     """The photographs of a split at `size` pixels a side, read-only; decoded only where `cache` does not hold them.

@@ -79,7 +79,9 @@ def test_a_graph_that_fits_no_batch_of_one_is_refused_with_the_reason() -> None:
         helper.make_node("Reshape", ["x", "sides"], ["y"], "halves"),
     ]
     content = small(nodes, [helper.make_tensor("sides", TensorProto.INT64, (2,), [2, -1])], [2, "M"], side=5)
-    with pytest.raises(BundleError, match=r"refuses the graph for this batch: .*\[1,5,5,3\] to \[2,-1\]$") as caught:
+    with pytest.raises(
+        BundleError, match=r"(?m)refuses the graph for this batch: .*\[1,5,5,3\] to \[2,-1\]$"
+    ) as caught:
         build(rtx, content, capability="8.6")
     assert "/_src/" not in caught.value.message
 
@@ -105,7 +107,7 @@ def test_an_engine_that_cannot_be_built_is_an_error_with_the_reason(
                 self.log.log(rtx.ILogger.ERROR, log_text)
 
     failing = tensorrt_kit.Version(version.__version__, rtx, Builder=Failing)
-    with pytest.raises(BackendError, match=rf"^int8: TensorRT \S+ builds no engine: .*{reason}") as caught:
+    with pytest.raises(BackendError, match=rf"(?m)^int8: TensorRT \S+ builds no engine: .*{reason}") as caught:
         build(failing, graph(), label="int8")
     assert hint in caught.value.hint
 
