@@ -164,7 +164,7 @@ class Live(_Video):
         self.reopen()
 
     def reopen(self) -> None:
-        """Try every attempt in turn. Raises `SourceError` that lists the attempts and how each failed."""
+        """Make every attempt in turn. Raises `SourceError` that lists the attempts and how each failed."""
         self.close()
         tried: list[str] = []
         for what, opener in self._attempts:

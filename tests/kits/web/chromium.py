@@ -1,4 +1,4 @@
-"""Real Chromium without a window, driven over its own protocol: open a page, ask it, look at it."""
+"""Real Chromium without a window, driven over its own protocol: open a page, query it, take a picture of it."""
 
 from __future__ import annotations
 
