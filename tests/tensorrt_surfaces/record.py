@@ -1,8 +1,8 @@
 """Write down which names a TensorRT module has: python record.py MODULE > VERSION.txt
 
 Run where that module imports: on a Jetson for its own, anywhere for TensorRT for RTX. For another version the
-bindings' wheel alone will do (tensorrt-cu12-bindings on the package index): it imports beside empty libraries that
-define the nine C functions it links to, since only names are looked at here and nothing is called.
+bindings' wheel alone will do (tensorrt-cu12-bindings on the package index): it imports next to empty libraries that
+define the nine C functions it links to, since only names are listed here and nothing is called.
 
 A line per class, its members indented: `name(parameter, optional=)`, `property`, `settable =`, `ENUM 3`.
 """
