@@ -214,14 +214,16 @@ def _storage(error: OSError) -> int:
         # The reader has ended (`| head`); Python would print an error once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    problem = storage_error(error)
+    return _fail(problem.message, problem.hint, problem.exit_code)
+
+
+def storage_error(error: OSError) -> StorageError:
+    """The error that a user can act on, of one that the disk gave; any other `OSError` is a bug, and raised again."""
     if error.errno not in STORAGE_ERRORS:
         raise error
     where = f" {error.filename}" if error.filename else ""
-    return _fail(
-        f"cannot write{where}: {error.strerror}",
-        "free some space or choose another place",
-        StorageError.exit_code,
-    )
+    return StorageError(f"cannot write{where}: {error.strerror}", hint="free some space or choose another place")
 
 
 if __name__ == "__main__":

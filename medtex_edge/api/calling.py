@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from medtex_edge.cli import COMMANDS, DISTRIBUTION, STORAGE_ERRORS, cli, missing_package
+from medtex_edge.cli import COMMANDS, DISTRIBUTION, cli, missing_package, storage_error
 from medtex_edge.commands.invocation import Invocation
 from medtex_edge.errors import MedtexError, SettingsError, StorageError
 from medtex_edge.settings import option_names
@@ -44,11 +44,8 @@ def call(name: str, values: Mapping[str, Any], *, quiet: bool) -> Any:
             raise
         raise SettingsError(message, hint=hint) from error
     except OSError as error:
-        if error.errno not in STORAGE_ERRORS:
-            raise
-        where = f" {error.filename}" if error.filename else ""
-        message = f"{DISTRIBUTION}: cannot write{where}: {error.strerror}"
-        raise StorageError(message, hint="free some space or choose another place") from error
+        problem = storage_error(error)
+        raise StorageError(f"{DISTRIBUTION}: {problem.message}", hint=problem.hint) from error
 
 
 def arguments_of(command: click.Command, values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medtex_edge.errors import NoFieldOfView
-from medtex_edge.image import reference as image_numpy
+from medtex_edge.image import reference
 from medtex_edge.image.pixel_format import BGR, GREY, NV12, RGB, YUYV
 
 U8 = npt.NDArray[np.uint8]
@@ -47,25 +47,25 @@ class FieldOfView:
     coverage: float
 
 
-def native_or(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """The native module's function of the same name, or `reference` where it is missing or not wanted."""
+def native_or(fallback: Callable[..., Any]) -> Callable[..., Any]:
+    """The native module's function of the same name, or `fallback` where it is missing or not wanted."""
     if os.environ.get("MEDTEX_EDGE_NATIVE", "") == "0":
-        return reference
+        return fallback
     try:
         from medtex_edge import _native
     except ImportError:  # not built, or for another machine: `medtex-edge doctor` reports which
-        return reference
-    function: Callable[..., Any] = getattr(_native, reference.__name__)
+        return fallback
+    function: Callable[..., Any] = getattr(_native, fallback.__name__)
     return function
 
 
-_detect_fov: Callable[[U8, int], tuple[int, ...]] = native_or(image_numpy.detect_fov)
-_crop_resize: Callable[[U8, int, int, int, int, U8], None] = native_or(image_numpy.crop_resize)
+_detect_fov: Callable[[U8, int], tuple[int, ...]] = native_or(reference.detect_fov)
+_crop_resize: Callable[[U8, int, int, int, int, U8], None] = native_or(reference.crop_resize)
 
 
 def native_available() -> bool:
     """Whether the native module is in use; else it is the numpy reference, because it is missing or by request."""
-    return _detect_fov is not image_numpy.detect_fov
+    return _detect_fov is not reference.detect_fov
 
 
 def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
@@ -77,8 +77,8 @@ def find_field_of_view(image: U8, *, layout: str = "rgb") -> FieldOfView:
     Raises `NoFieldOfView` with a description of the frame, `TypeError` or `ValueError` if `image` is no image.
     """
     height, width = _check_image(image, layout)
-    detection = image_numpy.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
-    if detection.status != image_numpy.FOUND:
+    detection = reference.FovDetection(*_detect_fov(image, LAYOUTS[layout]))
+    if detection.status != reference.FOUND:
         raise NoFieldOfView(
             f"no field of view in a frame of {width} x {height} pixels: {_describe(detection)}", hint=_HINT
         )
@@ -159,17 +159,17 @@ def _check_out(out: U8, image: U8, height: int, width: int) -> None:
         raise ValueError("out: expected memory of its own, got a part of the image's")
 
 
-def _describe(detection: image_numpy.FovDetection) -> str:
+def _describe(detection: reference.FovDetection) -> str:
     figure = detection.figure
     messages = {
-        image_numpy.TINY: f"expected at least {image_numpy.MIN_SIDE} pixels a side, got {figure}",
-        image_numpy.STRIP: f"a strip {figure} times as long as wide (at most {image_numpy.MAX_ASPECT})",
-        image_numpy.BLACK: f"it is black (97 % of it is no brighter than {figure} of 255)",
-        image_numpy.WHITE: f"it is overfilled with light (median {figure} of 255)",
-        image_numpy.EVEN: f"it is evenly grey, about {figure} of 255, with nothing in it",
-        image_numpy.NOISE: f"it is noise: neighbours differ by {figure} % of the spread over the whole frame",
-        image_numpy.FAINT: f"nothing stands out of the dark (by {figure} levels of 255, at least 20 are needed)",
-        image_numpy.SCATTERED: f"its light is scattered; the largest lit part takes {figure} % and has no shape",
-        image_numpy.HOLLOW: f"the outline of a disc, of which only {figure} % is lit",
+        reference.TINY: f"expected at least {reference.MIN_SIDE} pixels a side, got {figure}",
+        reference.STRIP: f"a strip {figure} times as long as wide (at most {reference.MAX_ASPECT})",
+        reference.BLACK: f"it is black (97 % of it is no brighter than {figure} of 255)",
+        reference.WHITE: f"it is overfilled with light (median {figure} of 255)",
+        reference.EVEN: f"it is evenly grey, about {figure} of 255, with nothing in it",
+        reference.NOISE: f"it is noise: neighbours differ by {figure} % of the spread over the whole frame",
+        reference.FAINT: f"nothing stands out of the dark (by {figure} levels of 255, at least 20 are needed)",
+        reference.SCATTERED: f"its light is scattered; the largest lit part takes {figure} % and has no shape",
+        reference.HOLLOW: f"the outline of a disc, of which only {figure} % is lit",
     }
     return messages[detection.status]

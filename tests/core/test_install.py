@@ -11,10 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tree_kit import STAGES, copy_tree
 
-ROOT = Path(__file__).parents[2]
-STAGES = ("train", "export", "evaluate", "runtime")
-PARTS = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "medtex_edge", *STAGES)
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation", "-Ccmake.build-type=Debug")  # which compiles faster
 
@@ -27,14 +25,7 @@ needs_compiler = pytest.mark.skipif(
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the project, so that nothing is left in it and no earlier build is found."""
-    copy = tmp_path / "tree"
-    copy.mkdir()
-    for name in PARTS:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, copy / name)
-    return copy
+    return copy_tree(tmp_path / "tree")
 
 
 def run(*command: str, folder: Path, **environment: str) -> str:

@@ -10,21 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
-STAGES = ("train", "export", "evaluate", "runtime")
-PARTS = ("CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", "medtex_edge", *STAGES)
+from tree_kit import ROOT, STAGES, copy_tree
 
 
 def build(into: Path, *options: str) -> zipfile.ZipFile:
     """Build a wheel from a copy of the tree, so that nothing is left in it and no earlier build is found."""
-    tree = into / "tree"
-    tree.mkdir()
-    for name in PARTS:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, tree / name)
+    tree = copy_tree(into / "tree")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation"]
     done = subprocess.run(
         [*command, "--wheel-dir", str(into), *options, str(tree)], capture_output=True, text=True, timeout=300

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medtex_edge.errors import ImageError, NoFieldOfView
-from medtex_edge.image import reference as image_numpy
+from medtex_edge.image import reference
 from medtex_edge.image.geometry import LAYOUTS, FieldOfView, find_field_of_view, native_available
 
 
@@ -212,7 +212,7 @@ def assert_same_detection(image: U8, layout: str = "rgb") -> None:
     from medtex_edge import _native
 
     number = LAYOUTS[layout]
-    assert _native.detect_fov(image, number) == tuple(image_numpy.detect_fov(image, number))
+    assert _native.detect_fov(image, number) == tuple(reference.detect_fov(image, number))
 
 
 @needs_native
